@@ -1,0 +1,90 @@
+package call
+
+import "time"
+
+// Outcome is what was decided about a call in the end.
+type Outcome string
+
+// The outcomes. The last three say that people were asked.
+const (
+	Allow       Outcome = "allow"
+	Deny        Outcome = "deny"
+	HoldAllow   Outcome = "hold→allow"
+	HoldDeny    Outcome = "hold→deny"
+	HoldExpired Outcome = "hold→expired"
+)
+
+// Allowed reports whether the call may go on to the function.
+func (o Outcome) Allowed() bool { return o == Allow || o == HoldAllow }
+
+// Reason is a short, stable word for why a call was decided as it was. It
+// stands in the audit row, in the x-callgate-reason header and in the denial,
+// so users filter and alert on it; a text for people goes with it.
+type Reason string
+
+// The reasons. Rules of the user's give ReasonRule.
+const (
+	ReasonRule                Reason = "rule"                 // a rule said so
+	ReasonNoRule              Reason = "no_rule"              // nothing matched: denied
+	ReasonNoCredentials       Reason = "no_credentials"       // no token at all
+	ReasonInvalidToken        Reason = "invalid_token"        // forged, malformed, wrong audience or issuer
+	ReasonExpiredToken        Reason = "expired_token"        // was valid once
+	ReasonIdentityUnavailable Reason = "identity_unavailable" // the issuer's keys can't be had
+	ReasonUnknownConnection   Reason = "unknown_connection"   // no connection for this authority and path
+	ReasonUnknownFunction     Reason = "unknown_function"     // the connection has no such function
+	ReasonMalformedRequest    Reason = "malformed_request"    // can't be parsed, or two parsers could differ
+	ReasonBodyTooLarge        Reason = "body_too_large"       // over the connection's max_body
+	ReasonUpgradeRefused      Reason = "upgrade_refused"      // CONNECT, WebSocket and other upgrades
+	ReasonPolicyError         Reason = "policy_error"         // a rule could not be evaluated
+	ReasonApprovalUnavailable Reason = "approval_unavailable" // the approval store is away
+	ReasonApproved            Reason = "approved"             // people said yes
+	ReasonRefused             Reason = "refused"              // people said no
+	ReasonApprovalExpired     Reason = "approval_expired"     // nobody answered in time
+	ReasonCanceled            Reason = "canceled"             // the caller hung up while held
+	ReasonCredentialMissing   Reason = "credential_missing"   // the service's own credential can't be had
+	ReasonAuditUnavailable    Reason = "audit_unavailable"    // the record can't be made durable
+	ReasonInternal            Reason = "internal"             // a fault of the gateway's own
+)
+
+// Decision is what was decided about a call, by what, and why.
+type Decision struct {
+	Outcome Outcome `cbor:"0,keyasint" json:"outcome"`
+	Rule    string  `cbor:"1,keyasint,omitempty" json:"rule,omitempty"`
+	Reason  Reason  `cbor:"2,keyasint" json:"reason"`
+	// Message says the reason to a person. It never quotes a credential.
+	Message string `cbor:"3,keyasint,omitempty" json:"message,omitempty"`
+	// PolicyVersion names the rules and connections that were in force.
+	PolicyVersion string `cbor:"4,keyasint,omitempty" json:"policy_version,omitempty"`
+	// Shadow names the rules in shadow that would have matched.
+	Shadow   []string  `cbor:"5,keyasint,omitempty" json:"shadow,omitempty"`
+	Approval *Approval `cbor:"6,keyasint,omitempty" json:"approval,omitempty"`
+}
+
+// Approval is how a held call's approval ended.
+type Approval struct {
+	ID       string        `cbor:"0,keyasint" json:"id"`
+	By       []string      `cbor:"1,keyasint,omitempty" json:"by,omitempty"` // who decided, "issuer|subject"
+	Comment  string        `cbor:"2,keyasint,omitempty" json:"comment,omitempty"`
+	HeldFor  time.Duration `cbor:"3,keyasint,omitempty" json:"held_for,omitempty"`
+	AskedAt  time.Time     `cbor:"4,keyasint,omitempty" json:"asked_at,omitzero"`
+	EndedAt  time.Time     `cbor:"5,keyasint,omitempty" json:"ended_at,omitzero"`
+	Expires  time.Time     `cbor:"6,keyasint,omitempty" json:"expires,omitzero"`
+	Attempts int           `cbor:"7,keyasint,omitempty" json:"attempts,omitempty"`
+}
+
+// Mask is what must be hidden in a call's response. It is plain data because
+// it travels in Envoy's dynamic metadata from the replica that decided to the
+// replica that masks.
+type Mask struct {
+	Rules []MaskRule `json:"rules,omitempty"`
+}
+
+// MaskRule is one thing to hide. Its fields have the same names, types and
+// order as extproc/mask.Rule, so that one converts to the other.
+type MaskRule struct {
+	Name   string   `json:"name"`
+	Paths  []string `json:"paths,omitempty"`  // JSON or message field paths, wildcards allowed
+	Keys   []string `json:"keys,omitempty"`   // key names anywhere, whatever their case
+	Detect []string `json:"detect,omitempty"` // detectors: card, email, iban, ssn, secret
+	How    string   `json:"how,omitempty"`    // redact, partial, hash, drop
+}

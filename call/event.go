@@ -1,0 +1,135 @@
+package call
+
+import "time"
+
+// EventKind says which leg of a call an event tells of.
+type EventKind string
+
+// The legs of a call.
+const (
+	Decided  EventKind = "decided"  // ext_authz: who, what, and the decision; before it takes effect
+	Answered EventKind = "answered" // ext_proc: the response as the caller got it
+	Finished EventKind = "finished" // access log: times, bytes and flags
+	Held     EventKind = "held"     // an approval was asked for
+	Approved EventKind = "approved" // a person approved or refused
+	Changed  EventKind = "changed"  // policy, configuration or an operator's own act
+)
+
+// Event is one entry of the audit trail. Exactly one of the payloads is set,
+// the one its kind names. It never carries a credential.
+type Event struct {
+	Kind   EventKind `cbor:"0,keyasint"`
+	CallID ID        `cbor:"1,keyasint"` // zero for Changed
+	Time   time.Time `cbor:"2,keyasint"`
+
+	Decided  *DecidedEvent  `cbor:"4,keyasint,omitempty"`
+	Answered *AnsweredEvent `cbor:"5,keyasint,omitempty"`
+	Finished *FinishedEvent `cbor:"6,keyasint,omitempty"`
+	Approval *ApprovalEvent `cbor:"7,keyasint,omitempty"` // for Held and Approved
+	Change   *ChangeEvent   `cbor:"8,keyasint,omitempty"`
+}
+
+// Body is a request or response body as recorded: whole up to the
+// connection's record.max_body, else its first and last part.
+type Body struct {
+	Head        []byte   `cbor:"-"` // committed to by SHA256, kept beside the event
+	Tail        []byte   `cbor:"-"` // set only when Truncated
+	Length      int64    `cbor:"0,keyasint"`
+	SHA256      [32]byte `cbor:"1,keyasint"` // of the whole, even when Truncated
+	Truncated   bool     `cbor:"2,keyasint,omitempty"`
+	ContentType string   `cbor:"3,keyasint,omitempty"`
+	Encoding    string   `cbor:"4,keyasint,omitempty"` // content-encoding as it came
+}
+
+// DecidedEvent is written before the decision takes effect.
+type DecidedEvent struct {
+	Identity   Identity      `cbor:"0,keyasint"`
+	Connection string        `cbor:"1,keyasint,omitempty"`
+	Protocol   Protocol      `cbor:"2,keyasint,omitempty"`
+	Function   string        `cbor:"3,keyasint,omitempty"`
+	ArgsJSON   []byte        `cbor:"4,keyasint,omitempty"`
+	Session    string        `cbor:"5,keyasint,omitempty"`
+	Decision   Decision      `cbor:"6,keyasint"`
+	Method     string        `cbor:"7,keyasint,omitempty"`
+	Scheme     string        `cbor:"8,keyasint,omitempty"`
+	Authority  string        `cbor:"9,keyasint,omitempty"`
+	Path       string        `cbor:"10,keyasint,omitempty"` // credential-like query values replaced
+	Headers    Headers       `cbor:"11,keyasint,omitempty"` // the allow-listed ones
+	Body       Body          `cbor:"12,keyasint"`
+	Source     string        `cbor:"13,keyasint,omitempty"` // ip:port
+	EnvoyNode  string        `cbor:"14,keyasint,omitempty"`
+	TraceID    string        `cbor:"15,keyasint,omitempty"`
+	RequestID  string        `cbor:"16,keyasint,omitempty"`
+	RPCID      string        `cbor:"17,keyasint,omitempty"`
+	Started    time.Time     `cbor:"18,keyasint"` // when the check arrived
+	Took       time.Duration `cbor:"19,keyasint"` // deciding, without the time held
+	// Expect names the legs that will follow, so that a row can tell
+	// "did not happen" from "not seen".
+	Expect []EventKind `cbor:"20,keyasint,omitempty"`
+}
+
+// AnsweredEvent tells what the function returned and what the caller got. The
+// three outcomes stand apart: an HTTP 200 can hold a JSON-RPC error, and a
+// JSON-RPC result can hold a tool's own error.
+type AnsweredEvent struct {
+	Status      int        `cbor:"0,keyasint,omitempty"` // HTTP status
+	RPCStatus   *RPCStatus `cbor:"1,keyasint,omitempty"` // nil where the protocol has none or it was not seen
+	ToolError   *bool      `cbor:"2,keyasint,omitempty"` // MCP isError; nil for all else
+	Headers     Headers    `cbor:"3,keyasint,omitempty"`
+	Body        Body       `cbor:"4,keyasint"` // as the caller got it, masked
+	Masked      []Masked   `cbor:"5,keyasint,omitempty"`
+	Withheld    string     `cbor:"6,keyasint,omitempty"` // why the response was not passed on, else empty
+	Interrupted bool       `cbor:"7,keyasint,omitempty"` // the stream broke before its end
+}
+
+// RPCStatus is a JSON-RPC error code or a grpc-status. Code 0 is success.
+type RPCStatus struct {
+	Code    int64  `cbor:"0,keyasint"`
+	Message string `cbor:"1,keyasint,omitempty"`
+}
+
+// Masked tells what was hidden, never the value.
+type Masked struct {
+	Rule  string `cbor:"0,keyasint" json:"rule"`
+	Type  string `cbor:"1,keyasint" json:"type"` // detector, or "path" or "key"
+	Path  string `cbor:"2,keyasint,omitempty" json:"path,omitempty"`
+	Count int    `cbor:"3,keyasint" json:"count"`
+}
+
+// FinishedEvent is what Envoy's access log said of the call.
+type FinishedEvent struct {
+	Status        int           `cbor:"0,keyasint,omitempty"` // what Envoy sent downstream; 0: nothing
+	Details       string        `cbor:"1,keyasint,omitempty"` // response_code_details
+	Flags         []string      `cbor:"2,keyasint,omitempty"` // response flags, Envoy's short names (UF, DC, UAEX …)
+	Upstream      string        `cbor:"3,keyasint,omitempty"` // address reached
+	Cluster       string        `cbor:"4,keyasint,omitempty"`
+	Attempts      int           `cbor:"5,keyasint,omitempty"`
+	Started       time.Time     `cbor:"6,keyasint"`
+	Duration      time.Duration `cbor:"7,keyasint,omitempty"` // first byte in to last byte out
+	UpstreamTook  time.Duration `cbor:"8,keyasint,omitempty"` // first byte to the upstream, to last byte from it
+	BytesIn       int64         `cbor:"9,keyasint,omitempty"`
+	BytesOut      int64         `cbor:"10,keyasint,omitempty"`
+	EnvoyNode     string        `cbor:"11,keyasint,omitempty"`
+	HTTPVersion   string        `cbor:"12,keyasint,omitempty"`
+	TLSVersion    string        `cbor:"13,keyasint,omitempty"`
+	UpstreamError string        `cbor:"14,keyasint,omitempty"` // transport failure reason
+}
+
+// ApprovalEvent is a step in the life of an approval.
+type ApprovalEvent struct {
+	ID       string    `cbor:"0,keyasint"`
+	Step     string    `cbor:"1,keyasint"`           // asked, approved, refused, used, expired, canceled
+	By       string    `cbor:"2,keyasint,omitempty"` // "issuer|subject"
+	Comment  string    `cbor:"3,keyasint,omitempty"`
+	Rule     string    `cbor:"4,keyasint,omitempty"`
+	Expires  time.Time `cbor:"5,keyasint,omitempty"`
+	Binding  [32]byte  `cbor:"6,keyasint,omitempty"` // what the approval is bound to
+	Function string    `cbor:"7,keyasint,omitempty"`
+}
+
+// ChangeEvent is an operator's own act, such as a policy going live.
+type ChangeEvent struct {
+	What    string `cbor:"0,keyasint"` // "policy.activated", "policy.refused"
+	Version string `cbor:"1,keyasint,omitempty"`
+	Detail  string `cbor:"2,keyasint,omitempty"`
+}

@@ -1,0 +1,148 @@
+package config
+
+import "time"
+
+// Config is the whole configuration of one process.
+//
+// Every setting that is not a list may also be given in the environment, as
+// CALLGATE_ and its path in upper case with underscores (CALLGATE_LISTEN_GRPC),
+// and some as flags; a flag wins over the environment, which wins over the file.
+type Config struct {
+	// Node names this replica in audit rows and metrics. Default: the host name.
+	Node string `yaml:"node"`
+	// StateDir holds what must survive a restart: the spool, the approval
+	// store, the embedded engine's data, the last good policies. Relative
+	// paths are relative to the file. Default: ".callgate".
+	StateDir string `yaml:"state_dir"`
+	// PoliciesDir holds further YAML files with connections and rules,
+	// reloaded when they change. Relative to the file. Default: none.
+	PoliciesDir string `yaml:"policies_dir"`
+
+	Listen    Listen    `yaml:"listen"`
+	Log       Log       `yaml:"log"`
+	Envoy     Envoy     `yaml:"envoy"`
+	Identity  Identity  `yaml:"identity"`
+	Approvals Approvals `yaml:"approvals"`
+	Audit     Audit     `yaml:"audit"`
+
+	// Policy is what can change while the process runs.
+	Policy Policy `yaml:",inline"`
+}
+
+// Listen holds the addresses Callgate listens on.
+type Listen struct {
+	GRPC    string `yaml:"grpc"`    // ext_authz, ext_proc and access log services. Default 127.0.0.1:9191
+	XDS     string `yaml:"xds"`     // delta ADS. Default 127.0.0.1:18000
+	Console string `yaml:"console"` // admin API. Default 127.0.0.1:8080
+	Metrics string `yaml:"metrics"` // Prometheus metrics and health. Default 127.0.0.1:9090
+}
+
+// Log says what is logged to standard error.
+type Log struct {
+	Level  string `yaml:"level"`  // debug, info, warn or error. Default info
+	Format string `yaml:"format"` // json or text. Default json
+}
+
+// Envoy describes the data path that xDS builds.
+type Envoy struct {
+	Listen string `yaml:"listen"` // where Envoy listens. Default 127.0.0.1:10000
+	TLS    TLS    `yaml:"tls"`    // of that listener; empty: plain text
+	// Services is the address under which Envoys reach listen.grpc, where
+	// it is not the same (a Kubernetes service name, say).
+	Services string `yaml:"services"`
+	// Nodes lists the Envoy node ids that may fetch configuration; globs.
+	// Default: any.
+	Nodes []string `yaml:"nodes"`
+	// DecideTimeout bounds a decision without a hold. Default 2s.
+	DecideTimeout time.Duration `yaml:"decide_timeout"`
+	// TrustedHops is how many proxies before Envoy may be believed about
+	// x-forwarded-for. Default 0.
+	TrustedHops uint32 `yaml:"trusted_hops"`
+}
+
+// TLS names PEM files. Both or neither are set.
+type TLS struct {
+	CertFile string `yaml:"cert_file"`
+	KeyFile  string `yaml:"key_file"`
+}
+
+// Identity says whose tokens are believed.
+type Identity struct {
+	Issuers []Issuer `yaml:"issuers"`
+	// ClockSkew is forgiven on exp, nbf and iat. Default 60s.
+	ClockSkew time.Duration `yaml:"clock_skew"`
+	// Unreachable says what a start does when an issuer can't be reached:
+	// "fail" (default) ends it, "wait" goes on, denying that issuer's
+	// tokens until it answers.
+	Unreachable string `yaml:"unreachable"`
+}
+
+// Issuer is one OpenID Connect issuer.
+type Issuer struct {
+	Name       string   `yaml:"name"`       // for logs and errors
+	URL        string   `yaml:"url"`        // the issuer identifier; discovery is read below it. Required
+	Audiences  []string `yaml:"audiences"`  // a token must name at least one. Required
+	Algorithms []string `yaml:"algorithms"` // accepted signature algorithms. Default RS256, PS256, ES256, EdDSA
+	Claims     Claims   `yaml:"claims"`
+	Kind       string   `yaml:"kind"`    // of identities whose token does not say. Default human
+	CAFile     string   `yaml:"ca_file"` // trusted for this issuer instead of the system's
+}
+
+// Claims names the claims an identity is read from; a dotted path reaches
+// into objects.
+type Claims struct {
+	Subject string `yaml:"subject"` // default "sub"
+	Groups  string `yaml:"groups"`  // default "groups"
+	Kind    string `yaml:"kind"`    // default "kind"
+}
+
+// Approvals says where held calls are kept and who may decide by default.
+type Approvals struct {
+	// File is the SQLite database. Default: approvals.db in state_dir.
+	File string `yaml:"file"`
+	// Approvers may decide where the rule names nobody.
+	Approvers Approvers `yaml:"approvers"`
+}
+
+// Approvers are people who may decide a held call.
+type Approvers struct {
+	Groups []string `yaml:"groups"`
+	People []string `yaml:"people"` // subjects, or "issuer|subject" where subjects are not unique
+}
+
+// Audit says where the trail goes.
+type Audit struct {
+	Spool      Spool      `yaml:"spool"`
+	ClickHouse ClickHouse `yaml:"clickhouse"`
+}
+
+// Spool is the local disk that events reach before a call goes on.
+type Spool struct {
+	Dir      string `yaml:"dir"`       // default: spool in state_dir
+	MaxBytes Bytes  `yaml:"max_bytes"` // at this size calls are denied. Default 10GiB
+}
+
+// ClickHouse is the server, cluster or embedded engine that holds the trail.
+type ClickHouse struct {
+	// URL is http(s)://host:port or clickhouse://host:port (native protocol).
+	// Empty: the trail stays in the spool until one is set.
+	URL      string `yaml:"url"`
+	Database string `yaml:"database"` // default callgate
+	Username string `yaml:"username"` // default default
+	Password Secret `yaml:"password"`
+	CAFile   string `yaml:"ca_file"`
+	// SettleAfter is how long a call's row waits for a leg that has not
+	// arrived; then it is written with that leg unknown, and completed when
+	// the leg comes after all. Default 60s.
+	SettleAfter time.Duration `yaml:"settle_after"`
+}
+
+// Secret says where a secret is read from; exactly one is set. A secret never
+// stands in the file itself.
+type Secret struct {
+	Env  string `yaml:"env"`  // an environment variable
+	File string `yaml:"file"` // a file, surrounding white space trimmed; re-read when it changes
+}
+
+// Bytes is a size in bytes, written "1MiB", "64KB" or a plain number.
+type Bytes int64

@@ -1,0 +1,152 @@
+package config
+
+import "time"
+
+// Policy is what decides about calls: connections and rules. It is validated
+// and activated as a whole.
+type Policy struct {
+	Connections []Connection `yaml:"connections"`
+	Rules       []Rule       `yaml:"rules"`
+	// Version is a hash over what the connections and rules say, the same
+	// on every replica that loaded the same, whatever the files' layout.
+	Version string `yaml:"-"`
+}
+
+// Position is where something stands in a file. Lines and columns count from 1.
+type Position struct {
+	File   string
+	Line   int
+	Column int
+}
+
+// Connection is a registered function endpoint.
+type Connection struct {
+	Name     string   `yaml:"name"`     // lower case letters, digits, dashes. Required
+	Protocol string   `yaml:"protocol"` // http, mcp, jsonrpc or grpc. Required
+	Match    Match    `yaml:"match"`
+	Upstream Upstream `yaml:"upstream"`
+	// Functions name what an http connection offers. A request that matches
+	// none is denied. Other protocols name their functions themselves.
+	Functions  []Function `yaml:"functions"`
+	Credential Credential `yaml:"credential"`
+	GRPC       GRPC       `yaml:"grpc"`
+	// MaxBody is the largest request body let through. Default 1MiB.
+	MaxBody Bytes  `yaml:"max_body"`
+	Record  Record `yaml:"record"`
+	// Mask hides parts of every response of this connection; rules may add.
+	Mask []Mask `yaml:"mask"`
+	// MaxResponse is the largest response body that is held back to be
+	// masked as a whole (JSON, text); a larger one is withheld. Streams of
+	// events are not bound by it. Default 8MiB.
+	MaxResponse Bytes    `yaml:"max_response"`
+	Position    Position `yaml:"-"`
+}
+
+// Match says which requests belong to a connection.
+type Match struct {
+	// Authorities are the Host or :authority values, without a port,
+	// "*.example.com" allowed. Default: any.
+	Authorities []string `yaml:"authorities"`
+	// Path is a prefix of whole segments: "/crm" matches "/crm" and "/crm/x".
+	// Default "/". For grpc it is left out: the services of the
+	// descriptors name the paths.
+	Path string `yaml:"path"`
+	// Services are the full names of a grpc connection's services. Required
+	// there, refused elsewhere.
+	Services []string `yaml:"services"`
+}
+
+// Upstream is where the function runs.
+type Upstream struct {
+	// URL is http(s)://host:port. Its path, if any, replaces match.path.
+	URL string `yaml:"url"`
+	// CAFile is what an https upstream's certificate must chain to.
+	// Default: the system's roots as Envoy's host has them.
+	CAFile string `yaml:"ca_file"`
+	// ServerName is sent as SNI and must be in the certificate. Default: the URL's host.
+	ServerName string `yaml:"server_name"`
+	// HTTP2 speaks HTTP/2 to the upstream. Default: true for grpc.
+	HTTP2 *bool `yaml:"http2"`
+	// Timeout bounds the upstream's whole answer. Default 15s; 0s: none
+	// (streams). mcp connections default to none.
+	Timeout *time.Duration `yaml:"timeout"`
+}
+
+// Function names an http request.
+type Function struct {
+	Name   string `yaml:"name"`
+	Method string `yaml:"method"`
+	// Path is a template below match.path, "/customers/{id}"; a name in
+	// braces is one segment and becomes an argument.
+	Path string `yaml:"path"`
+}
+
+// Credential is the service's own secret, put on the request in place of
+// whatever the caller sent.
+type Credential struct {
+	Header string `yaml:"header"` // default authorization
+	Prefix string `yaml:"prefix"` // default "Bearer " for authorization, else ""
+	Secret Secret `yaml:",inline"`
+}
+
+// GRPC says where a grpc connection's descriptors come from.
+type GRPC struct {
+	// Descriptors is a FileDescriptorSet file (protoc --include_imports -o).
+	// Default: the upstream's reflection service.
+	Descriptors string `yaml:"descriptors"`
+}
+
+// Record says what is kept of a call.
+type Record struct {
+	// MaxBody is kept whole of each body; of a longer one the first and
+	// last part, the length and the SHA-256. Default 1MiB.
+	MaxBody Bytes `yaml:"max_body"`
+	// Response is durable (default: the record is on disk before the last
+	// byte leaves), async, or off.
+	Response string `yaml:"response"`
+	// Headers are kept as well as the built-in list, request and response.
+	Headers []string `yaml:"headers"`
+	// Unavailable says what happens when the record can't be made durable:
+	// deny (default) or allow, which is itself recorded as soon as it can be.
+	Unavailable string `yaml:"unavailable"`
+}
+
+// Mask is one thing to hide in responses.
+type Mask struct {
+	Name   string   `yaml:"name"`
+	Paths  []string `yaml:"paths"`
+	Keys   []string `yaml:"keys"`
+	Detect []string `yaml:"detect"`
+	How    string   `yaml:"how"` // redact (default), partial, hash, drop
+}
+
+// Rule is one sentence of policy.
+type Rule struct {
+	Name string `yaml:"name"`
+	// Connections and Functions are globs that say where the rule looks.
+	// Default: everywhere.
+	Connections []string `yaml:"connections"`
+	Functions   []string `yaml:"functions"`
+	// When is a CEL expression over call, identity and connection.
+	// Default: true.
+	When string `yaml:"when"`
+	// Action is allow, deny, hold or mask. The first deny wins, then hold,
+	// then allow; mask adds to what an allowed call's response hides.
+	Action string `yaml:"action"`
+	// Shadow decides and records what would have happened, and does nothing.
+	Shadow bool `yaml:"shadow"`
+	// Message is told to the caller.
+	Message string `yaml:"message"`
+	Hold    Hold   `yaml:"hold"`
+	Mask    Mask   `yaml:"mask"`
+
+	Position     Position `yaml:"-"`
+	WhenPosition Position `yaml:"-"` // of the expression's first character
+}
+
+// Hold is how a rule's held calls wait.
+type Hold struct {
+	Approvers Approvers `yaml:"approvers"`
+	// Timeout is how long Envoy keeps the call open. Default 2m, at most 1h.
+	Timeout time.Duration `yaml:"timeout"`
+}
