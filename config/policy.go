@@ -40,6 +40,8 @@ type Connection struct {
 	// events are not bound by it. Default 8MiB.
 	MaxResponse Bytes    `yaml:"max_response"`
 	Position    Position `yaml:"-"`
+
+	at map[string]Position // where each setting stands, by path below the connection
 }
 
 // Match says which requests belong to a connection.
@@ -142,6 +144,8 @@ type Rule struct {
 
 	Position     Position `yaml:"-"`
 	WhenPosition Position `yaml:"-"` // of the expression's first character
+
+	at map[string]Position
 }
 
 // Hold is how a rule's held calls wait.

@@ -1,0 +1,201 @@
+package config
+
+import (
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/spf13/pflag"
+)
+
+const good = `
+node: laptop
+policies_dir: policies
+listen:
+  grpc: 127.0.0.1:9999
+identity:
+  issuers:
+    - url: https://idp.example.com
+      audiences: [callgate]
+connections:
+  - name: crm
+    protocol: http
+    match: {path: /crm}
+    upstream: {url: https://crm.internal:8443}
+    functions:
+      - {name: customers.get, method: GET, path: "/customers/{id}"}
+    credential: {env: CRM_KEY}
+    max_body: 64KiB
+rules:
+  - name: readers
+    connections: [crm]
+    action: allow
+`
+
+func write(t *testing.T, dir, name, text string) string {
+	t.Helper()
+	path := filepath.Join(dir, name)
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+func TestLoad(t *testing.T) {
+	dir := t.TempDir()
+	file := write(t, dir, "callgate.yaml", good)
+	write(t, dir, "policies/refunds.yaml", `
+rules:
+  - name: large refunds
+    functions: ["refunds.*"]
+    when: |
+      call.args.amount > 100
+    action: hold
+    hold: {approvers: {groups: [finance]}, timeout: 90s}
+`)
+	t.Setenv("CALLGATE_LISTEN_XDS", "127.0.0.1:18888")
+	t.Setenv("CALLGATE_AUDIT_SPOOL_MAX_BYTES", "2GiB")
+	flags := pflag.NewFlagSet("", pflag.ContinueOnError)
+	flags.String("listen-grpc", "", "")
+	if err := flags.Parse([]string{"--listen-grpc=127.0.0.1:7777"}); err != nil {
+		t.Fatal(err)
+	}
+	c, err := Load(file, flags)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for what, got := range map[string][2]any{
+		"flag over file":    {c.Listen.GRPC, "127.0.0.1:7777"},
+		"services follow":   {c.Envoy.Services, "127.0.0.1:7777"},
+		"env over default":  {c.Listen.XDS, "127.0.0.1:18888"},
+		"env size":          {c.Audit.Spool.MaxBytes, Bytes(2 << 30)},
+		"default":           {c.Envoy.DecideTimeout, 2 * time.Second},
+		"absolute state":    {c.StateDir, filepath.Join(dir, ".callgate")},
+		"spool below state": {c.Audit.Spool.Dir, filepath.Join(dir, ".callgate", "spool")},
+		"credential header": {c.Policy.Connections[0].Credential.Header, "authorization"},
+		"credential prefix": {c.Policy.Connections[0].Credential.Prefix, "Bearer "},
+		"max_body":          {c.Policy.Connections[0].MaxBody, Bytes(64 << 10)},
+		"rules":             {len(c.Policy.Rules), 2},
+		"hold timeout":      {c.Policy.Rules[1].Hold.Timeout, 90 * time.Second},
+		"expression":        {c.Policy.Rules[1].WhenPosition, Position{filepath.Join(dir, "policies/refunds.yaml"), 6, 7}},
+		"issuer defaults":   {c.Identity.Issuers[0].Claims, Claims{"sub", "groups", "kind"}},
+	} {
+		if !reflect.DeepEqual(got[0], got[1]) {
+			t.Errorf("%s: got %v, want %v", what, got[0], got[1])
+		}
+	}
+}
+
+// A wrong line must say where it is, what is wrong with it and what to do.
+func TestErrors(t *testing.T) {
+	tests := []struct{ name, from, to, want string }{
+		{"unknown key", "listen:\n", "lisen:\n", `callgate.yaml:4:1: unknown key "lisen"; did you mean "listen"?`},
+		{"unknown nested key", "max_body:", "max_bdy:", `callgate.yaml:18:5: unknown key "max_bdy" in connections[0]; did you mean "max_body"?`},
+		{"twice", "node: laptop\n", "node: laptop\nnode: desk\n", `callgate.yaml:3:1: key "node" stands twice, first on line 2; keep one`},
+		{"type", "max_body: 64KiB", "max_body: lots", `callgate.yaml:18:15: connections[0].max_body must be a size such as 64KiB, 1MiB or a number of bytes, not "lots"`},
+		{"list", "connections: [crm]", "connections: crm", `callgate.yaml:21:18: rules[0].connections must be a list, not "crm"`},
+		{"yaml", "node: laptop", "node: [", `callgate.yaml:1:1: not valid YAML: line 1: did not find expected`},
+		{"protocol", "protocol: http", "protocol: htp", `callgate.yaml:12:15: connection "crm": protocol "htp" is not known; choose http, mcp, jsonrpc, grpc; did you mean "http"?`},
+		{"action", "action: allow", "action: alow", `callgate.yaml:22:13: rule "readers": action "alow" is not known; choose allow, deny, hold, mask; did you mean "allow"?`},
+		{"audience", "      audiences: [callgate]\n", "", `identity.issuers[0]: audiences is missing; without it a token meant for another service would be accepted`},
+		{"http issuer", "https://idp.example.com", "http://idp.example.com", `would fetch signing keys unprotected; use https`},
+		{"address", "127.0.0.1:9999", "9999", `callgate.yaml:5:9: listen.grpc: "9999" is not host:port`},
+		{"upstream", "https://crm.internal:8443", "https://u:p@crm.internal", `callgate.yaml:14:21: connection "crm": upstream.url holds a user or password; set credential instead`},
+		{"secret twice", "{env: CRM_KEY}", "{env: CRM_KEY, file: k}", `connection "crm": credential: set env or file, not both`},
+		{"template", "/customers/{id}", "/customers/x{id}", `"x{id}" must be one whole segment in braces`},
+		{"recorded credential", "max_body: 64KiB", "record: {headers: [authorization]}", `"authorization" carries a credential and is never recorded`},
+		{"mask", "action: allow", "action: mask", `callgate.yaml:20:5: rule "readers": mask hides nothing; set paths, keys or detect`},
+		{"hold", "action: allow", "action: hold\n    hold: {timeout: 2h}", `callgate.yaml:23:21: rule "readers": hold.timeout 2h0m0s is outside 0s to 1h0m0s`},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			text := strings.Replace(good, tt.from, tt.to, 1)
+			if text == good {
+				t.Fatal("the test changes nothing")
+			}
+			dir := t.TempDir()
+			write(t, dir, "policies/none.yaml", "")
+			_, err := Load(write(t, dir, "callgate.yaml", text), nil)
+			if err == nil || !strings.Contains(err.Error(), tt.want) {
+				t.Errorf("got  %v\nwant %s", err, tt.want)
+			}
+		})
+	}
+}
+
+func TestAllErrorsAtOnce(t *testing.T) {
+	text := strings.NewReplacer("protocol: http", "protocol: htp", "action: allow", "action: alow").Replace(good)
+	dir := t.TempDir()
+	write(t, dir, "policies/none.yaml", "")
+	_, err := Load(write(t, dir, "callgate.yaml", text), nil)
+	if err == nil || strings.Count(err.Error(), "did you mean") != 2 {
+		t.Errorf("got %v, want both errors", err)
+	}
+}
+
+func TestMissingFile(t *testing.T) {
+	_, err := Load(filepath.Join(t.TempDir(), "none.yaml"), nil)
+	if err == nil || !strings.Contains(err.Error(), "name the file with -c") {
+		t.Errorf("got %v", err)
+	}
+}
+
+// The version names what the policy says, not how its files are laid out.
+func TestVersion(t *testing.T) {
+	one, err := CheckPolicy(write(t, t.TempDir(), "a.yaml", "rules:\n  - {name: a, action: allow}\n  - {name: b, action: deny}\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	two, err := CheckPolicy(write(t, dir, "1.yaml", "# a\nrules:\n\n  - {name: a, action: allow}\n"), write(t, dir, "2.yaml", "rules: [{name: b, action: deny}]\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if one.Version != two.Version {
+		t.Error("the same rules in other files have another version")
+	}
+	swapped, err := CheckPolicy(write(t, dir, "3.yaml", "rules: [{name: b, action: deny}, {name: a, action: allow}]\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if swapped.Version == one.Version {
+		t.Error("rules in another order have the same version")
+	}
+}
+
+func TestBytes(t *testing.T) {
+	for in, want := range map[string]Bytes{"0": 0, "7": 7, "1KiB": 1024, "1 kb": 1000, "2GiB": 2 << 30, "5B": 5} {
+		if got, err := ParseBytes(in); err != nil || got != want {
+			t.Errorf("%q: got %d, %v, want %d", in, got, err, want)
+		}
+	}
+	for _, in := range []string{"", "-1", "1.5MiB", "MiB", "9223372036854775807KiB"} {
+		if got, err := ParseBytes(in); err == nil {
+			t.Errorf("%q: got %d, want an error", in, got)
+		}
+	}
+}
+
+func FuzzLoad(f *testing.F) {
+	f.Add([]byte(good))
+	f.Add([]byte("a: &a [*a]\nconnections: *a"))
+	f.Add([]byte("connections: [{name: a, protocol: grpc, upstream: {timeout: ~}}]"))
+	f.Add([]byte("rules: [{when: |\n"))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		dir := t.TempDir()
+		file := filepath.Join(dir, "callgate.yaml")
+		if err := os.WriteFile(file, data, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		c, err := Load(file, nil)
+		if err == nil && c.Policy.Version == "" {
+			t.Error("loaded without a version")
+		}
+	})
+}

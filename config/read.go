@@ -1,0 +1,214 @@
+package config
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"reflect"
+	"sort"
+	"time"
+
+	"go.yaml.in/yaml/v3"
+)
+
+// LoadPolicy reads the connections and rules of the main file and of the
+// policies directory again, as [Load] does, for a change while the process
+// runs. Nothing is returned unless all of it is valid.
+func LoadPolicy(file, dir string) (Policy, error) {
+	data, err := os.ReadFile(file)
+	if err != nil {
+		return Policy{}, fmt.Errorf("read policy: %w", err)
+	}
+	var p problems
+	pol := readPolicy(parse(file, data, reflect.TypeFor[Config](), &p), &p)
+	if dir != "" {
+		pol.append(readDir(dir, &p))
+	}
+	pol.finish(&p)
+	return pol, p.err()
+}
+
+// CheckPolicy reads files that hold connections and rules only, for a check
+// before they are put in place. A rule may name connections of any of them.
+func CheckPolicy(files ...string) (Policy, error) {
+	var p problems
+	var pol Policy
+	for _, f := range files {
+		pol.append(readFile(f, &p))
+	}
+	pol.finish(&p)
+	return pol, p.err()
+}
+
+func readDir(dir string, p *problems) Policy {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		p.add(Position{File: dir}, "policies_dir can't be read: %v; create it or correct the path", err)
+		return Policy{}
+	}
+	var pol Policy
+	for _, e := range entries {
+		// Editors and Kubernetes leave dot files beside the real ones.
+		if ext := filepath.Ext(e.Name()); e.Name()[0] == '.' || (ext != ".yaml" && ext != ".yml") {
+			continue
+		}
+		pol.append(readFile(filepath.Join(dir, e.Name()), p))
+	}
+	return pol
+}
+
+func readFile(file string, p *problems) Policy {
+	data, err := os.ReadFile(file)
+	if err != nil {
+		p.add(Position{File: file}, "can't be read: %v", err)
+		return Policy{}
+	}
+	// A whole configuration may be checked too, so its other keys are known.
+	return readPolicy(parse(file, data, reflect.TypeFor[Config](), p), p)
+}
+
+func readPolicy(doc document, p *problems) Policy {
+	var pol Policy
+	if doc.root == nil {
+		return pol
+	}
+	if err := doc.root.Decode(&pol); err != nil {
+		p.add(Position{File: doc.file}, "%v", err)
+		return Policy{}
+	}
+	base := filepath.Dir(doc.file)
+	for i := range pol.Connections {
+		c := &pol.Connections[i]
+		c.Position = doc.at[fmt.Sprintf("connections[%d]", i)]
+		c.at = sub(doc.at, fmt.Sprintf("connections[%d].", i))
+		for _, f := range []*string{&c.Upstream.CAFile, &c.Credential.Secret.File, &c.GRPC.Descriptors} {
+			if *f != "" && !filepath.IsAbs(*f) {
+				*f = filepath.Join(base, *f)
+			}
+		}
+		c.defaults()
+	}
+	for i := range pol.Rules {
+		r := &pol.Rules[i]
+		path := fmt.Sprintf("rules[%d]", i)
+		r.Position = doc.at[path]
+		r.at = sub(doc.at, path+".")
+		r.WhenPosition = expressionStart(doc, i)
+		if r.Action == "hold" {
+			set(&r.Hold.Timeout, 2*time.Minute)
+		}
+		if r.Action == "mask" {
+			set(&r.Mask.How, "redact")
+			set(&r.Mask.Name, r.Name)
+		}
+	}
+	return pol
+}
+
+// expressionStart is where the text of rule i's when begins: after an opening
+// quote, or on the line after a block scalar's marker.
+func expressionStart(doc document, i int) Position {
+	at, ok := doc.at[fmt.Sprintf("rules[%d].when", i)]
+	if !ok {
+		return Position{}
+	}
+	rules := child(doc.root, "rules")
+	when := child(rules.Content[i], "when")
+	switch {
+	case when == nil:
+	case when.Style&(yaml.LiteralStyle|yaml.FoldedStyle) != 0:
+		at.Line++
+		// The library keeps no indent; block text of ours is indented by
+		// two from its key, as it nearly always is.
+		at.Column = rules.Content[i].Column + 2
+	case when.Style&(yaml.SingleQuotedStyle|yaml.DoubleQuotedStyle) != 0:
+		at.Column++
+	}
+	return at
+}
+
+func child(n *yaml.Node, key string) *yaml.Node {
+	for i := 0; n != nil && i+1 < len(n.Content); i += 2 {
+		if n.Content[i].Value == key {
+			return n.Content[i+1]
+		}
+	}
+	return nil
+}
+
+func sub(at map[string]Position, prefix string) map[string]Position {
+	out := map[string]Position{}
+	for k, v := range at {
+		if len(k) > len(prefix) && k[:len(prefix)] == prefix {
+			out[k[len(prefix):]] = v
+		}
+	}
+	return out
+}
+
+func (c *Connection) defaults() {
+	if c.Protocol != "grpc" {
+		set(&c.Match.Path, "/")
+	}
+	if c.Upstream.HTTP2 == nil {
+		h2 := c.Protocol == "grpc"
+		c.Upstream.HTTP2 = &h2
+	}
+	if c.Upstream.Timeout == nil {
+		t := 15 * time.Second
+		if c.Protocol == "mcp" {
+			t = 0 // its event streams stay open
+		}
+		c.Upstream.Timeout = &t
+	}
+	if c.Credential.Secret != (Secret{}) {
+		set(&c.Credential.Header, "authorization")
+		if c.Credential.Header == "authorization" {
+			set(&c.Credential.Prefix, "Bearer ")
+		}
+	}
+	set(&c.MaxBody, 1<<20)
+	set(&c.MaxResponse, 8<<20)
+	set(&c.Record.MaxBody, 1<<20)
+	set(&c.Record.Response, "durable")
+	set(&c.Record.Unavailable, "deny")
+	for i := range c.Mask {
+		set(&c.Mask[i].How, "redact")
+		set(&c.Mask[i].Name, fmt.Sprintf("%s mask %d", c.Name, i+1))
+	}
+}
+
+func (p *Policy) append(q Policy) {
+	p.Connections = append(p.Connections, q.Connections...)
+	p.Rules = append(p.Rules, q.Rules...)
+}
+
+// finish checks the policy as a whole and names its version.
+func (p *Policy) finish(ps *problems) {
+	p.validate(ps)
+	p.Version = p.version()
+}
+
+// version hashes what the policy says, so that replicas with the same policy
+// agree on its name whatever their files are called. Connections have no
+// order; rules do.
+func (p Policy) version() string {
+	connections := append([]Connection(nil), p.Connections...)
+	sort.Slice(connections, func(i, j int) bool { return connections[i].Name < connections[j].Name })
+	for i := range connections {
+		connections[i].Position = Position{}
+	}
+	rules := append([]Rule(nil), p.Rules...)
+	for i := range rules {
+		rules[i].Position, rules[i].WhenPosition = Position{}, Position{}
+	}
+	data, err := json.Marshal(Policy{Connections: connections, Rules: rules})
+	if err != nil {
+		panic("config: a policy always marshals: " + err.Error())
+	}
+	sum := sha256.Sum256(data)
+	return hex.EncodeToString(sum[:6])
+}
