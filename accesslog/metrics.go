@@ -1,0 +1,22 @@
+package accesslog
+
+import "github.com/prometheus/client_golang/prometheus"
+
+// Metrics counts access-log entries.
+type Metrics struct {
+	recorded, lost, undecided prometheus.Counter
+}
+
+// NewMetrics registers the package's metrics.
+func NewMetrics(r prometheus.Registerer) *Metrics {
+	counter := func(name, help string) prometheus.Counter {
+		c := prometheus.NewCounter(prometheus.CounterOpts{Name: "callgate_accesslog_" + name, Help: help})
+		r.MustRegister(c)
+		return c
+	}
+	return &Metrics{
+		recorded:  counter("entries_recorded_total", "Access-log entries recorded."),
+		lost:      counter("entries_lost_total", "Access-log entries that could not be recorded; their calls' rows say unknown."),
+		undecided: counter("entries_undecided_total", "Access-log entries of requests that Envoy answered before ext_authz saw them."),
+	}
+}
