@@ -1,0 +1,80 @@
+// Package callgate_test checks the whole tree: which room may import which.
+package callgate_test
+
+import (
+	"encoding/json"
+	"errors"
+	"io"
+	"os/exec"
+	"slices"
+	"strings"
+	"testing"
+)
+
+const module = "github.com/callgate/callgate/"
+
+// rooms says which project packages each room may import; a room's own
+// sub-rooms are listed apart. "*" means any. ARCHITECTURE.md draws it.
+var rooms = map[string][]string{
+	"call":                     {},
+	"call/protocol":            {"call"},
+	"call/protocol/descriptor": {"call"},
+	"config":                   {},
+	"parts":                    {},
+	"extauthz":                 {"call", "call/protocol", "extauthz/identity", "extauthz/connection", "extauthz/credential"},
+	"extauthz/identity":        {"call"},
+	"extauthz/connection":      {"call", "call/protocol"},
+	"extauthz/credential":      {"call"},
+	"policies":                 {"call"},
+	"approvals":                {"call"},
+	"approvals/sqlite":         {"call", "approvals"},
+	"approvals/storetest":      {"call", "approvals"},
+	"extproc":                  {"call", "call/protocol", "extproc/mask"},
+	"extproc/mask":             {},
+	"accesslog":                {"call"},
+	"audit":                    {"call"},
+	"audit/clickhouse":         {"audit", "call"},
+	"audit/engine":             {"parts"},
+	"envoy":                    {"config"},
+	"envoy/local":              {"envoy", "parts"},
+	"xds":                      {"envoy", "call"},
+	"console":                  {"call", "approvals", "audit", "audit/clickhouse", "extauthz/identity"},
+	"demo/issuer":              {},
+	"demo/endpoint":            {"demo/endpoint/ordersv1"},
+	"demo/endpoint/ordersv1":   {},
+	"demo":                     {"*"},
+	"app":                      {"*"},
+	"cmd/callgate":             {"*"},
+}
+
+func TestRooms(t *testing.T) {
+	out, err := exec.Command("go", "list", "-json=ImportPath,Imports", "./...").Output()
+	if err != nil {
+		t.Fatalf("go list: %v", err)
+	}
+	for dec := json.NewDecoder(strings.NewReader(string(out))); ; {
+		var p struct {
+			ImportPath string
+			Imports    []string
+		}
+		if err := dec.Decode(&p); errors.Is(err, io.EOF) {
+			return
+		} else if err != nil {
+			t.Fatal(err)
+		}
+		room, ours := strings.CutPrefix(p.ImportPath, module)
+		if !ours || strings.HasPrefix(room, "test/") || strings.HasPrefix(room, "bench") {
+			continue
+		}
+		allowed, known := rooms[room]
+		if !known {
+			t.Errorf("%s is not in the plan of rooms; add it here and to ARCHITECTURE.md", room)
+		}
+		for _, i := range p.Imports {
+			other, ours := strings.CutPrefix(i, module)
+			if ours && !slices.Contains(allowed, "*") && !slices.Contains(allowed, other) {
+				t.Errorf("%s imports %s, which it must not know", room, other)
+			}
+		}
+	}
+}
