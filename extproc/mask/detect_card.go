@@ -1,0 +1,191 @@
+package mask
+
+// maxCard is the greatest number of digits of a card number (ISO/IEC 7812).
+const maxCard = 19
+
+// issuer is a range of card prefixes and the lengths in use. Lengths that only
+// hint cards have are those where unrelated numbers pass too often: 13 digits are
+// epoch milliseconds and EAN codes, 19 are random 63-bit ids. Printed in groups,
+// they need no hint.
+type issuer struct {
+	lo, hi int    // first six digits
+	plain  uint32 // bit n: n digits are a card
+	hinted uint32 // bit n: n digits are one if a name or the grouping says so
+}
+
+func digitsOf(ns ...int) (m uint32) {
+	for _, n := range ns {
+		m |= 1 << n
+	}
+	return m
+}
+
+// issuers follow the ranges that the schemes publish, rounded out where a range
+// is shared: a superset costs one in ten random numbers of that prefix, a gap
+// shows a card.
+func issuers() []issuer {
+	var (
+		only16  = digitsOf(16)
+		to19    = digitsOf(16, 17, 18, 19)
+		maestro = digitsOf(16, 18, 19)
+		short   = digitsOf(12, 13, 14, 15, 17)
+	)
+	return []issuer{
+		{220000, 220499, to19, 0},                          // Mir
+		{222100, 272099, only16, 0},                        // Mastercard, 2-series
+		{300000, 305999, digitsOf(14), digitsOf(16)},       // Diners Club
+		{309500, 309599, digitsOf(14), digitsOf(16)},       // Diners Club
+		{340000, 349999, digitsOf(15), 0},                  // American Express
+		{352800, 358999, only16, digitsOf(17, 18, 19)},     // JCB
+		{360000, 369999, digitsOf(14), digitsOf(16, 19)},   // Diners Club
+		{370000, 379999, digitsOf(15), 0},                  // American Express
+		{380000, 399999, digitsOf(14), digitsOf(16, 19)},   // Diners Club
+		{400000, 499999, only16, digitsOf(13, 18, 19)},     // Visa, Elo
+		{500000, 509999, maestro, short},                   // Maestro, Elo, Verve, RuPay, Dankort
+		{510000, 559999, only16, 0},                        // Mastercard
+		{560000, 589999, maestro, short},                   // Maestro
+		{601100, 601199, to19, 0},                          // Discover
+		{604000, 605999, only16, digitsOf(19)},             // Hipercard, Maestro
+		{606985, 608500, only16, 0},                        // RuPay
+		{620000, 629999, to19, 0},                          // UnionPay
+		{630000, 639999, only16, short | digitsOf(18, 19)}, // Maestro, Elo, InstaPayment
+		{644000, 659999, only16, digitsOf(17, 18, 19)},     // Discover, RuPay, Troy
+		{670000, 679999, maestro, short},                   // Maestro, Bancontact
+		{810000, 829999, only16, digitsOf(17, 18, 19)},     // UnionPay, RuPay
+		{979200, 979299, only16, 0},                        // Troy
+	}
+}
+
+// issuerAt returns the lengths for a number with these first six digits.
+func issuerAt(six int) (plain, hinted uint32) {
+	if six < 220000 || six > 979299 {
+		return 0, 0
+	}
+	for _, r := range cardIssuers {
+		if six <= r.hi {
+			if six >= r.lo {
+				return r.plain, r.hinted
+			}
+			return 0, 0
+		}
+	}
+	return 0, 0
+}
+
+// cardIssuers is constant data.
+var cardIssuers = issuers()
+
+// card returns the end of the card number that begins with the first group, or 0.
+// Of several it takes the longest, which hides the others too.
+func (s *scanner) card(g *groups, continues bool) int {
+	if g.total < 12 {
+		return 0
+	}
+	b := s.b
+	first := g.end[0] - g.start[0]
+	if continues && first < 4 {
+		// A number that begins in the middle of a list of small ones.
+		return 0
+	}
+	if first > 8 && g.start[0] >= 2 && b[g.start[0]-1] == '.' && isDigit(b[g.start[0]-2]) {
+		return 0 // the digits after a decimal point
+	}
+	var d [maxCard + 1]byte
+	var cut [maxCard + 1]bool // a group ends after that many digits
+	n, best := 0, 0
+	var plain, hinted uint32
+	for k := range g.n {
+		for i := g.start[k]; i < g.end[k]; i++ {
+			if n == maxCard {
+				return best
+			}
+			d[n] = b[i] - '0'
+			n++
+			if n == 6 {
+				six := 0
+				for _, c := range d[:6] {
+					six = six*10 + int(c)
+				}
+				if plain, hinted = issuerAt(six); plain|hinted == 0 {
+					return 0
+				}
+			}
+		}
+		bit := uint32(1) << n
+		if (plain|hinted)&bit != 0 && luhn(d[:n]) {
+			last := k == g.n-1 && !g.more
+			if grouped, ok := cardGroups(g, k, &cut, n, last); ok && !inID(b, g.start[0], g.end[k]) {
+				if plain&bit != 0 || grouped || s.tells(g.start[0], cardWord) {
+					best = g.end[k]
+				}
+			}
+		}
+		cut[n] = true
+	}
+	return best
+}
+
+// cardGroups tells whether groups 0..k are a way in which card numbers are
+// written; grouped if it is one that hardly any other number has. Anything
+// goes that breaks at multiples of four, after 4 and 10 or after 6 digits, or in
+// equal parts; parts below four digits only if they are the whole run of groups,
+// or every list of small numbers would be searched for cards.
+func cardGroups(g *groups, k int, cut *[maxCard + 1]bool, n int, whole bool) (grouped, ok bool) {
+	if k == 0 {
+		return false, true
+	}
+	size := g.end[0] - g.start[0]
+	fours, amex, bin, equal := true, true, true, true
+	for c := 1; c < n; c++ {
+		if !cut[c] {
+			continue
+		}
+		fours = fours && c%4 == 0
+		amex = amex && (c == 4 || c == 10)
+		bin = bin && c == 6
+		equal = equal && c%size == 0
+	}
+	equal = equal && g.end[k]-g.start[k] <= size
+	if fours || amex {
+		return size == 4, true
+	}
+	if bin {
+		return false, true
+	}
+	return false, equal && (size >= 4 || whole)
+}
+
+// luhn checks the check digit of ISO/IEC 7812-1.
+func luhn(d []byte) bool {
+	sum, zero := 0, true
+	for i := range d {
+		c := int(d[len(d)-1-i])
+		zero = zero && c == 0
+		if i&1 == 1 {
+			if c *= 2; c > 9 {
+				c -= 9
+			}
+		}
+		sum += c
+	}
+	return sum%10 == 0 && !zero
+}
+
+// cardWord tells whether a normalised name speaks of a payment card.
+func cardWord(w []byte) bool {
+	for _, s := range [...]string{"card", "visa", "maestro", "unionpay", "discover", "diners", "credit", "debit", "ccnum", "primaryaccount"} {
+		if contains(w, s) {
+			return true
+		}
+	}
+	return string(w) == "pan" || string(w) == "cc" || string(w) == "jcb"
+}
+
+func contains(b []byte, s string) bool {
+	for i := 0; i+len(s) <= len(b); i++ {
+		if string(b[i:i+len(s)]) == s {
+			return true
+		}
+	}
+	return false
+}

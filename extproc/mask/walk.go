@@ -1,0 +1,533 @@
+package mask
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"math"
+	"slices"
+	"strings"
+)
+
+// walker holds the state of one call to the masker: where it is in the body,
+// which path rules are alive there, what it has found and what it will change.
+// It is used once, by one goroutine.
+type walker struct {
+	m        *Masker
+	edits    []edit // of the text being walked, in its coordinates
+	findings []Finding
+	last     int // index of the finding counted last
+
+	states []int // live path states, a stretch per depth
+	cur    liveStates
+	stack  []frame // names from the body's root to here
+	level  int     // JSON in strings around here
+
+	scan    scanner
+	decoded []view // buffers by level
+	folded  view
+	path    []byte // scratch
+}
+
+// liveStates is the stretch of walker.states that holds the path states alive at
+// a value: what its members' names continue.
+type liveStates struct{ from, to int }
+
+// frame is one name on the way from the root.
+type frame struct {
+	key   []byte // of a member
+	kind  frameKind
+	guard bool // the name itself was masked, or is not to be shown
+}
+
+type frameKind uint8
+
+const (
+	frameNone frameKind = iota // inside a container, before its first element
+	frameKey
+	frameIndex
+	frameNested // a document in a string begins here
+)
+
+func (m *Masker) walker() *walker {
+	w := &walker{m: m}
+	w.scan.e = &m.det
+	w.scan.strict = w.stricterMatch
+	w.states = append(w.states, m.paths.init...)
+	w.cur = liveStates{0, len(w.states)}
+	return w
+}
+
+// reset makes the walker ready for another body whose findings add to the same list.
+func (w *walker) reset() {
+	w.edits, w.stack, w.states = w.edits[:0], w.stack[:0], w.states[:len(w.m.paths.init)]
+	w.cur = liveStates{0, len(w.states)}
+}
+
+func (w *walker) push() { w.stack = append(w.stack, frame{}) }
+func (w *walker) pop()  { w.stack = w.stack[:len(w.stack)-1] }
+
+// mark and leave bracket the walk of one member or element.
+func (w *walker) mark() int      { return len(w.states) }
+func (w *walker) leave(mark int) { w.states = w.states[:mark] }
+func (w *walker) live() liveStates {
+	return w.cur
+}
+
+// enterKey moves to the member whose name is src[from:to]: the name is searched
+// by the detectors, and the verdict on the value is returned.
+func (w *walker) enterKey(d *doc, from, to int, odd uint8, live liveStates, v verdict) verdict {
+	key := d.src[from:to]
+	var at viewMap
+	if odd&oddEscape != 0 {
+		var kv view // names with escapes are rare, and outlive the shared buffers
+		kv.unescape(key)
+		key, at = kv.b, kv.at
+	}
+	top := &w.stack[len(w.stack)-1]
+	*top = frame{key: key, kind: frameKey, guard: true} // a finding in the name must not show it
+	hit := false
+	if w.m.det.on != 0 && len(key) >= minMatch {
+		// A name that announces a secret is no assignment, and has no names around it.
+		n := len(w.edits)
+		w.text(key, at, from, true, false)
+		hit = len(w.edits) > n
+	}
+	top.guard = hit
+
+	v = w.advance(live, key, 0, v)
+	if len(w.m.keys) > 0 {
+		if r := w.m.keyRule(key); r >= 0 {
+			v = w.m.stricterVerdict(v, verdict{w.m.hows[r], r, typeKey})
+		}
+	}
+	return v
+}
+
+// enterIndex moves to an array element.
+func (w *walker) enterIndex(n int, live liveStates, v verdict) verdict {
+	w.stack[len(w.stack)-1] = frame{kind: frameIndex}
+	return w.advance(live, nil, n, v)
+}
+
+// advance makes the states that live reach over one name the current ones.
+func (w *walker) advance(live liveStates, key []byte, index int, v verdict) verdict {
+	if len(w.m.paths.steps) == 0 {
+		return v
+	}
+	from := len(w.states)
+	w.states = w.m.paths.advance(w.states, live.from, live.to, key, index)
+	w.cur = liveStates{from, len(w.states)}
+	return w.arrive(v)
+}
+
+// arrive applies the paths that end at the current states.
+func (w *walker) arrive(v verdict) verdict {
+	root := false
+	for _, s := range w.states[w.cur.from:w.cur.to] {
+		st := &w.m.paths.steps[s]
+		switch {
+		case st.kind != stepDone:
+		case st.rule == rootRule:
+			root = true
+		default:
+			v = w.m.stricterVerdict(v, verdict{w.m.hows[st.rule], st.rule, typePath})
+		}
+	}
+	if root {
+		v = w.restart(v)
+	}
+	return v
+}
+
+// restart lets the paths begin anew at the current value, beside those that are
+// under way: the function's own document begins here.
+func (w *walker) restart(v verdict) verdict {
+	for _, s := range w.m.paths.start {
+		w.states = w.m.paths.reach(w.states, w.cur.from, s)
+	}
+	w.cur.to = len(w.states)
+	for _, s := range w.m.paths.init {
+		if st := &w.m.paths.steps[s]; st.kind == stepDone && st.rule != rootRule { // the path $
+			v = w.m.stricterVerdict(v, verdict{w.m.hows[st.rule], st.rule, typePath})
+		}
+	}
+	return v
+}
+
+func (m *Masker) stricterVerdict(a, b verdict) verdict {
+	if b.how > a.how || b.how == a.how && b.rule < a.rule {
+		return b
+	}
+	return a
+}
+
+// keyRule returns the rule that hides values of this name, or -1.
+func (m *Masker) keyRule(key []byte) int {
+	if len(key) > 4*maxKeyLength {
+		return -1
+	}
+	var buf [4 * maxKeyLength]byte
+	n := normalKey(buf[:0], key)
+	if len(n) > maxKeyLength || !m.keyLen[len(n)] {
+		return -1
+	}
+	if r, ok := m.keys[string(n)]; ok {
+		return r
+	}
+	return -1
+}
+
+func (w *walker) stricterMatch(a, b match) match {
+	if w.ruleHow(b) > w.ruleHow(a) {
+		return b
+	}
+	return a
+}
+
+func (w *walker) rule(f match) int {
+	if f.det == detKeyword {
+		return f.rule
+	}
+	return w.m.detRule[f.det]
+}
+
+func (w *walker) ruleHow(f match) how { return w.m.hows[w.rule(f)] }
+
+// stringValue masks the string whose content is src[from:to].
+func (w *walker) stringValue(d *doc, from, to int, odd uint8, live liveStates, v verdict) error {
+	text := d.src[from:to]
+	var at viewMap
+	if odd&oddEscape != 0 {
+		for len(w.decoded) <= w.level {
+			w.decoded = append(w.decoded, view{})
+		}
+		dv := &w.decoded[w.level]
+		dv.unescape(text)
+		text, at = dv.b, dv.at
+	}
+	if v.how != howNone {
+		w.hideWhole(from-1, to+1, text, v)
+		return nil
+	}
+	if len(text) < minMatch && !w.m.hasPaths && len(w.m.keys) == 0 {
+		return nil
+	}
+	if looksJSON(text) {
+		done, err := w.nested(text, at, from, live, true)
+		if done || err != nil {
+			return err
+		}
+	}
+	w.text(text, at, from, true, true)
+	return nil
+}
+
+// nested walks text as a JSON document that a string holds, and reports whether
+// it is settled. Edits are mapped back to the bytes that begin at base, which are
+// the inside of a JSON string or else the plain text.
+func (w *walker) nested(text []byte, at viewMap, base int, live liveStates, inJSON bool) (done bool, err error) {
+	if w.level >= w.m.maxNested {
+		return false, fmt.Errorf("json in strings is nested more than %d times: %w", w.m.maxNested, ErrTooDeep)
+	}
+	states, cur := len(w.states), w.cur
+	// The paths under way go on inside, and all begin anew.
+	w.cur.from = len(w.states)
+	w.states = append(w.states, w.states[live.from:live.to]...)
+	v := w.restart(verdict{})
+
+	w.stack = append(w.stack, frame{kind: frameNested})
+	w.level++
+	inner, done, err := w.attempt(text, v)
+	w.level--
+	w.stack = w.stack[:len(w.stack)-1]
+	w.states, w.cur = w.states[:states], cur
+
+	if err != nil {
+		return false, err
+	}
+	if done {
+		w.adopt(inner, at, base, inJSON)
+		return true, nil
+	}
+	if w.m.hasPaths && claimsJSON(text) {
+		// Cut off or broken, and paths may name a part of it.
+		w.adopt([]edit{{0, len(text), []byte(hidden)}}, at, base, inJSON)
+		w.report(w.m.pathRule, typeUnreadable, "")
+		return true, nil
+	}
+	return false, nil
+}
+
+// attempt walks text as a document at the current states, and returns its edits.
+// Text that is not JSON leaves no trace; only other errors are errors.
+func (w *walker) attempt(text []byte, v verdict) (edits []edit, ok bool, err error) {
+	outer, found, depth := w.edits, slices.Clone(w.findings), len(w.stack)
+	w.edits = nil
+	d := doc{w: w, src: text}
+	err = d.parse(w.cur, v)
+	edits, w.edits = w.edits, outer
+	if errors.Is(err, ErrInvalid) {
+		w.findings, w.stack = found, w.stack[:depth]
+		return nil, false, nil
+	}
+	return edits, err == nil, err
+}
+
+// adopt takes over edits of a text that at maps to the bytes which begin at base.
+func (w *walker) adopt(edits []edit, at viewMap, base int, inJSON bool) {
+	for _, e := range edits {
+		if inJSON {
+			e.repl = quote(e.repl)
+		}
+		w.edits = append(w.edits, edit{base + at.start(e.start), base + at.end(e.end), e.repl})
+	}
+}
+
+// text runs the detectors over one text. at maps it to the bytes that begin at
+// base; inJSON tells that those are inside a JSON string. values is false for a
+// member's name, which assigns nothing and is announced by nothing.
+func (w *walker) text(text []byte, at viewMap, base int, inJSON, values bool) {
+	if w.m.det.on == 0 && (len(w.m.keys) == 0 || !values) {
+		return
+	}
+	view, fold := w.folded.fold(text)
+	for _, f := range w.matches(view, values) {
+		h := w.ruleHow(f)
+		if h == howDrop && !values {
+			h = howRedact
+		}
+		repl := w.m.conceal(h, f.det, view[f.start:f.end])
+		if inJSON {
+			repl = quote(repl)
+		}
+		start, end := fold.start(f.start), fold.end(f.end)
+		w.edits = append(w.edits, edit{base + at.start(start), base + at.end(end), repl})
+		w.report(w.rule(f), typeOf(f.det), f.detail)
+	}
+}
+
+// matches scans a view with the names around it as hints.
+func (w *walker) matches(view []byte, values bool) []match {
+	w.scan.names, w.scan.keyword = nil, nil
+	if values {
+		w.scan.names = w.stack
+		if len(w.m.keys) > 0 {
+			w.scan.keyword = w.m.keyRule
+		}
+	}
+	return w.scan.scan(view)
+}
+
+// numberValue masks the number src[from:to]: what takes its place is a string.
+func (w *walker) numberValue(src []byte, from, to int, v verdict) {
+	text := src[from:to]
+	if v.how != howNone {
+		w.hideWhole(from, to, text, v)
+		return
+	}
+	on := w.m.det.on
+	if on&setOf(detCard, detSSN) == 0 || to-from < 6 {
+		return
+	}
+	text = integer(text)
+	switch n := len(text); {
+	case n > maxCard:
+		return
+	case n >= 9:
+	case n >= 7 && on.has(detSSN):
+		// A number has no leading zeros; an SSN may.
+		text = append([]byte("00")[:9-n:2], text...)
+	default:
+		return
+	}
+	for _, f := range w.matches(text, true) {
+		if f.start != 0 || f.end != len(text) {
+			continue
+		}
+		repl := []byte("null")
+		if h := w.ruleHow(f); h != howDrop {
+			repl = quoted(w.m.conceal(h, f.det, text))
+		}
+		w.edits = append(w.edits, edit{from, to, repl})
+		w.report(w.rule(f), typeOf(f.det), f.detail)
+	}
+}
+
+// integer returns the digits of a number without its sign, also of one that is
+// written as 4.1e15 or 41.0, and nil if it has a fraction or more than 24 digits.
+func integer(n []byte) []byte {
+	n = bytes.TrimPrefix(n, []byte("-"))
+	exp := 0
+	if e := bytes.IndexAny(n, "eE"); e >= 0 {
+		neg := false
+		for _, c := range n[e+1:] {
+			if isDigit(c) {
+				exp = min(exp*10+int(c-'0'), math.MaxInt16)
+			}
+			neg = neg || c == '-'
+		}
+		if neg {
+			exp = -exp
+		}
+		n = n[:e]
+	}
+	whole, frac, _ := bytes.Cut(n, []byte("."))
+	if exp == 0 && len(frac) == 0 {
+		return whole
+	}
+	all := append(append([]byte(nil), whole...), frac...)
+	point := len(whole) + exp
+	if point <= 0 || point > 24 {
+		return nil
+	}
+	for len(all) < point {
+		all = append(all, '0')
+	}
+	if len(bytes.Trim(all[point:], "0")) > 0 {
+		return nil
+	}
+	return bytes.TrimLeft(all[:point], "0")
+}
+
+func quoted(text []byte) []byte {
+	out := append([]byte{'"'}, quote(text)...)
+	return append(out, '"')
+}
+
+// hideWhole replaces a value by the verdict. text is the value decoded, nil for
+// an object or array.
+func (w *walker) hideWhole(from, to int, text []byte, v verdict) {
+	var repl []byte
+	switch h := v.how; {
+	case h == howDrop:
+		repl = []byte("null") // the document itself: nothing around it to cut it from
+	case h == howPartial && w.exposes(text):
+		repl = quoted([]byte(hidden))
+	default:
+		repl = quoted(w.m.concealWhole(h, text))
+	}
+	w.edits = append(w.edits, edit{from, to, repl})
+	w.report(v.rule, v.kind, "")
+}
+
+// exposes tells whether the last four characters of a value belong to something
+// that a detector's rule hides more strictly.
+func (w *walker) exposes(text []byte) bool {
+	if w.m.det.on == 0 {
+		return false
+	}
+	view, _ := w.folded.fold(text)
+	for _, f := range w.matches(view, true) {
+		if w.ruleHow(f) > howPartial {
+			return true
+		}
+	}
+	return false
+}
+
+// report counts a finding at the current place.
+func (w *walker) report(rule int, kind, detail string) {
+	w.path = w.appendPath(w.path[:0])
+	name := w.m.names[rule]
+	same := func(f *Finding) bool {
+		return f.Rule == name && f.Type == kind && f.Detail == detail && (f.Path == string(w.path) || f.Path == elsewhere)
+	}
+	if w.last < len(w.findings) && same(&w.findings[w.last]) { // mostly: the next of an array
+		w.findings[w.last].Count++
+		return
+	}
+	for i := range w.findings {
+		if same(&w.findings[i]) {
+			w.findings[i].Count++
+			w.last = i
+			return
+		}
+	}
+	path := string(w.path)
+	if len(w.findings) >= w.m.maxFindings {
+		path = elsewhere
+	}
+	w.last = len(w.findings)
+	w.findings = append(w.findings, Finding{Rule: name, Type: kind, Detail: detail, Path: path, Count: 1})
+}
+
+const (
+	elsewhere = "..." // places beyond MaxFindings
+	maxPath   = 256   // bytes of a finding's path
+)
+
+// appendPath writes where the walker is. Names that hold something masked don't
+// appear, and none at all beyond maxPath bytes.
+func (w *walker) appendPath(b []byte) []byte {
+	for _, f := range w.stack {
+		if f.kind == frameNone {
+			continue
+		}
+		if f.kind != frameIndex && len(b) > 0 {
+			b = append(b, '.')
+		}
+		switch f.kind {
+		case frameIndex:
+			b = append(b, "[*]"...)
+		case frameNested:
+			b = append(b, "(json)"...)
+		case frameKey:
+			switch {
+			case f.guard:
+				b = append(b, hidden...)
+			case len(b)+len(f.key) > maxPath:
+				return append(b, elsewhere...)
+			default:
+				b = append(b, strings.ToValidUTF8(string(f.key), "?")...)
+			}
+		}
+		if len(b) > maxPath {
+			return append(b, elsewhere...)
+		}
+	}
+	return b
+}
+
+// looksJSON tells whether trying to read text as JSON is worth it: an object, an
+// array, or a string in quotes.
+func looksJSON(text []byte) bool {
+	if len(text) < 2 || text[0] > ' ' && text[0] != '{' && text[0] != '[' && text[0] != '"' {
+		return false
+	}
+	text = bytes.Trim(text, " \t\r\n")
+	if len(text) < 2 {
+		return false
+	}
+	first, last := text[0], text[len(text)-1]
+	switch first {
+	case '"':
+		return last == '"'
+	case '{', '[':
+		next := bytes.TrimLeft(text[1:], " \t\r\n")
+		if len(next) == 0 {
+			return true
+		}
+		if first == '{' {
+			return next[0] == '"' || next[0] == '}'
+		}
+		return strings.IndexByte(`"{[]-0123456789tfn`, next[0]) >= 0
+	}
+	return false
+}
+
+// claimsJSON tells whether text can hardly be anything but JSON, even cut off.
+func claimsJSON(text []byte) bool {
+	text = bytes.TrimLeft(text, " \t\r\n")
+	for len(text) > 0 && text[0] == '[' {
+		text = bytes.TrimLeft(text[1:], " \t\r\n")
+		if len(text) > 0 && text[0] == '{' {
+			break
+		}
+	}
+	if len(text) < 2 || text[0] != '{' {
+		return false
+	}
+	next := bytes.TrimLeft(text[1:], " \t\r\n")
+	return len(next) == 0 || next[0] == '"'
+}
