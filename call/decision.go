@@ -43,6 +43,7 @@ const (
 	ReasonCanceled            Reason = "canceled"             // the caller hung up while held
 	ReasonCredentialMissing   Reason = "credential_missing"   // the service's own credential can't be had
 	ReasonAuditUnavailable    Reason = "audit_unavailable"    // the record can't be made durable
+	ReasonResponseWithheld    Reason = "response_withheld"    // the response could not be masked or recorded
 	ReasonInternal            Reason = "internal"             // a fault of the gateway's own
 )
 

@@ -33,6 +33,8 @@ type Metadata struct {
 	Function   string   `json:"function,omitempty"`
 	RPCID      string   `json:"rpc_id,omitempty"` // JSON, as the caller sent it
 	Mask       Mask     `json:"mask,omitzero"`
+	// MaxResponse bounds a response that is held back to be masked, in bytes.
+	MaxResponse int64 `json:"max_response,omitempty"`
 	// Record says how the response is recorded.
 	Record RecordSettings `json:"record,omitzero"`
 }

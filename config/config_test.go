@@ -199,3 +199,14 @@ func FuzzLoad(f *testing.F) {
 		}
 	})
 }
+
+// The documented example must be one that works.
+func TestExample(t *testing.T) {
+	c, err := Load("../docs/callgate.example.yaml", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(c.Policy.Connections) != 3 || len(c.Policy.Rules) != 6 {
+		t.Errorf("got %d connections and %d rules", len(c.Policy.Connections), len(c.Policy.Rules))
+	}
+}

@@ -1,0 +1,94 @@
+package extproc
+
+import (
+	"strconv"
+
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	extprocv3 "github.com/envoyproxy/go-control-plane/envoy/service/ext_proc/v3"
+	typev3 "github.com/envoyproxy/go-control-plane/envoy/type/v3"
+
+	extprocfilterv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/ext_proc/v3"
+
+	"github.com/callgate/callgate/call"
+	"github.com/callgate/callgate/call/protocol"
+)
+
+func one(m *extprocv3.ProcessingResponse) []*extprocv3.ProcessingResponse {
+	return []*extprocv3.ProcessingResponse{m}
+}
+
+// validators describe the exact bytes the function sent; they are wrong for
+// masked ones (RFC 9110 §8.8, RFC 9530).
+var validators = []string{"content-length", "etag", "digest", "repr-digest", "content-digest", "content-md5"}
+
+// headersOK lets the response headers go, without what is no longer true.
+func (r *response) headersOK() *extprocv3.ProcessingResponse {
+	common := &extprocv3.CommonResponse{}
+	if _, same := r.flow.(*passing); !same {
+		common.HeaderMutation = &extprocv3.HeaderMutation{RemoveHeaders: validators}
+	}
+	return &extprocv3.ProcessingResponse{Response: &extprocv3.ProcessingResponse_ResponseHeaders{
+		ResponseHeaders: &extprocv3.HeadersResponse{Response: common}}}
+}
+
+func trailersOK() *extprocv3.ProcessingResponse {
+	return &extprocv3.ProcessingResponse{Response: &extprocv3.ProcessingResponse_ResponseTrailers{
+		ResponseTrailers: &extprocv3.TrailersResponse{}}}
+}
+
+// chunkSize is the most that Envoy should be sent in one message.
+const chunkSize = 64 << 10
+
+// chunks lets bytes go, in the way the body mode asks for.
+func (r *response) chunks(p []byte, end bool) []*extprocv3.ProcessingResponse {
+	if !r.duplex() {
+		return one(bodyOK(&extprocv3.BodyMutation{Mutation: &extprocv3.BodyMutation_Body{Body: p}}, r.mode, len(p)))
+	}
+	var out []*extprocv3.ProcessingResponse
+	for {
+		n := min(len(p), chunkSize)
+		last := n == len(p)
+		out = append(out, bodyOK(&extprocv3.BodyMutation{Mutation: &extprocv3.BodyMutation_StreamedResponse{
+			StreamedResponse: &extprocv3.StreamedBodyResponse{Body: p[:n], EndOfStream: end && last}}}, r.mode, n))
+		if last {
+			return out
+		}
+		p = p[n:]
+	}
+}
+
+func bodyOK(m *extprocv3.BodyMutation, mode extprocfilterv3.ProcessingMode_BodySendMode, size int) *extprocv3.ProcessingResponse {
+	common := &extprocv3.CommonResponse{BodyMutation: m}
+	if mode == extprocfilterv3.ProcessingMode_BUFFERED {
+		// Envoy keeps content-length in this mode and refuses a body of
+		// another length.
+		common.HeaderMutation = &extprocv3.HeaderMutation{SetHeaders: []*corev3.HeaderValueOption{header("content-length", strconv.Itoa(size))}}
+	}
+	return &extprocv3.ProcessingResponse{Response: &extprocv3.ProcessingResponse_ResponseBody{
+		ResponseBody: &extprocv3.BodyResponse{Response: common}}}
+}
+
+func header(name, value string) *corev3.HeaderValueOption {
+	return &corev3.HeaderValueOption{
+		Header:       &corev3.HeaderValue{Key: name, RawValue: []byte(value)},
+		AppendAction: corev3.HeaderValueOption_OVERWRITE_IF_EXISTS_OR_ADD,
+	}
+}
+
+// refusal is what the caller gets in place of a response that is withheld. The
+// cause goes to the record and the log; it may describe the function's insides.
+func refusal(meta call.Metadata, _ error) *extprocv3.ProcessingResponse {
+	d := protocol.Deny(meta.Protocol, nil, []byte(meta.RPCID), meta.CallID, call.Decision{
+		Outcome: call.Deny, Reason: call.ReasonResponseWithheld,
+		Message: "the function's response could not be passed on safely; the audit record of this call says why",
+	})
+	mutation := &extprocv3.HeaderMutation{}
+	for _, h := range d.Headers {
+		mutation.SetHeaders = append(mutation.SetHeaders, header(h.Name, h.Value))
+	}
+	return &extprocv3.ProcessingResponse{Response: &extprocv3.ProcessingResponse_ImmediateResponse{
+		ImmediateResponse: &extprocv3.ImmediateResponse{
+			Status:  &typev3.HttpStatus{Code: typev3.StatusCode(d.Status)},
+			Headers: mutation, Body: d.Body, Details: "callgate_response_withheld",
+		}}}
+}

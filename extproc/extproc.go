@@ -1,0 +1,109 @@
+package extproc
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"runtime/debug"
+	"time"
+
+	extprocv3 "github.com/envoyproxy/go-control-plane/envoy/service/ext_proc/v3"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/reflect/protoreflect"
+
+	"github.com/callgate/callgate/call"
+)
+
+// Recorder makes an event durable. It returns when the event is on disk.
+type Recorder interface {
+	Record(context.Context, call.Event) error
+}
+
+// Messages finds the type that a gRPC method returns, so that its messages can
+// be masked field by field.
+type Messages interface {
+	// Output returns the type of the responses of "pkg.Service/Method" on a
+	// connection, or an error that says why it is not known.
+	Output(connection, function string) (protoreflect.MessageDescriptor, error)
+}
+
+// Config is what a [Server] needs.
+type Config struct {
+	Recorder Recorder
+	Messages Messages
+	// HashKey keys the "hash" way of masking: equal values get equal hashes
+	// on every replica with the same key. At least 16 bytes.
+	HashKey []byte
+	// MaxResponse bounds a response that is held back to be masked whole,
+	// in bytes, where the connection's own bound does not reach us.
+	MaxResponse int64
+	Log         *slog.Logger
+	Metrics     *Metrics
+	// Now is the clock; nil means time.Now.
+	Now func() time.Time
+}
+
+// Server implements envoy.service.ext_proc.v3.ExternalProcessor.
+type Server struct {
+	extprocv3.UnimplementedExternalProcessorServer
+	cfg     Config
+	maskers maskers
+	async   chan struct{} // bounds the records written behind the response
+}
+
+// asyncRecords is how many responses may be recorded behind their callers'
+// backs at once; more wait, so that memory stays bounded.
+const asyncRecords = 1024
+
+// New returns a Server.
+func New(cfg Config) *Server {
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
+	return &Server{cfg: cfg, maskers: maskers{hashKey: cfg.HashKey}, async: make(chan struct{}, asyncRecords)}
+}
+
+// errCut ends a stream whose response can't be passed on any further: Envoy
+// resets the caller's stream, so that a part is never taken for the whole.
+var errCut = errors.New("response cut off")
+
+// Process handles one response.
+func (s *Server) Process(stream extprocv3.ExternalProcessor_ProcessServer) (err error) {
+	r := &response{server: s, ctx: stream.Context()}
+	defer func() {
+		if p := recover(); p != nil {
+			// A fault in a detector is this call's alone. The panic's text
+			// may quote the response, so only the stack is logged.
+			s.cfg.Metrics.panics.Inc()
+			s.cfg.Log.ErrorContext(r.ctx, "panic while handling a response; withheld", "call_id", r.meta.CallID, "stack", string(debug.Stack()))
+			err = status.Error(codes.Internal, "response withheld")
+		}
+		r.end()
+	}()
+	for {
+		req, err := stream.Recv()
+		switch {
+		case errors.Is(err, io.EOF):
+			return nil
+		case status.Code(err) == codes.Canceled:
+			return nil // the caller or Envoy went away; end records what was seen
+		case err != nil:
+			return fmt.Errorf("receive from Envoy: %w", err)
+		}
+		out, err := r.handle(req)
+		for _, m := range out {
+			if sendErr := stream.Send(m); sendErr != nil {
+				return fmt.Errorf("answer Envoy: %w", sendErr)
+			}
+		}
+		if err != nil {
+			return status.Error(codes.Aborted, err.Error())
+		}
+		if r.done {
+			return nil
+		}
+	}
+}

@@ -1,0 +1,58 @@
+package extproc
+
+import (
+	"encoding/json"
+	"fmt"
+	"sync"
+
+	"github.com/callgate/callgate/call"
+	"github.com/callgate/callgate/extproc/mask"
+)
+
+// maskers keeps compiled masks. Calls of one rule share one, whichever replica
+// decided them, since what they carry is the mask itself.
+type maskers struct {
+	hashKey []byte
+
+	mu   sync.Mutex
+	kept map[string]*mask.Masker
+}
+
+// maxMaskers bounds the compiled masks that are kept. There are about as many
+// as there are combinations of mask rules in force; beyond the bound all are
+// dropped, which costs one compilation each.
+const maxMaskers = 1024
+
+// get compiles the mask of a call, or returns nil where nothing is hidden.
+func (m *maskers) get(meta call.Metadata) (*mask.Masker, error) {
+	if len(meta.Mask.Rules) == 0 {
+		return nil, nil
+	}
+	spec := mask.Spec{Rules: make([]mask.Rule, len(meta.Mask.Rules))}
+	for i, r := range meta.Mask.Rules {
+		spec.Rules[i] = mask.Rule(r)
+	}
+	if meta.Protocol == call.MCP || meta.Protocol == call.JSONRPC {
+		// A path means the same for a tool as for a REST answer: it starts
+		// at what the function returned, not at the envelope.
+		spec.Roots = []string{"result", "result.structuredContent"}
+	}
+	key, err := json.Marshal(spec)
+	if err != nil {
+		return nil, fmt.Errorf("read mask: %w", err)
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if k, ok := m.kept[string(key)]; ok {
+		return k, nil
+	}
+	masker, err := mask.Compile(spec, mask.Options{HashKey: m.hashKey})
+	if err != nil {
+		return nil, fmt.Errorf("compile mask: %w", err)
+	}
+	if m.kept == nil || len(m.kept) >= maxMaskers {
+		m.kept = map[string]*mask.Masker{}
+	}
+	m.kept[string(key)] = masker
+	return masker, nil
+}

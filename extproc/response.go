@@ -1,0 +1,203 @@
+package extproc
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+
+	extprocfilterv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/ext_proc/v3"
+	extprocv3 "github.com/envoyproxy/go-control-plane/envoy/service/ext_proc/v3"
+
+	"github.com/callgate/callgate/call"
+	"github.com/callgate/callgate/call/protocol"
+)
+
+// response is the state of one response on its way to the caller.
+type response struct {
+	server *Server
+	ctx    context.Context
+
+	mode     extprocfilterv3.ProcessingMode_BodySendMode
+	begun    bool // headers have come
+	through  bool // Envoy's own answer or a denial of ours: nothing to do
+	meta     call.Metadata
+	status   int
+	headers  call.Headers
+	trailers call.Headers
+	flow     flow
+	tape     *call.Tape
+	outcome  *protocol.Outcome
+	sent     bool // the headers have gone to the caller
+	done     bool // nothing more will come or go
+	recorded bool
+}
+
+// handle takes one message and returns what to answer. An error cuts the
+// caller's stream off, after the answers were sent.
+func (r *response) handle(req *extprocv3.ProcessingRequest) ([]*extprocv3.ProcessingResponse, error) {
+	if c := req.GetProtocolConfig(); c != nil {
+		r.mode = c.GetResponseBodyMode()
+	}
+	switch m := req.GetRequest().(type) {
+	case *extprocv3.ProcessingRequest_ResponseHeaders:
+		return r.begin(req, m.ResponseHeaders)
+	case *extprocv3.ProcessingRequest_ResponseBody:
+		return r.body(m.ResponseBody.GetBody(), m.ResponseBody.GetEndOfStream())
+	case *extprocv3.ProcessingRequest_ResponseTrailers:
+		r.trailers = headersOf(m.ResponseTrailers.GetTrailers())
+		return r.finish(trailersOK())
+	case *extprocv3.ProcessingRequest_RequestHeaders:
+		return one(&extprocv3.ProcessingResponse{Response: &extprocv3.ProcessingResponse_RequestHeaders{RequestHeaders: &extprocv3.HeadersResponse{}}}), nil
+	default:
+		return nil, fmt.Errorf("Envoy sends %T, which this filter's processing mode should not include; see the reference for ext_proc", m)
+	}
+}
+
+func (r *response) begin(req *extprocv3.ProcessingRequest, m *extprocv3.HttpHeaders) ([]*extprocv3.ProcessingResponse, error) {
+	r.begun = true
+	meta, known, err := metadataOf(req.GetMetadataContext())
+	r.meta = meta
+	r.headers = headersOf(m.GetHeaders())
+	r.status, _ = strconv.Atoi(r.headers.Get(":status"))
+	switch {
+	case err != nil:
+		return r.withhold(err)
+	case !known && local(req.GetAttributes()), known && !meta.Outcome.Allowed():
+		r.through = true
+		r.flow = &passing{}
+	case !known:
+		// A response of a function's that nobody decided about: the filters
+		// stand in the wrong order, or ext_authz was bypassed.
+		return r.withhold(errors.New("there is no decision for this call; ext_authz must run before ext_proc, and its metadata namespace be forwarded"))
+	case local(req.GetAttributes()):
+		// Envoy's own words (an unreachable upstream, a time-out) hide nothing,
+		// but they are what the caller got.
+		r.flow = &passing{}
+	default:
+		masker, err := r.server.maskers.get(meta)
+		if err != nil {
+			return r.withhold(err)
+		}
+		limit := meta.MaxResponse
+		if limit <= 0 {
+			limit = r.server.cfg.MaxResponse
+		}
+		if m.GetEndOfStream() {
+			r.flow = &passing{} // nothing to mask; a type it names may be unreadable
+		} else if r.flow, err = flowFor(masker, meta, r.server.cfg.Messages, r.headers, limit); err != nil {
+			return r.withhold(err)
+		}
+		if r.mode == extprocfilterv3.ProcessingMode_NONE && masker != nil && !m.GetEndOfStream() {
+			return r.withhold(errors.New("Envoy does not send the response body, so it can't be masked; set response_body_mode"))
+		}
+	}
+	r.server.cfg.Metrics.responses.WithLabelValues(r.meta.Connection).Inc()
+	r.tape = call.NewTape(r.meta.Record.MaxBody)
+	r.outcome = protocol.NewOutcome(r.meta, r.headers)
+	switch {
+	case m.GetEndOfStream():
+		r.trailers = r.headers // a gRPC trailers-only response has its status here
+		return r.finish(r.headersOK())
+	case r.mode == extprocfilterv3.ProcessingMode_NONE:
+		return r.finish(r.headersOK())
+	case r.flow.whole() && r.duplex():
+		return nil, nil // the headers wait for the body
+	default:
+		r.sent = true
+		return one(r.headersOK()), nil
+	}
+}
+
+func (r *response) duplex() bool {
+	return r.mode == extprocfilterv3.ProcessingMode_FULL_DUPLEX_STREAMED
+}
+
+// take records bytes that are about to leave.
+func (r *response) take(p []byte) {
+	if r.through || len(p) == 0 {
+		return
+	}
+	_, _ = r.tape.Write(p)
+	r.outcome.Write(p)
+}
+
+func (r *response) body(p []byte, end bool) ([]*extprocv3.ProcessingResponse, error) {
+	if r.flow == nil {
+		return nil, errCut // withheld already; what still comes goes nowhere
+	}
+	out, err := r.flow.write(p)
+	if err != nil {
+		return r.withhold(err)
+	}
+	if end {
+		rest, err := r.flow.close()
+		if err != nil {
+			return r.withhold(err)
+		}
+		out = append(out[:len(out):len(out)], rest...)
+		r.take(out)
+		return r.finish(r.chunks(out, true)...)
+	}
+	r.take(out)
+	if len(out) == 0 && r.duplex() {
+		return nil, nil
+	}
+	return r.chunks(out, false), nil
+}
+
+// finish records the response and lets its last part go. rest ends with the
+// message that ends the response.
+func (r *response) finish(rest ...*extprocv3.ProcessingResponse) ([]*extprocv3.ProcessingResponse, error) {
+	if r.trailers != nil {
+		// Trailers came instead of a last chunk: the body ends here.
+		tail, err := r.flow.close()
+		if err != nil {
+			return r.withhold(err)
+		}
+		r.take(tail)
+		if len(tail) > 0 {
+			rest = append(r.chunks(tail, false), rest...)
+		}
+	}
+	if err := r.record(false, ""); err != nil {
+		return r.withhold(err)
+	}
+	if !r.sent && r.flow.whole() && r.duplex() {
+		r.sent = true
+		rest = append(one(r.headersOK()), rest...)
+	}
+	r.done = true
+	return rest, nil
+}
+
+// withhold keeps back what has not left: with an answer of its own while the
+// headers are still here, else by cutting the stream off.
+func (r *response) withhold(cause error) ([]*extprocv3.ProcessingResponse, error) {
+	r.server.cfg.Metrics.withheld.WithLabelValues(r.meta.Connection).Inc()
+	r.server.cfg.Log.WarnContext(r.ctx, "response withheld", "call_id", r.meta.CallID,
+		"connection", r.meta.Connection, "function", r.meta.Function, "error", cause)
+	if r.flow != nil {
+		// The record may be what failed; trying again does no harm, and the
+		// row should say what happened if it can.
+		r.tape = call.NewTape(r.meta.Record.MaxBody)
+	}
+	if err := r.record(false, cause.Error()); err != nil {
+		r.server.cfg.Log.ErrorContext(r.ctx, "withheld response not recorded", "call_id", r.meta.CallID, "error", err)
+	}
+	r.flow, r.done = nil, true
+	if r.sent {
+		return nil, errCut
+	}
+	return one(refusal(r.meta, cause)), nil
+}
+
+// end records a response that broke off before its end.
+func (r *response) end() {
+	if !r.begun || r.through || r.recorded {
+		return
+	}
+	if err := r.record(true, ""); err != nil {
+		r.server.cfg.Log.ErrorContext(r.ctx, "interrupted response not recorded", "call_id", r.meta.CallID, "error", err)
+	}
+}
