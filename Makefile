@@ -13,7 +13,7 @@ test: ## every test, with the race detector; fetches Envoy and the engine once
 	$(GO) test $(TESTFLAGS) ./...
 
 bench: ## measured ratios; BENCH=authz|envoy for a part
-	cd bench && $(GO) run . $(BENCH)
+	$(GO) run ./bench $(BENCH)
 
 soak: ## long fault runs: kill -9, outages, fuzzing
 	CALLGATE_SOAK=1 $(GO) test -count=1 -timeout 60m -run 'Soak|Kill' ./...
