@@ -83,10 +83,6 @@ func (s *scanner) card(g *groups, continues bool) int {
 	}
 	b := s.b
 	first := g.end[0] - g.start[0]
-	if continues && first < 4 {
-		// A number that begins in the middle of a list of small ones.
-		return 0
-	}
 	if first > 8 && g.start[0] >= 2 && b[g.start[0]-1] == '.' && isDigit(b[g.start[0]-2]) {
 		return 0 // the digits after a decimal point
 	}
@@ -113,11 +109,13 @@ func (s *scanner) card(g *groups, continues bool) int {
 		}
 		bit := uint32(1) << n
 		if (plain|hinted)&bit != 0 && luhn(d[:n]) {
-			last := k == g.n-1 && !g.more
-			if grouped, ok := cardGroups(g, k, &cut, n, last); ok && !inID(b, g.start[0], g.end[k]) {
-				if plain&bit != 0 || grouped || s.tells(g.start[0], cardWord) {
-					best = g.end[k]
-				}
+			whole := !continues && k == g.n-1 && !g.more
+			form := cardForm(g, k, &cut, n, whole)
+			if form == formCard && n == 12 { // three parts of four are other numbers too
+				form = formNumber
+			}
+			if !inID(b, g, k) && (form == formCard || form == formNumber && plain&bit != 0 || s.tells(g.start[0], cardWord)) {
+				best = g.end[k]
 			}
 		}
 		cut[n] = true
@@ -125,34 +123,36 @@ func (s *scanner) card(g *groups, continues bool) int {
 	return best
 }
 
-// cardGroups tells whether groups 0..k are a way in which card numbers are
-// written; grouped if it is one that hardly any other number has. Anything
-// goes that breaks at multiples of four, after 4 and 10 or after 6 digits, or in
-// equal parts; parts below four digits only if they are the whole run of groups,
-// or every list of small numbers would be searched for cards.
-func cardGroups(g *groups, k int, cut *[maxCard + 1]bool, n int, whole bool) (grouped, ok bool) {
+// How much the grouping of digits looks like a card number.
+const (
+	formOdd    = iota // in parts that cards are not written in: only if a name says card
+	formNumber        // without parts, or in equal ones: if the length is usual
+	formCard          // as cards are printed, as few other numbers are
+)
+
+// cardForm judges the grouping of groups 0..k. Printed cards have parts of four,
+// or of four, six and the rest. A part of six and the rest, or equal parts of up
+// to four or of eight, count only if the groups are the whole run: in lists of
+// numbers some neighbours always look like a card.
+func cardForm(g *groups, k int, cut *[maxCard + 1]bool, n int, whole bool) int {
 	if k == 0 {
-		return false, true
+		return formNumber
 	}
 	size := g.end[0] - g.start[0]
-	fours, amex, bin, equal := true, true, true, true
+	fours, amex, bin, equal := true, true, true, size <= 4 || size == 8
 	for c := 1; c < n; c++ {
-		if !cut[c] {
-			continue
-		}
-		fours = fours && c%4 == 0
-		amex = amex && (c == 4 || c == 10)
-		bin = bin && c == 6
-		equal = equal && c%size == 0
+		fours = fours && cut[c] == (c%4 == 0)
+		amex = amex && cut[c] == (c == 4 || c == 10)
+		bin = bin && cut[c] == (c == 6)
+		equal = equal && cut[c] == (c%size == 0)
 	}
-	equal = equal && g.end[k]-g.start[k] <= size
-	if fours || amex {
-		return size == 4, true
+	switch {
+	case fours || amex:
+		return formCard
+	case whole && (bin || equal):
+		return formNumber
 	}
-	if bin {
-		return false, true
-	}
-	return false, equal && (size >= 4 || whole)
+	return formOdd
 }
 
 // luhn checks the check digit of ISO/IEC 7812-1.

@@ -45,17 +45,12 @@ func trigram(a, b, c byte) uint32 {
 // secretReach is how far a pattern sees. A longer token is hidden to its end.
 const secretReach = 512
 
-// secret looks for a credential whose literal begins at i; i+1 means none.
+// secret looks for a credential whose literal begins at i, where the trigram is
+// one of the table's; i+1 means none.
 func (s *scanner) secret(i int) int {
 	b := s.b
-	if i+minMatch > len(b) {
-		return i + 1
-	}
-	t := secrets()
+	t := s.e.sec
 	l := t.bucket[trigram(b[i], b[i+1], b[i+2])]
-	if l == 0 {
-		return i + 1
-	}
 	for _, n := range t.lists[l-1] {
 		r := &t.rules[n]
 		if !s.e.on.has(r.det) || !hasPrefix(b[i:], r.literal) {
@@ -104,34 +99,38 @@ func hasPrefix(b []byte, s string) bool {
 	return len(b) >= len(s) && string(b[:len(s)]) == s
 }
 
-// jwt returns the end of the JWS or JWE (RFC 7515, 7516) that begins at i, or 0:
-// three to five base64url parts, of which the first two are not empty. Where none
-// begins, none begins later in the same part either, and s.noJWT remembers that,
-// so that each byte is looked at once.
+// jwt returns the end of the JWS or JWE (RFC 7515, 7516) that begins at i, or 0: a
+// header, and two or four more base64url parts, of which some may be empty. Where
+// none begins, none begins later in the same part either, and s.noJWT remembers
+// that, so that each byte is looked at once.
 func (s *scanner) jwt(i int) int {
 	b := s.b
 	if i < s.noJWT {
 		return 0
 	}
-	end, first := i, i
-	for part := 0; ; part++ {
-		start := end
-		for end < len(b) && isToken(b[end]) {
-			end++
+	var start, end [5]int
+	parts := 0
+	for at := i; parts < 5; at++ {
+		start[parts] = at
+		for at < len(b) && isToken(b[at]) {
+			at++
 		}
-		if part == 0 {
-			first = end
+		end[parts] = at
+		parts++
+		if at >= len(b) || b[at] != '.' {
+			break
 		}
-		dot := at(b, end) == '.'
-		if part < 2 && (end-start < 4 || !dot) {
-			s.noJWT = first
-			return 0
-		}
-		if part == 4 || !dot {
-			return end
-		}
-		end++
 	}
+	size := func(k int) int { return end[k] - start[k] }
+	switch {
+	case size(0) < 4:
+	case parts == 5 && size(2) > 0 && size(3) > 0 && size(4) > 0:
+		return end[4]
+	case parts >= 3 && size(1) >= 4:
+		return end[2]
+	}
+	s.noJWT = end[0]
+	return 0
 }
 
 // keyBlockEnd returns the end of the private key block that begins at i, or 0. A

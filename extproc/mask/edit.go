@@ -48,37 +48,39 @@ func untangle(edits []edit) []edit {
 	return out
 }
 
-// seg is a piece of a view: vn bytes at v that came from sn bytes at s. In a
-// piece with vn == sn each byte stands for itself; otherwise the piece is one
-// character that was written differently.
+// seg is a character of a view, vn bytes at v, that was written differently: with
+// sn bytes at s. With vn == 0 they left no trace in the view.
 type seg struct {
 	v, s, vn, sn int32
 }
 
-// viewMap maps ranges of a view back to the bytes it was made of. Pieces ascend;
-// source bytes in no piece left no trace in the view. The nil map is identity.
+// viewMap maps ranges of a view back to the bytes it was made of. It lists, in
+// ascending order, only what differs; all bytes between stand for themselves. The
+// nil map is identity.
 type viewMap []seg
 
 // start maps the start of a range; v is within the view.
 func (m viewMap) start(v int) int {
-	if m == nil {
+	i := sort.Search(len(m), func(i int) bool { return int(m[i].v) > v }) - 1
+	if i < 0 {
 		return v
 	}
-	g := m[sort.Search(len(m), func(i int) bool { return int(m[i].v) > v })-1]
-	if g.vn != g.sn {
+	g := m[i]
+	if v < int(g.v+g.vn) {
 		return int(g.s)
 	}
-	return int(g.s) + v - int(g.v)
+	return int(g.s+g.sn) + v - int(g.v+g.vn)
 }
 
 // end maps the end of a range that is not empty.
 func (m viewMap) end(v int) int {
-	if m == nil {
+	i := sort.Search(len(m), func(i int) bool { return int(m[i].v) >= v }) - 1
+	if i < 0 {
 		return v
 	}
-	g := m[sort.Search(len(m), func(i int) bool { return int(m[i].v) >= v })-1]
-	if g.vn != g.sn {
+	g := m[i]
+	if v <= int(g.v+g.vn) {
 		return int(g.s + g.sn)
 	}
-	return int(g.s) + v - int(g.v)
+	return int(g.s+g.sn) + v - int(g.v+g.vn)
 }

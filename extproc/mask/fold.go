@@ -1,6 +1,8 @@
 package mask
 
 import (
+	"bytes"
+	"slices"
 	"unicode"
 	"unicode/utf8"
 )
@@ -10,45 +12,50 @@ import (
 type view struct {
 	b   []byte
 	at  viewMap
-	raw int // start of source bytes not yet in a piece
+	raw int // the source up to here is in the view
 }
 
-func (v *view) reset() {
-	v.b, v.at, v.raw = v.b[:0], v.at[:0], 0
+func (v *view) reset(size int) {
+	v.b, v.at, v.raw = slices.Grow(v.b[:0], size), v.at[:0], 0
 }
 
-// copyTo takes src up to i as it is.
+// copyTo takes the source up to i as it is.
 func (v *view) copyTo(src []byte, i int) {
-	if i > v.raw {
-		v.at = append(v.at, seg{int32(len(v.b)), int32(v.raw), int32(i - v.raw), int32(i - v.raw)})
-		v.b = append(v.b, src[v.raw:i]...)
-		v.raw = i
-	}
+	v.b = append(v.b, src[v.raw:i]...)
+	v.raw = i
 }
 
-// put stands n source bytes in as rune r.
+// put stands the next n source bytes in as rune r.
 func (v *view) put(r rune, n int) {
 	was := len(v.b)
-	v.b = utf8.AppendRune(v.b, r)
+	if r < utf8.RuneSelf {
+		v.b = append(v.b, byte(r))
+	} else {
+		v.b = utf8.AppendRune(v.b, r)
+	}
 	v.at = append(v.at, seg{int32(was), int32(v.raw), int32(len(v.b) - was), int32(n)})
+	v.raw += n
+}
+
+// skip leaves the next n source bytes out.
+func (v *view) skip(n int) {
+	v.at = append(v.at, seg{int32(len(v.b)), int32(v.raw), 0, int32(n)})
 	v.raw += n
 }
 
 // unescape makes v the decoded form of the inside of a JSON string that the
 // walker has already found to be well formed.
 func (v *view) unescape(src []byte) {
-	v.reset()
-	for i := 0; i < len(src); {
-		if src[i] != '\\' {
-			i++
-			continue
+	v.reset(len(src))
+	for {
+		n := bytes.IndexByte(src[v.raw:], '\\')
+		if n < 0 {
+			v.copyTo(src, len(src))
+			return
 		}
-		v.copyTo(src, i)
-		r, n := escape(src[i:])
-		v.put(r, n)
-		i += n
+		v.copyTo(src, v.raw+n)
+		v.put(escape(src[v.raw:]))
 	}
-	v.copyTo(src, len(src))
 }
 
 // escape decodes the JSON escape that s begins with; a lone surrogate is U+FFFD.
@@ -109,32 +116,34 @@ func hex4(s []byte) (rune, bool) {
 // quotes some.
 func (v *view) fold(src []byte) ([]byte, viewMap) {
 	i := 0
-	for ; i < len(src); i++ {
-		if c := src[i]; foldClass[c] != 0 {
-			if _, n := foldAt(src[i:]); n > 0 {
-				break
-			}
-		}
-	}
-	if i == len(src) {
-		return src, nil
-	}
-	v.reset()
 	for i < len(src) {
 		if foldClass[src[i]] == 0 {
 			i++
 			continue
 		}
-		r, n := foldAt(src[i:])
-		if n == 0 { // stays as it is
+		_, n, changes := foldAt(src[i:])
+		if changes {
+			break
+		}
+		i += n
+	}
+	if i == len(src) {
+		return src, nil
+	}
+	v.reset(len(src))
+	for i < len(src) {
+		if foldClass[src[i]] == 0 {
 			i++
 			continue
 		}
-		v.copyTo(src, i)
-		if r < 0 {
-			v.raw = i + n // invisible: in no piece
-		} else {
-			v.put(r, n)
+		r, n, changes := foldAt(src[i:])
+		if changes {
+			v.copyTo(src, i)
+			if r < 0 {
+				v.skip(n)
+			} else {
+				v.put(r, n)
+			}
 		}
 		i += n
 	}
@@ -153,31 +162,31 @@ var foldClass = func() (t [256]uint8) {
 	return t
 }()
 
-// foldAt folds the character that s begins with: its stand-in and how many bytes
-// it takes, -1 for a character without a trace, n == 0 where it stays.
-func foldAt(s []byte) (r rune, n int) {
+// foldAt folds the character that s begins with: its stand-in, -1 for one without
+// a trace, how many bytes it takes, and whether folding changes it.
+func foldAt(s []byte) (r rune, n int, changes bool) {
 	if s[0] == '\\' {
 		if len(s) < 6 || s[1] != 'u' {
-			return 0, 0
+			return 0, 1, false
 		}
 		if _, ok := hex4(s[2:]); !ok {
-			return 0, 0
+			return 0, 1, false
 		}
 		r, n = escape(s)
 		if f := foldRune(r); f != 0 {
-			return f, n
+			return f, n, true
 		}
-		return r, n
+		return r, n, true
 	}
 	r, n = utf8.DecodeRune(s)
 	if r == utf8.RuneError && n == 1 {
 		// A byte that is no UTF-8: many readers drop it, so it must not part a value.
-		return -1, 1
+		return -1, 1, true
 	}
 	if f := foldRune(r); f != 0 {
-		return f, n
+		return f, n, true
 	}
-	return 0, 0
+	return r, n, false
 }
 
 // foldRune is the ASCII stand-in of r, -1 if r is invisible, 0 if it stands for

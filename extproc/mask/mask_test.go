@@ -6,6 +6,7 @@ import (
 	"errors"
 	"reflect"
 	"strings"
+	"sync"
 	"testing"
 )
 
@@ -253,8 +254,9 @@ func TestNested(t *testing.T) {
 
 	// Cut off JSON without path rules is searched as text, and keys still hold.
 	m = mustCompile(t, Spec{Rules: []Rule{card, key}})
-	if got, _ := maskJSON(t, m, `{"a":"{\"b\":4111111111111111,\"password\":\"hunter2"}`); got != `{"a":"{\"b\":[redacted:card],\"password\":\"[redacted]"}` {
-		t.Errorf("got %s", got)
+	got, f := maskJSON(t, m, `{"a":"{\"b\":4111111111111111,\"password\":\"hunter2"}`)
+	if got != `{"a":"{\"b\":[redacted:card],\"password\":\"[redacted]"}` || len(f) != 2 || f[0].Count != 1 || f[1].Count != 1 {
+		t.Errorf("got %s with %+v", got, f)
 	}
 
 	deep := `{"password":1}`
@@ -317,6 +319,13 @@ func TestInvalidJSON(t *testing.T) {
 	if _, _, err := m.JSON([]byte(strings.Repeat("[", 1000) + strings.Repeat("]", 1000))); !errors.Is(err, ErrTooDeep) {
 		t.Errorf("deep nesting: %v", err)
 	}
+	wide := "[" + strings.Repeat("[[]],", 1000) // siblings don't count
+	if _, _, err := m.JSON([]byte(wide + strings.Repeat("[", 256) + strings.Repeat("]", 257))); !errors.Is(err, ErrTooDeep) {
+		t.Errorf("257 levels: %v", err)
+	}
+	if _, _, err := m.JSON([]byte(wide + strings.Repeat("[", 255) + strings.Repeat("]", 256))); err != nil {
+		t.Errorf("256 levels: %v", err)
+	}
 	_, _, err := m.JSON([]byte(`{"card":"4111111111111111"} 4111111111111111`))
 	if err == nil || strings.Contains(err.Error(), "4111") {
 		t.Errorf("an error that shows a value: %v", err)
@@ -345,6 +354,7 @@ func TestText(t *testing.T) {
 		{"Password: two words\nnext", "Password: [redacted]\nnext"},
 		{`password: "a \" b" c`, `password: "[redacted]" c`},
 		{`"password":{"a":1`, `"password":[redacted]`},
+		{"\"password\":{\n\"a\":1\n", "\"password\":[redacted]"},
 		{"Card Number: 12", "Card Number: [redacted]"},
 		{"db.password=x y", "db.password=[redacted] y"},
 		{"passwords=x mypassword=y", "passwords=x mypassword=y"},
@@ -412,4 +422,22 @@ func TestStringAndField(t *testing.T) {
 	if _, _, ok, err := m.Field("customer.cards"); ok || err != nil {
 		t.Errorf("Field of the parent: %v %v", ok, err)
 	}
+}
+
+// One masker serves all calls at once; the race detector watches.
+func TestConcurrentUse(t *testing.T) {
+	m := mustCompile(t, Spec{Rules: []Rule{{Name: "r", Paths: []string{"**.a"}, Keys: []string{"k"}, Detect: []string{"all"}, How: Hash}}})
+	in := `{"a":"{\"k\":1}","b":"\u0034111111111111111 jane@example.com","k":"x"}`
+	want, _ := maskJSON(t, m, in)
+	var wg sync.WaitGroup
+	for range 8 {
+		wg.Go(func() {
+			for range 50 {
+				if got, _, err := m.JSON([]byte(in)); err != nil || string(got) != want {
+					t.Errorf("got %s, %v", got, err)
+				}
+			}
+		})
+	}
+	wg.Wait()
 }

@@ -67,6 +67,7 @@ func Detectors() []string {
 type engine struct {
 	on    detSet
 	class [256]byteClass
+	sec   *secretTable
 }
 
 // byteClass tells what may begin, or be anchored, at a byte.
@@ -93,7 +94,8 @@ func (e *engine) init(on detSet, keywords bool) {
 		e.class['='] |= classAssign
 		e.class[':'] |= classAssign
 	}
-	for _, r := range secrets().rules {
+	e.sec = secrets()
+	for _, r := range e.sec.rules {
 		if on.has(r.det) {
 			e.class[r.literal[0]] |= classLiteral
 		}
@@ -137,7 +139,7 @@ func (s *scanner) scan(b []byte) []match {
 			continue
 		}
 		next := i + 1
-		if c&classLiteral != 0 {
+		if c&classLiteral != 0 && i+2 < len(b) && s.e.sec.bucket[trigram(b[i], b[i+1], b[i+2])] != 0 {
 			next = s.secret(i)
 		}
 		if next == i+1 {
@@ -192,14 +194,16 @@ func (s *scanner) digits(i int) int {
 			return to
 		}
 	}
+	end := i + 1
+	for end < len(b) && isDigit(b[end]) {
+		end++
+	}
+	if end-i > maxCard || end-i < 9 && groupAfter(b, end) < 0 {
+		return end // the usual case: some number
+	}
 	g := readGroups(b, i)
 	if g.total < 9 && !g.more {
 		return g.end[g.n-1]
-	}
-	if g.end[0]-i > maxCard {
-		for i = g.end[0]; i < len(b) && isDigit(b[i]); i++ {
-		}
-		return i
 	}
 	done := 0
 	if s.e.on.has(detSSN) {
@@ -287,31 +291,41 @@ func isHex(c byte) bool    { return isDigit(c) || c|0x20 >= 'a' && c|0x20 <= 'f'
 // alnumAt tells whether there is a letter or digit at i.
 func alnumAt(b []byte, i int) bool { return i >= 0 && i < len(b) && isAlnum(b[i]) }
 
-// inID tells whether b[i:j] is a part of a longer identifier of hexadecimal form:
-// a UUID, a hash, a trace id. Those have runs of digits by chance.
-func inID(b []byte, i, j int) bool {
-	const most = 160 // longer than the hexadecimal form of any usual hash
-	lo, hi := i, j
-	for lo > 0 && i-lo < most && isAlnum(b[lo-1]) {
-		lo--
+// inID tells whether groups 0..k are a part of a longer identifier of hexadecimal
+// form: a hash, a trace id, a UUID. Those have runs of digits by chance.
+func inID(b []byte, g *groups, k int) bool {
+	least := 8 // digits in parts stand in short words only
+	if k == 0 {
+		least = 24 // or 16: "cc4111111111111111" is a card, and a span id is none
 	}
-	for hi < len(b) && hi-j < most && isAlnum(b[hi]) {
-		hi++
-	}
-	if n := hi - lo; n > j-i && (n == 16 || n >= 24) && allHex(b[lo:hi]) {
-		return true
+	for _, n := range [...]int{0, k} {
+		lo, hi := g.start[n], g.end[n]
+		size := hi - lo
+		for lo > 0 && hi-lo < maxID && isAlnum(b[lo-1]) {
+			lo--
+		}
+		for hi < len(b) && hi-lo < 2*maxID && isAlnum(b[hi]) {
+			hi++
+		}
+		if t := hi - lo; t > size && (t >= least || t == 16) && allHex(b[lo:hi]) {
+			return true
+		}
 	}
 	const uuid = 36
-	for lo > 0 && i-lo < uuid && (isHex(b[lo-1]) || b[lo-1] == '-') {
+	lo, hi := g.start[0], g.end[k]
+	for lo > 0 && hi-lo <= uuid && (isHex(b[lo-1]) || b[lo-1] == '-') {
 		lo--
 	}
-	for hi < len(b) && hi-j < uuid && (isHex(b[hi]) || b[hi] == '-') {
+	for hi < len(b) && hi-lo <= uuid && (isHex(b[hi]) || b[hi] == '-') {
 		hi++
 	}
 	t := b[lo:hi]
 	return len(t) == uuid && t[8] == '-' && t[13] == '-' && t[18] == '-' && t[23] == '-' &&
 		allHex(t[:8]) && allHex(t[9:13]) && allHex(t[14:18]) && allHex(t[19:23]) && allHex(t[24:])
 }
+
+// maxID is more than the hexadecimal form of any usual hash has.
+const maxID = 160
 
 func allHex(b []byte) bool {
 	for _, c := range b {
@@ -349,5 +363,5 @@ func (s *scanner) tells(i int, kind func(word []byte) bool) bool {
 }
 
 // isWordRune tells whether a character that is not ASCII may be a part of an
-// address: a letter of the scripts that write words apart.
-func isWordRune(r rune) bool { return r < 0x590 && unicode.IsLetter(r) }
+// address: a letter, or an accent on one, of the scripts that write words apart.
+func isWordRune(r rune) bool { return r < 0x590 && (unicode.IsLetter(r) || unicode.IsMark(r)) }

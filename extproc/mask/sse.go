@@ -28,7 +28,7 @@ func (s *Stream) event(unit []byte, base int) ([]edit, error) {
 		case 1:
 			first, firstEnd = from, end
 		case 2:
-			data.raw = first
+			data.skip(first)
 			data.copyTo(unit, firstEnd)
 			fallthrough
 		default:

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"math"
 	"mime"
 	"strings"
 )
@@ -17,12 +18,11 @@ type Stream struct {
 	form  form
 	limit int
 
-	buf    []byte // bytes not yet released
-	seen   int    // buf[:seen] holds no end of a line that was not dealt with
-	line   int    // where the line around seen begins
-	skipLF bool   // the last unit ended with \r: a \n now belongs to it
-	bom    bool   // nothing was masked yet: a byte order mark may come
-	inKey  bool   // text: inside a private key block
+	buf   []byte // bytes not yet released
+	seen  int    // buf[:seen] holds no end of a line that was not dealt with
+	line  int    // where the line around seen begins
+	bom   bool   // nothing was masked yet: a byte order mark may come
+	inKey bool   // text: inside a private key block
 
 	w   *walker // collects the findings of all units
 	err error
@@ -42,7 +42,7 @@ const (
 // bounds a unit in bytes, and so the memory held: above it Write and Close fail
 // with ErrTooLarge. Zero means 1 MiB.
 func (m *Masker) NewStream(contentType string, limit int) *Stream {
-	s := &Stream{m: m, limit: orDefault(limit, 1<<20), bom: true, w: m.walker()}
+	s := &Stream{m: m, limit: min(orDefault(limit, 1<<20), math.MaxInt32/2), bom: true, w: m.walker()}
 	t, _, err := mime.ParseMediaType(contentType)
 	if err != nil {
 		t, _, _ = strings.Cut(contentType, ";")
@@ -102,14 +102,6 @@ func (s *Stream) fail(err error) {
 func (s *Stream) drain(out []byte, last bool) ([]byte, error) {
 	from := 0
 	for {
-		if s.skipLF && from < len(s.buf) {
-			s.skipLF = false
-			if s.buf[from] == '\n' {
-				out = append(out, '\n')
-				from++
-				s.seen, s.line = from, from
-			}
-		}
 		end := s.unitEnd(from, last)
 		if end < 0 {
 			break
@@ -160,13 +152,12 @@ func (s *Stream) unitEnd(from int, last bool) int {
 		line, end := s.buf[s.line:s.seen], s.seen+1
 		ends, inKey := s.ends(line)
 		if s.buf[s.seen] == '\r' {
-			switch {
-			case end < len(s.buf) && s.buf[end] == '\n':
+			if end < len(s.buf) && s.buf[end] == '\n' {
 				end++
-			case end == len(s.buf) && ends:
-				s.skipLF = true
-			case end == len(s.buf) && !last:
-				return -1 // a \n may follow: only then is it known where the line ends
+			} else if end == len(s.buf) && !ends && !last {
+				// A \n may follow, and must not count as a line of its own. After the
+				// last line of a unit it may: an empty line there hides nothing.
+				return -1
 			}
 		}
 		s.inKey = inKey

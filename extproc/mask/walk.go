@@ -24,7 +24,8 @@ type walker struct {
 	level  int     // JSON in strings around here
 
 	scan    scanner
-	decoded []view // buffers by level
+	keyword func([]byte) int // Masker.keyRule, nil without keys
+	decoded []view           // buffers by level
 	folded  view
 	path    []byte // scratch
 }
@@ -53,6 +54,9 @@ func (m *Masker) walker() *walker {
 	w := &walker{m: m}
 	w.scan.e = &m.det
 	w.scan.strict = w.stricterMatch
+	if len(m.keys) > 0 {
+		w.keyword = m.keyRule
+	}
 	w.states = append(w.states, m.paths.init...)
 	w.cur = liveStates{0, len(w.states)}
 	return w
@@ -312,9 +316,7 @@ func (w *walker) matches(view []byte, values bool) []match {
 	w.scan.names, w.scan.keyword = nil, nil
 	if values {
 		w.scan.names = w.stack
-		if len(w.m.keys) > 0 {
-			w.scan.keyword = w.m.keyRule
-		}
+		w.scan.keyword = w.keyword
 	}
 	return w.scan.scan(view)
 }
@@ -373,7 +375,12 @@ func integer(n []byte) []byte {
 		n = n[:e]
 	}
 	whole, frac, _ := bytes.Cut(n, []byte("."))
-	if exp == 0 && len(frac) == 0 {
+	if exp == 0 {
+		for _, c := range frac {
+			if c != '0' {
+				return nil
+			}
+		}
 		return whole
 	}
 	all := append(append([]byte(nil), whole...), frac...)
