@@ -120,6 +120,7 @@ func TestPathsAndKeys(t *testing.T) {
 		{"key", Rule{Keys: []string{"password"}}, `{"Password":"a","passWORD":{"b":[1]},"x":{"pass_word":1}}`, `{"Password":"[redacted]","passWORD":"[redacted]","x":{"pass_word":"[redacted]"}}`, "Password"},
 		{"key by another convention", Rule{Keys: []string{"api_key"}}, `{"apiKey":1,"API-Key":2,"api.key":3,"api key":4,"api_keys":5}`, `{"apiKey":"[redacted]","API-Key":"[redacted]","api.key":"[redacted]","api key":"[redacted]","api_keys":5}`, "apiKey"},
 		{"key in disguise", Rule{Keys: []string{"password"}}, `{"pa\u0073\u0073word":1,"ｐａｓｓｗｏｒｄ":2,"paſſword":3,"pass\u200bword":4}`, `{"pa\u0073\u0073word":"[redacted]","ｐａｓｓｗｏｒｄ":"[redacted]","paſſword":"[redacted]","pass\u200bword":"[redacted]"}`, "password"},
+		{"a name assigns nothing", Rule{Keys: []string{"password"}, Detect: []string{"card"}}, `{"password: x":"y","password=":1}`, `{"password: x":"y","password=":1}`, ""},
 		{"key in text", Rule{Keys: []string{"password"}}, `{"log":"user=bob password=hunter2 ok=1"}`, `{"log":"user=bob password=[redacted] ok=1"}`, "log"},
 
 		{"partial", Rule{Paths: []string{"a"}, How: Partial}, `{"a":"12345678"}`, `{"a":"****5678"}`, "a"},

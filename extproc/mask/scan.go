@@ -148,7 +148,7 @@ func (s *scanner) scan(b []byte) []match {
 				next = s.digits(i)
 			case c&classAt != 0:
 				next = s.email(i)
-			case c&classAssign != 0:
+			case c&classAssign != 0 && s.keyword != nil:
 				next = s.assign(i)
 			}
 		}
