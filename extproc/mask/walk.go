@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"math"
 	"slices"
-	"strings"
 )
 
 // walker holds the state of one call to the masker: where it is in the body,
@@ -431,110 +430,4 @@ func (w *walker) exposes(text []byte) bool {
 		}
 	}
 	return false
-}
-
-// report counts a finding at the current place.
-func (w *walker) report(rule int, kind, detail string) {
-	w.path = w.appendPath(w.path[:0])
-	name := w.m.names[rule]
-	same := func(f *Finding) bool {
-		return f.Rule == name && f.Type == kind && f.Detail == detail && (f.Path == string(w.path) || f.Path == elsewhere)
-	}
-	if w.last < len(w.findings) && same(&w.findings[w.last]) { // mostly: the next of an array
-		w.findings[w.last].Count++
-		return
-	}
-	for i := range w.findings {
-		if same(&w.findings[i]) {
-			w.findings[i].Count++
-			w.last = i
-			return
-		}
-	}
-	path := string(w.path)
-	if len(w.findings) >= w.m.maxFindings {
-		path = elsewhere
-	}
-	w.last = len(w.findings)
-	w.findings = append(w.findings, Finding{Rule: name, Type: kind, Detail: detail, Path: path, Count: 1})
-}
-
-const (
-	elsewhere = "..." // places beyond MaxFindings
-	maxPath   = 256   // bytes of a finding's path
-)
-
-// appendPath writes where the walker is. Names that hold something masked don't
-// appear, and none at all beyond maxPath bytes.
-func (w *walker) appendPath(b []byte) []byte {
-	for _, f := range w.stack {
-		if f.kind == frameNone {
-			continue
-		}
-		if f.kind != frameIndex && len(b) > 0 {
-			b = append(b, '.')
-		}
-		switch f.kind {
-		case frameIndex:
-			b = append(b, "[*]"...)
-		case frameNested:
-			b = append(b, "(json)"...)
-		case frameKey:
-			switch {
-			case f.guard:
-				b = append(b, hidden...)
-			case len(b)+len(f.key) > maxPath:
-				return append(b, elsewhere...)
-			default:
-				b = append(b, strings.ToValidUTF8(string(f.key), "?")...)
-			}
-		}
-		if len(b) > maxPath {
-			return append(b, elsewhere...)
-		}
-	}
-	return b
-}
-
-// looksJSON tells whether trying to read text as JSON is worth it: an object, an
-// array, or a string in quotes.
-func looksJSON(text []byte) bool {
-	if len(text) < 2 || text[0] > ' ' && text[0] != '{' && text[0] != '[' && text[0] != '"' {
-		return false
-	}
-	text = bytes.Trim(text, " \t\r\n")
-	if len(text) < 2 {
-		return false
-	}
-	first, last := text[0], text[len(text)-1]
-	switch first {
-	case '"':
-		return last == '"'
-	case '{', '[':
-		next := bytes.TrimLeft(text[1:], " \t\r\n")
-		if len(next) == 0 {
-			return true
-		}
-		if first == '{' {
-			return next[0] == '"' || next[0] == '}'
-		}
-		return strings.IndexByte(`"{[]-0123456789tfn`, next[0]) >= 0
-	}
-	return false
-}
-
-// claimsJSON tells whether text can hardly be anything but JSON, even cut off.
-func claimsJSON(text []byte) bool {
-	text = bytes.TrimLeft(text, " \t\r\n")
-	for len(text) > 0 && text[0] == '[' {
-		text = bytes.TrimLeft(text[1:], " \t\r\n")
-		if len(text) > 0 && text[0] == '{' {
-			break
-		}
-	}
-	if len(text) < 2 || text[0] != '{' {
-		return false
-	}
-	next := bytes.TrimLeft(text[1:], " \t\r\n")
-	return len(next) == 0 || next[0] == '"'
 }

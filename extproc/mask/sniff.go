@@ -1,0 +1,49 @@
+package mask
+
+import (
+	"bytes"
+	"strings"
+)
+
+// looksJSON tells whether trying to read text as JSON is worth it: an object, an
+// array, or a string in quotes.
+func looksJSON(text []byte) bool {
+	if len(text) < 2 || text[0] > ' ' && text[0] != '{' && text[0] != '[' && text[0] != '"' {
+		return false
+	}
+	text = bytes.Trim(text, " \t\r\n")
+	if len(text) < 2 {
+		return false
+	}
+	first, last := text[0], text[len(text)-1]
+	switch first {
+	case '"':
+		return last == '"'
+	case '{', '[':
+		next := bytes.TrimLeft(text[1:], " \t\r\n")
+		if len(next) == 0 {
+			return true
+		}
+		if first == '{' {
+			return next[0] == '"' || next[0] == '}'
+		}
+		return strings.IndexByte(`"{[]-0123456789tfn`, next[0]) >= 0
+	}
+	return false
+}
+
+// claimsJSON tells whether text can hardly be anything but JSON, even cut off.
+func claimsJSON(text []byte) bool {
+	text = bytes.TrimLeft(text, " \t\r\n")
+	for len(text) > 0 && text[0] == '[' {
+		text = bytes.TrimLeft(text[1:], " \t\r\n")
+		if len(text) > 0 && text[0] == '{' {
+			break
+		}
+	}
+	if len(text) < 2 || text[0] != '{' {
+		return false
+	}
+	next := bytes.TrimLeft(text[1:], " \t\r\n")
+	return len(next) == 0 || next[0] == '"'
+}
