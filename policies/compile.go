@@ -1,0 +1,247 @@
+package policies
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"time"
+
+	"cel.dev/cel-go/cel"
+
+	"github.com/callgate/callgate/call"
+)
+
+// maxHold is the longest that a call can be held open.
+const maxHold = time.Hour
+
+// Config is what a rule set is compiled against.
+type Config struct {
+	// Version names the policy in every ruling.
+	Version     string
+	Connections []Connection
+	// CostLimit bounds one evaluation; 0 means [DefaultCostLimit].
+	CostLimit uint64
+}
+
+// rule is a compiled [Rule].
+type rule struct {
+	at        int // place in the file order
+	name      string
+	action    string
+	shadow    bool
+	message   string
+	hold      call.Hold
+	mask      call.MaskRule
+	functions []glob      // none: any
+	when      cel.Program // nil: true
+}
+
+// Set is a compiled policy. It is read-only and serves any number of calls at
+// once.
+type Set struct {
+	version     string
+	vocabulary  *vocabulary
+	rules       int
+	connections map[string]*index
+	everywhere  index // the rules that name no connection
+}
+
+// Version names the policy.
+func (s *Set) Version() string { return s.version }
+
+// Len is the number of rules.
+func (s *Set) Len() int { return s.rules }
+
+// Holds returns the longest that a rule can hold a call of a connection, and
+// whether any can. It is what Envoy's time-outs must allow for.
+func (s *Set) Holds(connection string) (time.Duration, bool) {
+	longest := s.everywhere.longestHold
+	if c, ok := s.connections[connection]; ok {
+		longest = max(longest, c.longestHold)
+	}
+	return longest, longest > 0
+}
+
+// Compile makes a Set of rules in file order. The error is an [Errors] where
+// the rules are at fault; then there is no Set.
+func Compile(rules []Rule, cfg Config) (*Set, error) {
+	cfg.CostLimit = cmp.Or(cfg.CostLimit, DefaultCostLimit)
+	v, err := newVocabulary()
+	if err != nil {
+		return nil, err
+	}
+	env, err := newEnv(v)
+	if err != nil {
+		return nil, err
+	}
+	c := &compiler{cfg: cfg, vocabulary: v, env: env, programs: map[string]compiled{}, names: map[string]Position{}}
+	set := &Set{version: cfg.Version, vocabulary: v, rules: len(rules), connections: make(map[string]*index, len(cfg.Connections))}
+	for _, conn := range cfg.Connections {
+		if _, twice := set.connections[conn.Name]; twice {
+			return nil, fmt.Errorf("compile policy: connection %q stands twice", conn.Name)
+		}
+		set.connections[conn.Name] = &index{}
+	}
+	for i := range rules {
+		r, where := c.rule(i, &rules[i])
+		switch {
+		case len(c.errs) > 0:
+		case len(rules[i].Connections) == 0:
+			set.everywhere.add(r)
+		default:
+			for _, name := range where {
+				set.connections[name].add(r)
+			}
+		}
+	}
+	if len(c.errs) > 0 {
+		return nil, c.errs
+	}
+	return set, nil
+}
+
+type compiler struct {
+	cfg        Config
+	vocabulary *vocabulary
+	env        *cel.Env
+	programs   map[string]compiled // by expression: rules often share one
+	names      map[string]Position
+	errs       Errors
+}
+
+type compiled struct {
+	program cel.Program
+	faults  []fault
+}
+
+// rule compiles one rule and returns it with the connections it names.
+func (c *compiler) rule(i int, r *Rule) (*rule, []string) {
+	bad := func(at Position, format string, args ...any) {
+		if at.Line == 0 {
+			at = r.Position
+		}
+		c.errs = append(c.errs, Error{Position: at, Rule: r.Name, Text: fmt.Sprintf(format, args...)})
+	}
+	if r.Name == "" {
+		bad(r.Position, "has no name; audit rows and denials name the rule")
+	} else if first, twice := c.names[r.Name]; twice {
+		bad(r.Position, "stands twice, first at %s; audit rows could not tell them apart", first)
+	} else {
+		c.names[r.Name] = r.Position
+	}
+	c.checkAction(r, bad)
+
+	out := &rule{at: i, name: r.Name, action: r.Action, shadow: r.Shadow, message: r.Message, hold: r.Hold, mask: r.Mask}
+	out.mask.Name = cmp.Or(out.mask.Name, r.Name)
+	where := c.connections(r, bad)
+	out.functions = c.functions(r, where, bad)
+
+	if r.When != "" {
+		p, known := c.programs[r.When]
+		if !known {
+			p = c.expression(r.When)
+			c.programs[r.When] = p
+		}
+		for _, f := range p.faults {
+			bad(f.in(r.When, r.WhenPosition), "%s", f.text)
+		}
+		out.when = p.program
+	}
+	names := make([]string, len(where))
+	for i, conn := range where {
+		names[i] = conn.Name
+	}
+	return out, names
+}
+
+func (c *compiler) checkAction(r *Rule, bad func(Position, string, ...any)) {
+	actions := []string{Allow, Deny, Hold, Mask}
+	if !slices.Contains(actions, r.Action) {
+		bad(r.Position, "action %q is not known; choose allow, deny, hold or mask%s", r.Action, suggest(r.Action, actions))
+		return
+	}
+	approvers := r.Hold.Approvers
+	switch named := len(approvers.Groups)+len(approvers.People) > 0; {
+	case r.Action != Hold && (named || r.Hold.Timeout != 0):
+		bad(r.Position, "hold is for action hold only; this rule's action is %s", r.Action)
+	case r.Action != Hold:
+	case !named:
+		bad(r.Position, "holds calls and names nobody who may approve them; set hold.approvers.groups or hold.approvers.people")
+	case slices.Contains(approvers.Groups, "") || slices.Contains(approvers.People, ""):
+		bad(r.Position, "names an approver that is empty")
+	case r.Hold.Timeout <= 0 || r.Hold.Timeout > maxHold:
+		bad(r.Position, "hold.timeout %s is outside 1ns to %s; the caller waits that long", r.Hold.Timeout, maxHold)
+	}
+	hides := len(r.Mask.Paths)+len(r.Mask.Keys)+len(r.Mask.Detect) > 0
+	switch {
+	case r.Action == Mask && !hides:
+		bad(r.Position, "hides nothing; set mask.paths, mask.keys or mask.detect")
+	case r.Action != Mask && (hides || r.Mask.How != ""):
+		bad(r.Position, "mask is for action mask only; this rule's action is %s", r.Action)
+	}
+}
+
+// connections returns those a rule looks at; all, where it names none.
+func (c *compiler) connections(r *Rule, bad func(Position, string, ...any)) []*Connection {
+	var out []*Connection
+	globs, ok := parseGlobs(r, "connections", r.Connections, bad)
+	matched := make([]bool, len(globs))
+	for i := range c.cfg.Connections {
+		conn, takes := &c.cfg.Connections[i], len(r.Connections) == 0
+		for j := range globs {
+			if globs[j].match(conn.Name) {
+				takes, matched[j] = true, true
+			}
+		}
+		if takes {
+			out = append(out, conn)
+		}
+	}
+	if !ok {
+		return out
+	}
+	for j, hit := range matched {
+		if !hit {
+			bad(r.Position, "connections: there is no connection %q, so the rule would never look at a call%s",
+				r.Connections[j], suggestFrom(r.Connections[j], c.cfg.Connections, func(c Connection) string { return c.Name }))
+		}
+	}
+	return out
+}
+
+// functions returns a rule's function globs. Where every connection it looks
+// at says what it offers, a glob that fits none of that is a mistake.
+func (c *compiler) functions(r *Rule, where []*Connection, bad func(Position, string, ...any)) []glob {
+	globs, ok := parseGlobs(r, "functions", r.Functions, bad)
+	if !ok || len(where) == 0 {
+		return globs
+	}
+	for _, conn := range where {
+		if conn.Functions == nil {
+			return globs
+		}
+	}
+	for j := range globs {
+		if !slices.ContainsFunc(where, func(conn *Connection) bool { return slices.ContainsFunc(conn.Functions, globs[j].match) }) {
+			var offered []string
+			for _, conn := range where {
+				offered = append(offered, conn.Functions...)
+			}
+			bad(r.Position, "functions: no connection the rule looks at has a function %q%s", r.Functions[j], suggest(r.Functions[j], offered))
+		}
+	}
+	return globs
+}
+
+func parseGlobs(r *Rule, what string, patterns []string, bad func(Position, string, ...any)) ([]glob, bool) {
+	globs, ok := make([]glob, 0, len(patterns)), true
+	for _, p := range patterns {
+		g, err := parseGlob(p)
+		if err != nil {
+			bad(r.Position, "%s: %q %v", what, p, err)
+			ok = false
+		}
+		globs = append(globs, g)
+	}
+	return globs, ok
+}

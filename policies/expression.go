@@ -1,0 +1,243 @@
+package policies
+
+import (
+	"fmt"
+	"regexp"
+	"slices"
+	"strings"
+
+	"cel.dev/cel-go/cel"
+	"cel.dev/cel-go/common"
+	"cel.dev/cel-go/common/ast"
+	"cel.dev/cel-go/common/cost"
+	"cel.dev/cel-go/common/types"
+	"github.com/agnivade/levenshtein"
+)
+
+// fault is an error inside an expression. Line counts from 1, column from 0,
+// both within the expression.
+type fault struct {
+	line, column int
+	text         string
+}
+
+// in maps the fault to the file that the expression stands in. The lines of a
+// block scalar all begin where its first does; of a folded or quoted one
+// only the first line is certain.
+func (f fault) in(expression string, start Position) Position {
+	if start.Line == 0 || f.line < 1 || f.line > strings.Count(expression, "\n")+1 {
+		return start
+	}
+	return Position{File: start.File, Line: start.Line + f.line - 1, Column: start.Column + f.column}
+}
+
+// expression compiles a when. Faults are reported, never returned as a panic:
+// the parser is the library's and the text is anybody's.
+func (c *compiler) expression(text string) (out compiled) {
+	defer func() {
+		if r := recover(); r != nil {
+			out = compiled{faults: []fault{{line: 1, text: fmt.Sprintf("when: can't be compiled: %v", r)}}}
+		}
+	}()
+	parsed, issues := c.env.Parse(text)
+	if issues.Err() != nil {
+		return compiled{faults: c.faults(nil, issues)}
+	}
+	checked, issues := c.env.Check(parsed)
+	if issues.Err() != nil {
+		return compiled{faults: c.faults(parsed.NativeRep(), issues)}
+	}
+	if t := checked.OutputType(); !t.IsExactType(types.BoolType) {
+		return compiled{faults: []fault{{line: 1, text: notBool(t)}}}
+	}
+	if faults := c.dynamicPatterns(checked.NativeRep()); len(faults) > 0 {
+		return compiled{faults: faults}
+	}
+	options := []cel.ProgramOption{cel.EvalOptions(cel.OptOptimize)}
+	// Keeping count costs a third of an evaluation; an expression that can't
+	// reach the limit whatever the call holds is spared it.
+	if most, err := c.env.EstimateCost(checked, worstCase{}); err != nil || most.Max > c.cfg.CostLimit {
+		options = append(options, cel.CostLimit(c.cfg.CostLimit))
+	}
+	program, err := c.env.Program(checked, options...)
+	if err != nil {
+		return compiled{faults: []fault{{line: 1, text: "when: " + err.Error()}}}
+	}
+	return compiled{program: program}
+}
+
+// worstCase takes everything in a call to be as large as a body can be.
+type worstCase struct{}
+
+func (worstCase) EstimateSize(node cost.AstNode) *cost.SizeEstimate {
+	if node.ComputedSize() != nil {
+		return nil
+	}
+	return &cost.SizeEstimate{Min: 0, Max: maxValue}
+}
+
+func (worstCase) EstimateCallCost(string, string, *cost.AstNode, []cost.AstNode) *cost.CallEstimate {
+	return nil
+}
+
+func notBool(t *types.Type) string {
+	hint := "compare it with something"
+	if t.Kind() == types.DynKind {
+		hint = "what it is depends on the call, so compare it, such as call.args.flag == true"
+	}
+	return fmt.Sprintf("when: must be true or false, but is of type %s; %s", cel.FormatCELType(t), hint)
+}
+
+// dynamicPatterns finds regular expressions that are not written in the rule.
+// One taken from a call would let the caller write part of the rule.
+func (c *compiler) dynamicPatterns(a *ast.AST) []fault {
+	var faults []fault
+	ast.PreOrderVisit(a.Expr(), ast.NewExprVisitor(func(e ast.Expr) {
+		if e.Kind() != ast.CallKind {
+			return
+		}
+		call, at := e.AsCall(), 1
+		switch call.FunctionName() {
+		case "matches":
+			if call.IsMemberFunction() {
+				at = 0
+			}
+		case "regex.extract", "regex.extractAll", "regex.replace":
+		default:
+			return
+		}
+		if args := call.Args(); at < len(args) && args[at].Kind() != ast.LiteralKind {
+			where := a.SourceInfo().GetStartLocation(args[at].ID())
+			faults = append(faults, fault{where.Line(), where.Column(),
+				fmt.Sprintf("when: the pattern of %s must be written in the rule as one string, so that no call can choose it", call.FunctionName())})
+		}
+	}))
+	return faults
+}
+
+// The library's words that we know how to help with.
+var (
+	undeclared     = regexp.MustCompile(`^undeclared reference to '([^']*)'`)
+	reserved       = regexp.MustCompile(`reserved identifier: (\w+)`)
+	undefinedField = regexp.MustCompile(`^undefined field '([^']*)'`)
+	noOverload     = regexp.MustCompile(`^found no matching overload for '([^']*)' applied to '(.*)'`)
+	variables      = []string{"call", "identity", "connection", "now"}
+)
+
+// faults puts the library's errors into our words.
+func (c *compiler) faults(parsed *ast.AST, issues *cel.Issues) []fault {
+	var out []fault
+	for _, e := range issues.Errors() {
+		text := e.Message
+		if m := undeclared.FindStringSubmatch(text); m != nil {
+			text = c.unknownName(parsed, e.ExprID, m[1])
+		} else if m := reserved.FindStringSubmatch(text); m != nil {
+			text = c.unknownName(nil, 0, m[1])
+		} else if m := undefinedField.FindStringSubmatch(text); m != nil {
+			text = c.unknownField(parsed, e, m[1])
+		} else if m := noOverload.FindStringSubmatch(text); m != nil {
+			text = fmt.Sprintf("%s can't be applied to %s", operatorName(m[1]), m[2])
+		}
+		f := fault{text: "when: " + text}
+		if e.Location != nil {
+			f.line, f.column = e.Location.Line(), max(0, e.Location.Column())
+		}
+		if !slices.Contains(out, f) {
+			out = append(out, f)
+		}
+	}
+	return out
+}
+
+func (c *compiler) unknownName(parsed *ast.AST, id int64, name string) string {
+	isCall := false
+	visit(parsed, id, func(x ast.Expr) { isCall = x.Kind() == ast.CallKind })
+	if isCall {
+		var known []string
+		for f := range c.env.Functions() {
+			if regexp.MustCompile(`^[a-z]`).MatchString(f) {
+				known = append(known, f)
+			}
+		}
+		slices.Sort(known)
+		return fmt.Sprintf("there is no function %q%s", name, suggest(name, known))
+	}
+	hint := suggest(name, variables)
+	for _, owner := range variables {
+		// "function" alone is meant as call.function.
+		if k := c.kindOf(owner); k != nil && k.fields[name] != nil {
+			hint = fmt.Sprintf("; did you mean %q?", owner+"."+name)
+			break
+		}
+	}
+	return fmt.Sprintf("there is no %q; a rule can look at %s%s", name, strings.Join(variables, ", "), hint)
+}
+
+func (c *compiler) unknownField(parsed *ast.AST, e *common.Error, name string) string {
+	owner := ""
+	visit(parsed, e.ExprID, func(x ast.Expr) {
+		if x.Kind() == ast.SelectKind && x.AsSelect().Operand().Kind() == ast.IdentKind {
+			owner = x.AsSelect().Operand().AsIdent()
+		}
+	})
+	k := c.kindOf(owner)
+	if k == nil {
+		k, owner = c.vocabulary.actor, "this"
+	}
+	if hint := suggest(name, k.fieldNames()); hint != "" {
+		return fmt.Sprintf("%s has no field %q%s", owner, name, hint)
+	}
+	return fmt.Sprintf("%s has no field %q; it has %s", owner, name, strings.Join(k.fieldNames(), ", "))
+}
+
+// kindOf is the type of a variable, where it is an object.
+func (c *compiler) kindOf(variable string) *kind {
+	switch variable {
+	case "call":
+		return c.vocabulary.call
+	case "identity":
+		return c.vocabulary.identity
+	case "connection":
+		return c.vocabulary.conn
+	}
+	return nil
+}
+
+func visit(a *ast.AST, id int64, do func(ast.Expr)) {
+	if a == nil {
+		return
+	}
+	ast.PreOrderVisit(a.Expr(), ast.NewExprVisitor(func(x ast.Expr) {
+		if x.ID() == id {
+			do(x)
+		}
+	}))
+}
+
+// operatorName turns the library's "_==_" into "==".
+func operatorName(s string) string { return strings.Trim(strings.ReplaceAll(s, "_", " "), " @") }
+
+// suggest is a "did you mean" for a word that is none of the known.
+func suggest(word string, known []string) string {
+	if len(word) > 100 {
+		return ""
+	}
+	best, distance := "", len(word)/2+1
+	for _, k := range known {
+		if d := levenshtein.ComputeDistance(strings.ToLower(word), strings.ToLower(k)); d < distance {
+			best, distance = k, d
+		}
+	}
+	if best == "" {
+		return ""
+	}
+	return fmt.Sprintf("; did you mean %q?", best)
+}
+
+func suggestFrom[T any](word string, known []T, name func(T) string) string {
+	names := make([]string, len(known))
+	for i, k := range known {
+		names[i] = name(k)
+	}
+	return suggest(word, names)
+}
