@@ -1,0 +1,631 @@
+package issuer_test
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"encoding/json"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/lestrrat-go/jwx/v2/jwk"
+	"github.com/lestrrat-go/jwx/v2/jws"
+	"github.com/lestrrat-go/jwx/v2/jwt"
+
+	"github.com/callgate/callgate/demo/issuer"
+)
+
+const (
+	alicePassword = "alice-demo-password"
+	bobPassword   = "bob-demo-password"
+	ciSecret      = "ci-deploy-demo-secret"
+	staleSecret   = "ci-stale-demo-secret"
+	agentSecret   = "support-agent-demo-secret"
+)
+
+// run serves an issuer until the test or the returned stop ends it.
+func run(t *testing.T, i *issuer.Issuer) (stop func()) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- i.Run(ctx) }()
+	stopped := false
+	stop = func() {
+		if stopped {
+			return
+		}
+		stopped = true
+		cancel()
+		if err := <-done; err != nil {
+			t.Errorf("run: %v", err)
+		}
+	}
+	t.Cleanup(stop)
+	return stop
+}
+
+func start(t *testing.T, c issuer.Config) (*issuer.Issuer, *issuer.Flows) {
+	t.Helper()
+	i, err := issuer.New(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	run(t, i)
+	return i, i.Flows(nil)
+}
+
+// keySet fetches the JWKS that discovery names.
+func keySet(t *testing.T, from string) jwk.Set {
+	t.Helper()
+	var doc struct {
+		Keys string `json:"jwks_uri"`
+	}
+	fetchJSON(t, from+"/.well-known/openid-configuration", &doc)
+	set, err := jwk.Fetch(t.Context(), doc.Keys)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return set
+}
+
+func fetchJSON(t *testing.T, from string, into any) {
+	t.Helper()
+	resp, err := http.Get(from)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	if err := json.NewDecoder(resp.Body).Decode(into); err != nil {
+		t.Fatalf("%s: %s: %v", from, resp.Status, err)
+	}
+}
+
+// verify checks a token as a relying service would.
+func verify(t *testing.T, from, token string) (jwt.Token, error) {
+	t.Helper()
+	return jwt.Parse([]byte(token), jwt.WithKeySet(keySet(t, from)), jwt.WithIssuer(from),
+		jwt.WithAudience("callgate"), jwt.WithAcceptableSkew(0))
+}
+
+func mustVerify(t *testing.T, from, token string) map[string]any {
+	t.Helper()
+	tok, err := verify(t, from, token)
+	if err != nil {
+		t.Fatal(err)
+	}
+	claims, err := tok.AsMap(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return claims
+}
+
+func mustLogin(t *testing.T, f *issuer.Flows, user, password string) issuer.Token {
+	t.Helper()
+	tok, err := f.Login(t.Context(), user, password)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return tok
+}
+
+func mustClient(t *testing.T, f *issuer.Flows, id, secret string) issuer.Token {
+	t.Helper()
+	tok, err := f.ClientCredentials(t.Context(), id, secret)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return tok
+}
+
+func wantError(t *testing.T, err error, part string) {
+	t.Helper()
+	if err == nil || !strings.Contains(err.Error(), part) {
+		t.Errorf("got error %v, want one with %q", err, part)
+	}
+}
+
+func wantClaim(t *testing.T, claims map[string]any, name string, want any) {
+	t.Helper()
+	if got := fmt.Sprint(claims[name]); got != fmt.Sprint(want) {
+		t.Errorf("claim %s is %s, want %v", name, got, want)
+	}
+}
+
+func TestTokens(t *testing.T) {
+	t.Parallel()
+	i, f := start(t, issuer.Config{})
+	alice := mustLogin(t, f, issuer.Alice, alicePassword)
+	agent := mustClient(t, f, issuer.SupportAgent, agentSecret)
+
+	t.Run("a person", func(t *testing.T) {
+		claims := mustVerify(t, i.URL(), alice.Access)
+		wantClaim(t, claims, "sub", "alice")
+		wantClaim(t, claims, "aud", "[callgate]")
+		wantClaim(t, claims, "kind", "human")
+		wantClaim(t, claims, "groups", "[support]")
+		wantClaim(t, claims, "email", "alice@example.com")
+		for _, name := range []string{"exp", "iat", "jti"} {
+			if claims[name] == nil {
+				t.Errorf("claim %s is missing", name)
+			}
+		}
+		msg, err := jws.ParseString(alice.Access)
+		if err != nil {
+			t.Fatal(err)
+		}
+		h := msg.Signatures()[0].ProtectedHeaders()
+		if h.Algorithm() != "RS256" || h.KeyID() == "" {
+			t.Errorf("header has alg %s, kid %q", h.Algorithm(), h.KeyID())
+		}
+		bob := mustVerify(t, i.URL(), mustLogin(t, f, issuer.Bob, bobPassword).Access)
+		wantClaim(t, bob, "groups", "[refund-approvers finance]")
+	})
+
+	t.Run("an ID token is for the application alone", func(t *testing.T) {
+		if _, err := verify(t, i.URL(), alice.ID); err == nil {
+			t.Error("an ID token passes for an access token")
+		}
+		tok, err := jwt.Parse([]byte(alice.ID), jwt.WithKeySet(keySet(t, i.URL())), jwt.WithAudience(issuer.Desktop))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if email, _ := tok.Get("email"); email != "alice@example.com" {
+			t.Errorf("email is %v", email)
+		}
+	})
+
+	t.Run("a job", func(t *testing.T) {
+		claims := mustVerify(t, i.URL(), mustClient(t, f, issuer.CIDeploy, ciSecret).Access)
+		wantClaim(t, claims, "sub", "ci-deploy")
+		wantClaim(t, claims, "kind", "ci")
+		wantClaim(t, claims, "groups", "[ci]")
+	})
+
+	t.Run("an agent for a person", func(t *testing.T) {
+		own := mustVerify(t, i.URL(), agent.Access)
+		wantClaim(t, own, "sub", "support-agent")
+		wantClaim(t, own, "kind", "agent")
+		wantClaim(t, own, "groups", "[]")
+		tok, err := f.Exchange(t.Context(), issuer.SupportAgent, agentSecret, alice.Access, agent.Access)
+		if err != nil {
+			t.Fatal(err)
+		}
+		claims := mustVerify(t, i.URL(), tok.Access)
+		wantClaim(t, claims, "sub", "alice")
+		wantClaim(t, claims, "kind", "agent")
+		wantClaim(t, claims, "groups", "[support]")
+		wantClaim(t, claims, "act", "map[sub:support-agent]")
+		if tok.Expires.After(alice.Expires.Add(2 * time.Second)) {
+			t.Error("the exchanged token outlives the one it was made of")
+		}
+		again, err := f.Exchange(t.Context(), issuer.SupportAgent, agentSecret, tok.Access, agent.Access)
+		if err != nil {
+			t.Fatal(err)
+		}
+		wantClaim(t, mustVerify(t, i.URL(), again.Access), "act", "map[act:map[sub:support-agent] sub:support-agent]")
+	})
+
+	t.Run("one that ran out", func(t *testing.T) {
+		stale := mustClient(t, f, issuer.CIStale, staleSecret)
+		_, err := verify(t, i.URL(), stale.Access)
+		wantError(t, err, `"exp" not satisfied`)
+		tok, err := jwt.Parse([]byte(stale.Access), jwt.WithKeySet(keySet(t, i.URL())), jwt.WithValidate(false))
+		if err != nil {
+			t.Fatalf("its signature is not good: %v", err)
+		}
+		if ago := time.Since(tok.Expiration()); ago < 59*time.Minute || !tok.IssuedAt().Before(tok.Expiration()) {
+			t.Errorf("it ran out %v ago, issued at %v", ago, tok.IssuedAt())
+		}
+	})
+
+	t.Run("a forged one", func(t *testing.T) {
+		forged, err := issuer.Forge(alice.Access)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := verify(t, i.URL(), forged); err == nil {
+			t.Error("a forged token is taken for a real one")
+		}
+		if forged[:strings.LastIndexByte(forged, '.')] != alice.Access[:strings.LastIndexByte(alice.Access, '.')] {
+			t.Error("it differs in more than the signature")
+		}
+		_, err = issuer.Forge("opaque")
+		wantError(t, err, "not a signed JWT")
+	})
+
+	t.Run("refreshed", func(t *testing.T) {
+		once := mustLogin(t, f, issuer.Alice, alicePassword)
+		next, err := f.Refresh(t.Context(), once.Refresh)
+		if err != nil {
+			t.Fatal(err)
+		}
+		wantClaim(t, mustVerify(t, i.URL(), next.Access), "sub", "alice")
+		_, err = f.Refresh(t.Context(), once.Refresh)
+		wantError(t, err, "invalid_grant")
+		if _, err = f.Refresh(t.Context(), next.Refresh); err != nil {
+			t.Errorf("the new refresh token is not good: %v", err)
+		}
+	})
+
+	t.Run("revoked", func(t *testing.T) {
+		gone := mustLogin(t, f, issuer.Alice, alicePassword)
+		wantError(t, f.Revoke(t.Context(), issuer.CIDeploy, ciSecret, gone.Access), "another client")
+		if !introspect(t, i.URL(), gone.Access).Active {
+			t.Error("a stranger revoked the token")
+		}
+		if err := f.Revoke(t.Context(), issuer.Desktop, "", gone.Access); err != nil {
+			t.Fatal(err)
+		}
+		if introspect(t, i.URL(), gone.Access).Active {
+			t.Error("still active")
+		}
+		_, err := f.Exchange(t.Context(), issuer.SupportAgent, agentSecret, gone.Access, agent.Access)
+		wantError(t, err, "subject_token is not one of this issuer's active")
+	})
+
+	t.Run("introspected", func(t *testing.T) {
+		got := introspect(t, i.URL(), alice.Access)
+		if !got.Active || got.Subject != "alice" || got.Kind != "human" || !slices.Equal(got.Groups, []string{"support"}) {
+			t.Errorf("got %+v", got)
+		}
+		if introspect(t, i.URL(), alice.ID).Active {
+			t.Error("an ID token is an active access token")
+		}
+	})
+}
+
+type introspection struct {
+	Active  bool     `json:"active"`
+	Subject string   `json:"sub"`
+	Kind    string   `json:"kind"`
+	Groups  []string `json:"groups"`
+}
+
+func introspect(t *testing.T, from, token string) (got introspection) {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, from+"/oauth/introspect", strings.NewReader(url.Values{"token": {token}}.Encode()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	req.SetBasicAuth(issuer.CIDeploy, ciSecret)
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	if err := json.NewDecoder(resp.Body).Decode(&got); err != nil {
+		t.Fatalf("introspect: %s: %v", resp.Status, err)
+	}
+	return got
+}
+
+// TestRefused tries to get tokens that the one who asks must not have.
+func TestRefused(t *testing.T) {
+	t.Parallel()
+	users, clients := issuer.DemoUsers(), issuer.DemoClients()
+	clients = append(clients, issuer.Client{ID: "other-agent", Secret: "other-agent-demo-secret", Kind: issuer.KindAgent, Exchange: true})
+	_, f := start(t, issuer.Config{Users: users, Clients: clients})
+	ctx := t.Context()
+	alice, bob := mustLogin(t, f, issuer.Alice, alicePassword), mustLogin(t, f, issuer.Bob, bobPassword)
+	agent, ci := mustClient(t, f, issuer.SupportAgent, agentSecret), mustClient(t, f, issuer.CIDeploy, ciSecret)
+	other := mustClient(t, f, "other-agent", "other-agent-demo-secret")
+	forged, err := issuer.Forge(agent.Access)
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	login := func(user, password string) func() error {
+		return func() error { _, err := f.Login(ctx, user, password); return err }
+	}
+	client := func(id, secret string) func() error {
+		return func() error { _, err := f.ClientCredentials(ctx, id, secret); return err }
+	}
+	exchange := func(id, secret, subject, actor string) func() error {
+		return func() error { _, err := f.Exchange(ctx, id, secret, subject, actor); return err }
+	}
+	for name, c := range map[string]struct {
+		try  func() error
+		want string
+	}{
+		"wrong password":                     {login(issuer.Alice, "guess"), "user name or password is wrong"},
+		"no password":                        {login(issuer.Alice, ""), "user name or password is wrong"},
+		"unknown person":                     {login("mallory", ""), "user name or password is wrong"},
+		"a client logs in":                   {login(issuer.CIDeploy, ciSecret), "user name or password is wrong"},
+		"wrong secret":                       {client(issuer.CIDeploy, "guess"), "invalid_client"},
+		"unknown client":                     {client("mallory", ""), "invalid_client"},
+		"the public client without a secret": {client(issuer.Desktop, ""), "invalid_client"},
+		"exchange by a public client":        {exchange(issuer.Desktop, "", alice.Access, agent.Access), "invalid_client"},
+		"exchange by a job":                  {exchange(issuer.CIDeploy, ciSecret, alice.Access, ci.Access), "may not exchange"},
+		"exchange without an actor":          {exchange(issuer.SupportAgent, agentSecret, alice.Access, ""), "both required"},
+		"a person as the actor":              {exchange(issuer.SupportAgent, agentSecret, alice.Access, bob.Access), "not the client's own"},
+		"another client as the actor":        {exchange(issuer.SupportAgent, agentSecret, alice.Access, other.Access), "not the client's own"},
+		"an agent that alice did not name":   {exchange("other-agent", "other-agent-demo-secret", alice.Access, other.Access), "may not act for alice"},
+		"a person who named no agent":        {exchange(issuer.SupportAgent, agentSecret, bob.Access, agent.Access), "may not act for bob"},
+		"acting for a job":                   {exchange(issuer.SupportAgent, agentSecret, ci.Access, agent.Access), "may not act for ci-deploy"},
+		"an ID token as the subject":         {exchange(issuer.SupportAgent, agentSecret, alice.ID, agent.Access), "subject_token is not one"},
+		"a forged actor":                     {exchange(issuer.SupportAgent, agentSecret, alice.Access, forged), "actor_token is invalid"},
+		"another audience": {func() error {
+			elsewhere := *f
+			elsewhere.Audience = []string{"payroll"}
+			_, err := elsewhere.Exchange(ctx, issuer.SupportAgent, agentSecret, alice.Access, agent.Access)
+			return err
+		}, "invalid_target"},
+	} {
+		t.Run(name, func(t *testing.T) { wantError(t, c.try(), c.want) })
+	}
+}
+
+// TestLoginPage goes around the helper: what a hostile browser could send.
+func TestLoginPage(t *testing.T) {
+	t.Parallel()
+	i, _ := start(t, issuer.Config{})
+	browser := &http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+	get := func(path string, cookie *http.Cookie) *http.Response {
+		t.Helper()
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, i.URL()+path, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if cookie != nil {
+			req.AddCookie(cookie)
+		}
+		resp, err := browser.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { resp.Body.Close() })
+		return resp
+	}
+	begin := func(redirect, challenge string) *http.Response {
+		t.Helper()
+		q := url.Values{"client_id": {issuer.Desktop}, "response_type": {"code"}, "scope": {"openid"}, "redirect_uri": {redirect}, "state": {"s"}}
+		if challenge != "" {
+			q.Set("code_challenge", challenge)
+			q.Set("code_challenge_method", "S256")
+		}
+		return get("/authorize?"+q.Encode(), nil)
+	}
+	post := func(id string, cookie *http.Cookie) *http.Response {
+		t.Helper()
+		form := url.Values{"id": {id}, "username": {issuer.Alice}, "password": {alicePassword}}
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, i.URL()+"/login", strings.NewReader(form.Encode()))
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+		if cookie != nil {
+			req.AddCookie(cookie)
+		}
+		resp, err := browser.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { resp.Body.Close() })
+		return resp
+	}
+
+	t.Run("a redirect elsewhere", func(t *testing.T) {
+		if resp := begin("https://evil.example/callback", "x"); resp.StatusCode != http.StatusBadRequest {
+			t.Errorf("got %s", resp.Status)
+		}
+	})
+	t.Run("the password from another browser", func(t *testing.T) {
+		page := begin("http://127.0.0.1:4711/callback", "x").Header.Get("Location")
+		id := page[strings.Index(page, "id=")+3:]
+		if resp := post(id, nil); resp.StatusCode != http.StatusBadRequest {
+			t.Errorf("without having seen the page: %s", resp.Status)
+		}
+		get(page, nil)
+		if resp := post(id, &http.Cookie{Name: "login", Value: "guess"}); resp.StatusCode != http.StatusBadRequest {
+			t.Errorf("with another cookie: %s", resp.Status)
+		}
+		if resp := get(page, nil); resp.StatusCode != http.StatusBadRequest {
+			t.Errorf("a second browser sees the page: %s", resp.Status)
+		}
+		if resp := get("/authorize/callback?id="+id, nil); strings.Contains(resp.Header.Get("Location"), "code=") {
+			t.Error("a code without a login")
+		}
+	})
+	t.Run("a code without its verifier, and twice", func(t *testing.T) {
+		for name, challenge := range map[string]string{"no PKCE": "", "wrong verifier": "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM"} {
+			page := begin("http://127.0.0.1:4711/callback", challenge).Header.Get("Location")
+			id := page[strings.Index(page, "id=")+3:]
+			back := post(id, get(page, nil).Cookies()[0])
+			to := get(strings.TrimPrefix(back.Header.Get("Location"), i.URL()), nil).Header.Get("Location")
+			u, err := url.Parse(to)
+			if err != nil || u.Query().Get("code") == "" {
+				t.Fatalf("%s: no code in %q", name, to)
+			}
+			redeem := func(verifier string) int {
+				form := url.Values{"grant_type": {"authorization_code"}, "code": {u.Query().Get("code")}, "client_id": {issuer.Desktop}, "redirect_uri": {"http://127.0.0.1:4711/callback"}}
+				if verifier != "" {
+					form.Set("code_verifier", verifier)
+				}
+				resp, err := http.PostForm(i.URL()+"/oauth/token", form)
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer resp.Body.Close()
+				return resp.StatusCode
+			}
+			if status := redeem(""); status != http.StatusBadRequest {
+				t.Errorf("%s: %d", name, status)
+			}
+			// The verifier of that challenge, from RFC 7636 appendix B; too late.
+			if status := redeem("dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk"); status != http.StatusBadRequest {
+				t.Errorf("%s: the code was redeemed after a failed attempt: %d", name, status)
+			}
+		}
+	})
+}
+
+func TestRotate(t *testing.T) {
+	t.Parallel()
+	i, f := start(t, issuer.Config{})
+	before := mustClient(t, f, issuer.CIDeploy, ciSecret)
+	kid, err := i.Rotate()
+	if err != nil {
+		t.Fatal(err)
+	}
+	after := mustClient(t, f, issuer.CIDeploy, ciSecret)
+	msg, err := jws.ParseString(after.Access)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := msg.Signatures()[0].ProtectedHeaders().KeyID(); got != kid {
+		t.Errorf("signed with key %s, want the new one %s", got, kid)
+	}
+	mustVerify(t, i.URL(), before.Access)
+	mustVerify(t, i.URL(), after.Access)
+	if n := keySet(t, i.URL()).Len(); n != 2 {
+		t.Errorf("the JWKS has %d keys, want 2", n)
+	}
+}
+
+func TestOutage(t *testing.T) {
+	t.Parallel()
+	i, err := issuer.New(issuer.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	stop := run(t, i)
+	f := i.Flows(&http.Client{Transport: &http.Transport{DisableKeepAlives: true}})
+	before := mustClient(t, f, issuer.CIDeploy, ciSecret)
+	wantError(t, i.Run(t.Context()), "is running already")
+	stop()
+	_, err = f.ClientCredentials(t.Context(), issuer.CIDeploy, ciSecret)
+	wantError(t, err, "connection refused")
+	run(t, i)
+	waitServed(t, i.URL())
+	mustVerify(t, i.URL(), before.Access)
+	mustClient(t, f, issuer.CIDeploy, ciSecret)
+}
+
+// waitServed returns when the issuer listens; the test's own deadline ends it.
+func waitServed(t *testing.T, from string) {
+	t.Helper()
+	for {
+		resp, err := http.Get(from + "/healthz")
+		if err == nil {
+			resp.Body.Close()
+			return
+		}
+		if t.Context().Err() != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Millisecond)
+	}
+}
+
+func TestTLSAndAudience(t *testing.T) {
+	t.Parallel()
+	// httptest's certificate is good for 127.0.0.1.
+	borrowed := httptest.NewTLSServer(http.NotFoundHandler())
+	defer borrowed.Close()
+	i, err := issuer.New(issuer.Config{
+		TLS: &tls.Config{Certificates: borrowed.TLS.Certificates}, Audience: []string{"gate-a", "gate-b"},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	run(t, i)
+	if !strings.HasPrefix(i.URL(), "https://127.0.0.1:") {
+		t.Errorf("URL is %s", i.URL())
+	}
+	tok := mustLogin(t, i.Flows(borrowed.Client()), issuer.Bob, bobPassword)
+	parsed, err := jwt.ParseInsecure([]byte(tok.Access))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !slices.Equal(parsed.Audience(), []string{"gate-a", "gate-b"}) || parsed.Issuer() != i.URL() {
+		t.Errorf("aud %v, iss %s", parsed.Audience(), parsed.Issuer())
+	}
+}
+
+func TestBadConfig(t *testing.T) {
+	t.Parallel()
+	for want, c := range map[string]issuer.Config{
+		"is given twice":           {Users: append(issuer.DemoUsers(), issuer.DemoUsers()[0])},
+		"has the name of a user":   {Clients: []issuer.Client{{ID: "alice"}}},
+		"a password are required":  {Users: []issuer.User{{Name: "eve"}}},
+		"a client with a secret":   {Clients: []issuer.Client{{ID: "x", Exchange: true}}},
+		"a client has no id":       {Clients: []issuer.Client{{}}},
+		"another process on that ": {Addr: "127.0.0.1:1"}, // see below
+	} {
+		if c.Addr != "" {
+			taken := httptest.NewServer(http.NotFoundHandler())
+			defer taken.Close()
+			c.Addr = taken.Listener.Addr().String()
+		}
+		_, err := issuer.New(c)
+		wantError(t, err, want)
+	}
+}
+
+// TestNothingSecretIsLogged runs every flow and looks for what must not show.
+func TestNothingSecretIsLogged(t *testing.T) {
+	t.Parallel()
+	var out bytes.Buffer
+	i, err := issuer.New(issuer.Config{Log: slog.New(slog.NewJSONHandler(&out, &slog.HandlerOptions{Level: slog.LevelDebug}))})
+	if err != nil {
+		t.Fatal(err)
+	}
+	stop := run(t, i)
+	f := i.Flows(nil)
+	tok := mustLogin(t, f, issuer.Alice, alicePassword)
+	if _, err := f.Login(t.Context(), issuer.Alice, "wrong-password"); err == nil {
+		t.Error("logged in with a wrong password")
+	}
+	stop()
+	slog.New(slog.NewJSONHandler(&out, nil)).Info("got", "token", tok)
+	for _, secret := range []string{tok.Access, tok.Refresh, tok.ID, alicePassword, "wrong-password"} {
+		if strings.Contains(out.String(), secret) {
+			t.Errorf("the log has %q", secret)
+		}
+	}
+	if !strings.Contains(out.String(), `"accepted":true`) {
+		t.Errorf("the login is not in the log: %s", out.String())
+	}
+}
+
+func TestDiscoveryNamesItself(t *testing.T) {
+	t.Parallel()
+	i, _ := start(t, issuer.Config{})
+	var doc map[string]any
+	fetchJSON(t, i.URL()+"/.well-known/openid-configuration", &doc)
+	if doc["issuer"] != i.URL() || !strings.HasPrefix(fmt.Sprint(doc["jwks_uri"]), i.URL()) {
+		t.Errorf("issuer %v, jwks_uri %v", doc["issuer"], doc["jwks_uri"])
+	}
+	if got := fmt.Sprint(doc["grant_types_supported"]); !strings.Contains(got, "token-exchange") || !strings.Contains(got, "client_credentials") {
+		t.Errorf("grant types %s", got)
+	}
+	other := issuer.Flows{Issuer: i.URL() + "/"}
+	_, err := other.ClientCredentials(t.Context(), issuer.CIDeploy, ciSecret)
+	wantError(t, err, "the document there is of issuer")
+	big, err := http.Post(i.URL()+"/oauth/token", "application/x-www-form-urlencoded", io.LimitReader(endless{}, 1<<20))
+	if err == nil {
+		big.Body.Close()
+		if big.StatusCode < 400 {
+			t.Errorf("a body of 1 MiB: %s", big.Status)
+		}
+	}
+}
+
+type endless struct{}
+
+func (endless) Read(p []byte) (int, error) {
+	for i := range p {
+		p[i] = 'a'
+	}
+	return len(p), nil
+}
