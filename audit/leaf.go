@@ -1,0 +1,178 @@
+package audit
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/fxamacker/cbor/v2"
+
+	"github.com/callgate/callgate/call"
+)
+
+// LeafVersion is the version of the encoding that this build writes. A field
+// that is added to an event makes a new version, since a reader of this one
+// refuses fields it does not know.
+const LeafVersion = 1
+
+// ErrFutureLeaf says that an event was written by a newer version of
+// Callgate. It must be kept until one that can read it comes.
+var ErrFutureLeaf = errors.New("event was written by a newer version of callgate; upgrade this one")
+
+// Codec turns events into leaves and back. It is safe for concurrent use.
+//
+// A leaf is the CBOR array [version, event] in core deterministic encoding
+// (RFC 8949 §4.2.1): definite lengths, shortest integers, sorted keys. Keys
+// are the small integers in the tags of call.Event. Strings are CBOR byte
+// strings, because what callers send need not be UTF-8 and the record must be
+// exact. Times are RFC 3339 with nanoseconds in UTC, null where there is none.
+// Bodies are not in the leaf; it holds their SHA-256.
+type Codec struct {
+	enc cbor.UserBufferEncMode
+	dec cbor.DecMode
+}
+
+// prefix is what every leaf of this version starts with: an array of two,
+// then the version.
+var prefix = []byte{0x82, LeafVersion}
+
+// Bounds on what a leaf may nest and hold; far above any event of ours.
+const (
+	maxNesting  = 8
+	maxElements = 1 << 17
+)
+
+// NewCodec returns a Codec.
+func NewCodec() (*Codec, error) {
+	opts := cbor.CoreDetEncOptions()
+	opts.Time = cbor.TimeRFC3339NanoUTC
+	opts.String = cbor.StringToByteString
+	opts.BinaryMarshaler = cbor.BinaryMarshalerNone
+	opts.TextMarshaler = cbor.TextMarshalerNone
+	opts.TagsMd = cbor.TagsForbidden
+	enc, err := opts.UserBufferEncMode()
+	if err != nil {
+		return nil, fmt.Errorf("set up CBOR encoding: %w", err)
+	}
+	dec, err := cbor.DecOptions{
+		DupMapKey:          cbor.DupMapKeyEnforcedAPF,
+		IndefLength:        cbor.IndefLengthForbidden,
+		TagsMd:             cbor.TagsForbidden,
+		ExtraReturnErrors:  cbor.ExtraDecErrorUnknownField,
+		ByteStringToString: cbor.ByteStringToStringAllowed,
+		ByteStringToTime:   cbor.ByteStringToTimeAllowed,
+		BinaryUnmarshaler:  cbor.BinaryUnmarshalerNone,
+		TextUnmarshaler:    cbor.TextUnmarshalerNone,
+		FieldNameMatching:  cbor.FieldNameMatchingCaseSensitive,
+		MaxNestedLevels:    maxNesting,
+		MaxArrayElements:   maxElements,
+		MaxMapPairs:        maxElements,
+	}.DecMode()
+	if err != nil {
+		return nil, fmt.Errorf("set up CBOR decoding: %w", err)
+	}
+	return &Codec{enc: enc, dec: dec}, nil
+}
+
+// Encode appends the leaf of e to buf.
+func (c *Codec) Encode(buf *bytes.Buffer, e *call.Event) error {
+	if err := payload(e); err != nil {
+		return fmt.Errorf("encode event: %w", err)
+	}
+	if e.Decided != nil && !encodable(e.Decided.Identity.Expires) {
+		// The issuer chose this time. RFC 3339 ends with the year 9999,
+		// and so late a token never expires as far as we care.
+		d, changed := *e.Decided, *e
+		d.Identity.Expires = endOfTime
+		changed.Decided = &d
+		e = &changed
+	}
+	buf.Write(prefix)
+	if err := c.enc.MarshalToBuffer(e, buf); err != nil {
+		return fmt.Errorf("encode %s event: %w", e.Kind, err)
+	}
+	return nil
+}
+
+var endOfTime = time.Date(9999, 12, 31, 23, 59, 59, 0, time.UTC)
+
+func encodable(t time.Time) bool { return !t.After(endOfTime) && t.Year() >= 0 }
+
+// Decode reads a leaf. It refuses whatever [Codec.Encode] would not have
+// written, so that each event has one leaf. The event's bodies have no bytes.
+func (c *Codec) Decode(leaf []byte) (call.Event, error) {
+	e, err := c.read(leaf)
+	if err != nil {
+		return call.Event{}, err
+	}
+	again := bytes.NewBuffer(make([]byte, 0, len(leaf)))
+	if err := c.Encode(again, &e); err != nil {
+		return call.Event{}, fmt.Errorf("read event: %w", err)
+	}
+	if !bytes.Equal(again.Bytes(), leaf) {
+		return call.Event{}, errors.New("read event: not in canonical form")
+	}
+	return e, nil
+}
+
+func (c *Codec) read(leaf []byte) (call.Event, error) {
+	var e call.Event
+	if len(leaf) < len(prefix)+1 || leaf[0] != prefix[0] {
+		return e, errors.New("read event: not a leaf")
+	}
+	switch v := leaf[1]; {
+	case v == LeafVersion:
+	case v > LeafVersion && v <= 0x1b: // a CBOR unsigned integer
+		return e, fmt.Errorf("read event of encoding %d: %w", v, ErrFutureLeaf)
+	default:
+		return e, fmt.Errorf("read event: not a leaf version: %#x", v)
+	}
+	if err := c.dec.Unmarshal(leaf[len(prefix):], &e); err != nil {
+		return call.Event{}, fmt.Errorf("read event: %w", err)
+	}
+	if err := payload(&e); err != nil {
+		return call.Event{}, fmt.Errorf("read event: %w", err)
+	}
+	return e, nil
+}
+
+// payload checks that exactly the payload that the kind names is set.
+func payload(e *call.Event) error {
+	set := 0
+	for _, present := range []bool{e.Decided != nil, e.Answered != nil, e.Finished != nil, e.Approval != nil, e.Change != nil} {
+		if present {
+			set++
+		}
+	}
+	var right bool
+	switch e.Kind {
+	case call.Decided:
+		right = e.Decided != nil
+	case call.Answered:
+		right = e.Answered != nil
+	case call.Finished:
+		right = e.Finished != nil
+	case call.Held, call.Approved:
+		right = e.Approval != nil
+	case call.Changed:
+		right = e.Change != nil
+	default:
+		return fmt.Errorf("unknown kind of event %q", e.Kind)
+	}
+	if !right || set != 1 {
+		return fmt.Errorf("%s event with %d payloads, or not its own", e.Kind, set)
+	}
+	return nil
+}
+
+// bodyOf is the body that an event has, or nil.
+func bodyOf(e *call.Event) *call.Body {
+	switch {
+	case e.Decided != nil:
+		return &e.Decided.Body
+	case e.Answered != nil:
+		return &e.Answered.Body
+	}
+	return nil
+}
