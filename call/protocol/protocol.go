@@ -1,0 +1,86 @@
+// Package protocol turns the bytes of a request into a call's function and
+// arguments, and a denial into the shape that the caller's protocol has for it.
+//
+// The one rule that everything here serves: what the policy judges is what the
+// function receives. Where two parsers could read the same bytes differently
+// (a key twice, an escape that one decodes and another does not, a body in an
+// encoding) the request is refused with the reason, never guessed at.
+package protocol
+
+import (
+	"encoding/json"
+	"fmt"
+
+	"google.golang.org/protobuf/reflect/protoreflect"
+
+	"github.com/callgate/callgate/call"
+)
+
+// Invocation is what a request asks for.
+type Invocation struct {
+	Function string
+	Args     map[string]any  // see [call.Call]
+	ArgsJSON json.RawMessage // Args as one JSON object
+	RPCID    json.RawMessage // JSON-RPC id as sent; nil for a notification and elsewhere
+	Session  string          // the protocol's own session, if it has one
+}
+
+// Error is a request that can't be judged. Its message names cause and fix, and
+// goes to the caller.
+type Error struct {
+	Reason  call.Reason
+	Message string
+}
+
+func (e *Error) Error() string { return e.Message }
+
+func malformed(format string, args ...any) *Error {
+	return &Error{Reason: call.ReasonMalformedRequest, Message: fmt.Sprintf(format, args...)}
+}
+
+// Parser reads the requests of one connection. It is safe for concurrent use.
+type Parser interface {
+	// Parse returns what the request asks for. Its error is an *[Error]; the
+	// invocation then holds what was understood so far, for the record.
+	Parse(*call.Request) (Invocation, error)
+}
+
+// Methods finds gRPC methods by full name.
+type Methods interface {
+	// Method returns the method "pkg.Service/Method", or an error that says
+	// why it is not known.
+	Method(name string) (protoreflect.MethodDescriptor, error)
+}
+
+// Function names the requests of an http connection that match a method and a
+// path template.
+type Function struct {
+	Name, Method, Path string
+}
+
+// Config says how a connection's requests are read.
+type Config struct {
+	Protocol  call.Protocol
+	BasePath  string     // http: the path below which the templates stand
+	Functions []Function // http
+	Methods   Methods    // grpc
+}
+
+// New returns the parser for a connection.
+func New(cfg Config) (Parser, error) {
+	switch cfg.Protocol {
+	case call.HTTP:
+		return newRoutes(cfg.BasePath, cfg.Functions)
+	case call.JSONRPC:
+		return jsonrpc{}, nil
+	case call.MCP:
+		return mcp{}, nil
+	case call.GRPC:
+		if cfg.Methods == nil {
+			return nil, fmt.Errorf("a grpc connection needs descriptors")
+		}
+		return grpc{methods: cfg.Methods}, nil
+	default:
+		return nil, fmt.Errorf("protocol %q is not known", cfg.Protocol)
+	}
+}
