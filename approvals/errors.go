@@ -1,0 +1,22 @@
+package approvals
+
+import "errors"
+
+// What can stand against a decision. The service wraps them with the cause
+// and what to do about it.
+var (
+	ErrNotFound     = errors.New("there is no such approval")
+	ErrNotApprover  = errors.New("not an approver of it")
+	ErrSelfApproval = errors.New("nobody decides about a call of their own")
+	ErrDecided      = errors.New("already decided")
+	ErrExpired      = errors.New("expired")
+	ErrCanceled     = errors.New("the caller hung up")
+	ErrInvalid      = errors.New("the decision can't be taken as it is")
+)
+
+// Why an approval does not pass a call.
+var (
+	ErrNotApproved = errors.New("not approved")
+	ErrUsed        = errors.New("already used")
+	ErrBinding     = errors.New("bound to another call")
+)

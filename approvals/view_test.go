@@ -1,0 +1,122 @@
+package approvals
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"strings"
+	"testing"
+	"unicode/utf8"
+
+	"github.com/callgate/callgate/call"
+)
+
+func TestViewBody(t *testing.T) {
+	redact := func(s string) string { return strings.ReplaceAll(s, "AKIA123", "[key]") }
+	for _, c := range []struct {
+		name, contentType, encoding, body string
+		form, want                        string
+		hidden                            int
+	}{
+		{"empty", "", "", "", "none", "", 0},
+		{"bytes stay", "application/json", "", "{ \"b\":1.50,\n\t\"a\" : [1e2,\"x<>&\"] }\n", "json", "{ \"b\":1.50,\n\t\"a\" : [1e2,\"x<>&\"] }\n", 0},
+		{"by name", "application/json", "", `{"password":"hunter2","apiKey": "k","n":1}`, "json", `{"password":"[hidden]","apiKey": "[hidden]","n":1}`, 2},
+		{"other types by name", "", "", `{"pin":1234,"otp":true,"secret":null}`, "json", `{"pin":"[hidden]","otp":"[hidden]","secret":null}`, 2},
+		{"below a name", "", "", `{"credentials":{"user":"u","list":["p",{"x":1}]},"after":"seen"}`, "json",
+			`{"credentials":{"user":"[hidden]","list":["[hidden]",{"x":"[hidden]"}]},"after":"seen"}`, 3},
+		{"escaped name", "", "", `{"p\u0061ssword":"hunter2"}`, "json", `{"p\u0061ssword":"[hidden]"}`, 1},
+		{"in an array", "", "", `[{"token":"t"},{"max_tokens":5,"token_count":3}]`, "json", `[{"token":"[hidden]"},{"max_tokens":5,"token_count":3}]`, 1},
+		{"by look", "", "", `{"note":"use AKIA123 now","AKIA123":1}`, "json", `{"note":"use [key] now","AKIA123":1}`, 1},
+		{"twice", "", "", `{"pwd":"a","pwd":"b"}`, "json", `{"pwd":"[hidden]","pwd":"[hidden]"}`, 2},
+		{"a bare value", "", "", `"x"`, "json", `"x"`, 0},
+		{"two documents", "application/json", "", `{"a":1}{"b":2}`, "text", `{"a":1}{"b":2}`, 0},
+		{"text", "text/plain", "", "pay AKIA123\nnow", "text", "pay [key]\nnow", 1},
+		{"form", "application/x-www-form-urlencoded; charset=utf-8", "", "a=1&client_secret=s&pass%77ord=p&b", "form", "a=1&client_secret=[hidden]&pass%77ord=[hidden]&b", 2},
+		{"binary", "application/grpc", "", "\x00\x00\xff", "base64", "AAD/", 0},
+		{"zeros", "text/plain", "", "a\x00b", "base64", "YQBi", 0},
+		{"compressed", "application/json", "gzip", `{"a":1}`, "base64", "eyJhIjoxfQ==", 0},
+		{"terminal", "text/plain", "", "ok\x1b[2K\rpay 1", "text", `ok\u{001b}[2K\u{000d}pay 1`, 0},
+		{"turned round", "", "", "{\"to\":\"\u202Etnuocca\u202C\u200b\"}", "json", `{"to":"\u{202e}tnuocca\u{202c}\u{200b}"}`, 0},
+		{"tags", "", "", "\"a\U000E0041\u3164\ufe0f\u2028\"", "json", `"a\u{e0041}\u{3164}\u{fe0f}\u{2028}"`, 0},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			h := Hold{Request: Request{Body: []byte(c.body), ContentType: c.contentType, ContentEncoding: c.encoding}}
+			v := show(&h, redact)
+			if v.BodyForm != c.form || v.Body != c.want || v.Hidden != c.hidden || v.BodyLength != len(c.body) {
+				t.Errorf("got %s %q, %d hidden", v.BodyForm, v.Body, v.Hidden)
+			}
+			sum := sha256.Sum256([]byte(c.body))
+			if v.BodySHA256 != hex.EncodeToString(sum[:]) || string(h.Request.Body) != c.body {
+				t.Error("the sum is not of the bytes as they came")
+			}
+		})
+	}
+}
+
+func TestView(t *testing.T) {
+	h := newHold(&call.Call{
+		Identity: call.Identity{Subject: "jo\u202Ee", Groups: []string{"a\u200b"}, Actors: []call.Actor{{Subject: "b\x1b"}}, Claims: map[string]any{"secret": "hunter2"}},
+		Function: "refunds\u2028", ArgsJSON: []byte(`{"b":1,"a":{"token":"hunter2"}}`),
+		Request: call.Request{Path: "/x?access_token=hunter2&q=a%20b&token", Body: []byte(`{"b":1,"a":{"token":"hunter2"}}`),
+			Headers: call.Headers{{Name: "authorization", Value: "Bearer hunter2"}, {Name: "content-type", Value: "application/json"}}},
+	}, call.Ruling{Hold: call.Hold{Approvers: call.Approvers{Groups: []string{"leads"}}}})
+	h.By, h.Comment = "x|y", "c\x07"
+	v := show(&h, nil)
+	if v.Path != "/x?access_token=[hidden]&q=a%20b&token" || h.Request.Path != v.Path {
+		t.Errorf("path %q, kept %q", v.Path, h.Request.Path)
+	}
+	if want := "{\n  \"b\": 1,\n  \"a\": {\n    \"token\": \"[hidden]\"\n  }\n}"; v.Arguments != want || v.Hidden != 1 {
+		t.Errorf("arguments %s, %d hidden", v.Arguments, v.Hidden)
+	}
+	if v.Type != "application/json" || v.Function != `refunds\u{2028}` || v.Identity.Subject != `jo\u{202e}e` || v.Identity.Groups[0] != `a\u{200b}` ||
+		v.Identity.Actors[0].Subject != `b\u{001b}` || v.Comment != `c\u{0007}` {
+		t.Errorf("got %+v", v)
+	}
+	out, err := json.Marshal(v)
+	if err != nil || strings.Contains(string(out), "hunter2") {
+		t.Errorf("%v: %s", err, out)
+	}
+	if h.Identity.Subject != "jo\u202Ee" || h.Identity.Actors[0].Subject != "b\x1b" {
+		t.Error("looking changed the hold")
+	}
+	if h.Expires.Sub(h.AskedAt) != defaultTimeout {
+		t.Errorf("open for %s", h.Expires.Sub(h.AskedAt))
+	}
+}
+
+func TestCredentialName(t *testing.T) {
+	for _, name := range []string{"password", "PASSWORD", "userPassword", "db_passwd", "api_key", "apiKey", "API-Key", "apikey", "X-Api-Key", "token", "access_token", "idToken",
+		"client.secret", "secretValue", "Authorization", "private_key", "cvv", "PIN", "signature", "session-cookie", "AWS_SECRET_ACCESS_KEY"} {
+		if !credentialName(name) {
+			t.Errorf("%s is shown", name)
+		}
+	}
+	for _, name := range []string{"", "amount", "max_tokens", "tokens", "token_count", "secretary", "author", "key", "primary_key", "keyboard", "shipping", "pinned", "passport", "signatures", "access"} {
+		if credentialName(name) {
+			t.Errorf("%s is hidden", name)
+		}
+	}
+}
+
+// Looking at a body never changes what is not hidden, and never shows what a
+// terminal would obey.
+func FuzzView(f *testing.F) {
+	for _, s := range []string{`{"a":[1,"x",{"token":"t"}]}`, `{"password":{"a":[1,2]},"b":"\ud800"}`, "[]", "\"\u202e\"", "a=1&token=2", "\xff\x00", `{"a":1}{`, ` [ 1 , 2 ] `} {
+		f.Add([]byte(s), "application/json")
+	}
+	f.Add([]byte("a=1&token=2"), "application/x-www-form-urlencoded")
+	f.Fuzz(func(t *testing.T, body []byte, contentType string) {
+		h := Hold{ArgsJSON: body, Request: Request{Body: body, ContentType: contentType, Path: string(body)}}
+		v := show(&h, nil)
+		if strings.ContainsFunc(v.Body+v.Path+v.Arguments, misleading) || !utf8.ValidString(v.Body+v.Path) {
+			t.Errorf("shows %q", v.Body)
+		}
+		if v.Hidden == 0 && v.BodyForm != "base64" && v.Body != visible(string(body)) {
+			t.Errorf("%q became %q", body, v.Body)
+		}
+		masked, ok := (&viewer{}).json(body)
+		if ok != json.Valid(body) || ok && !json.Valid(masked) {
+			t.Errorf("%q became %q", body, masked)
+		}
+	})
+}

@@ -1,0 +1,249 @@
+package approvals
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/callgate/callgate/call"
+)
+
+// defaultTimeout is how long a hold without a time-out of its own waits.
+const defaultTimeout = 2 * time.Minute
+
+// Hold asks people about c and waits for what they say: until they decide,
+// the ruling's time-out has passed, or ctx ends because the caller hung up. It
+// never fails; whatever goes wrong denies the call.
+//
+// Outcomes: hold→allow once people said yes and the approval was taken up for
+// this very call; hold→deny when they said no, or when their answer can't be
+// had or recorded; hold→expired when no answer came while the call waited;
+// deny when nobody could be asked.
+func (s *Service) Hold(ctx context.Context, c *call.Call, r call.Ruling) call.Decision {
+	h := newHold(c, r)
+	w := s.enter(h.ID)
+	defer s.leave(h.ID)
+	d := s.hold(ctx, c, &h, w)
+	d.Rule, d.PolicyVersion, d.Shadow = r.Rule, r.PolicyVersion, r.Shadow
+	if d.Outcome != call.Deny {
+		now := time.Now()
+		d.Approval = &call.Approval{ID: h.ID, Comment: h.Comment, AskedAt: h.AskedAt, EndedAt: now, HeldFor: now.Sub(h.AskedAt), Expires: h.Expires, Attempts: 1}
+		if h.By != "" {
+			d.Approval.By = []string{h.By}
+		}
+	}
+	s.cfg.Metrics.ended.WithLabelValues(string(d.Reason)).Inc()
+	return d
+}
+
+func newHold(c *call.Call, r call.Ruling) Hold {
+	now := time.Now()
+	return Hold{
+		ID: newID(), CallID: c.ID, Binding: c.Binding(r.PolicyVersion), PolicyVersion: r.PolicyVersion,
+		Rule: r.Rule, Message: r.Message, Identity: c.Identity, Approvers: r.Hold.Approvers,
+		Connection: c.Connection, Protocol: c.Protocol, Function: c.Function, ArgsJSON: c.ArgsJSON,
+		Request: Request{Method: c.Request.Method, Authority: c.Request.Authority, Path: hideQuery(c.Request.Path),
+			ContentType: c.Request.Headers.Get("content-type"), ContentEncoding: c.Request.Headers.Get("content-encoding"),
+			Body: c.Request.Body},
+		AskedAt: now, Expires: now.Add(cmp.Or(max(r.Hold.Timeout, 0), defaultTimeout)),
+		Status: Status{State: Open},
+	}
+}
+
+func (s *Service) hold(ctx context.Context, c *call.Call, h *Hold, w <-chan struct{}) call.Decision {
+	switch {
+	case c.Identity.Anonymous():
+		// Nobody could be kept from approving a call of their own.
+		return call.Decision{Outcome: call.Deny, Reason: call.ReasonNoCredentials, Message: "a call without an identity can't be held for approval"}
+	case len(h.Approvers.Groups)+len(h.Approvers.People) == 0:
+		return call.Decision{Outcome: call.Deny, Reason: call.ReasonPolicyError, Message: fmt.Sprintf("rule %q holds calls and names nobody who may approve them", h.Rule)}
+	}
+	if err := step(ctx, func(ctx context.Context) error { return s.cfg.Store.Create(ctx, *h) }); err != nil {
+		if ctx.Err() != nil {
+			// It may be there all the same; nobody need decide about it.
+			s.end(ctx, h, Canceled)
+			return call.Decision{Outcome: call.Deny, Reason: call.ReasonCanceled, Message: "the caller hung up before an approval was asked for"}
+		}
+		s.away(ctx, h, "create", err)
+		return call.Decision{Outcome: call.Deny, Reason: call.ReasonApprovalUnavailable, Message: "this call needs approval, and approvals can't be taken now; try again later"}
+	}
+	if err := s.record(ctx, h, call.Held, "asked", "", ""); err != nil {
+		s.end(ctx, h, Canceled)
+		if ctx.Err() != nil {
+			return s.canceled()
+		}
+		return s.unrecorded(ctx, h, err)
+	}
+	s.cfg.Metrics.asked.Inc()
+	s.cfg.Log.InfoContext(ctx, "approval asked for", "approval", h.ID, "call_id", h.CallID, "rule", h.Rule, "connection", h.Connection, "function", h.Function, "expires", h.Expires)
+	if s.cfg.Notifier != nil {
+		s.cfg.Notifier.Asked(*h)
+	}
+	s.cfg.Metrics.waiting.Inc()
+	defer s.cfg.Metrics.waiting.Dec()
+
+	deadline := time.NewTimer(time.Until(h.Expires))
+	defer deadline.Stop()
+	var again <-chan time.Time // set after the store could not be asked
+	for {
+		select {
+		case <-ctx.Done():
+		case <-deadline.C:
+			return s.timedOut(ctx, c, h)
+		case <-w:
+		case <-again:
+		}
+		if ctx.Err() != nil {
+			s.end(ctx, h, Canceled)
+			return s.canceled()
+		}
+		var st Status
+		err := step(ctx, func(ctx context.Context) (err error) { st, err = s.cfg.Store.Status(ctx, h.ID); return err })
+		switch {
+		case err == nil && st.State == Open:
+		case err == nil:
+			h.Status = st
+			return s.settled(ctx, c, h)
+		case ctx.Err() == nil:
+			s.away(ctx, h, "status", err)
+			again = time.After(s.cfg.Poll)
+		}
+	}
+}
+
+// timedOut ends a hold whose time is over, unless a decision came first.
+func (s *Service) timedOut(ctx context.Context, c *call.Call, h *Hold) call.Decision {
+	if !s.end(ctx, h, Expired) {
+		return call.Decision{Outcome: call.HoldDeny, Reason: call.ReasonApprovalUnavailable, Message: "nobody's decision could be had; try again later"}
+	}
+	return s.settled(ctx, c, h)
+}
+
+// settled answers for a hold that has left Open.
+func (s *Service) settled(ctx context.Context, c *call.Call, h *Hold) call.Decision {
+	switch h.State {
+	case Approved:
+		return s.use(ctx, c, h)
+	case Refused:
+		msg := "an approver refused this call"
+		if h.Comment != "" {
+			msg += ": " + h.Comment
+		}
+		return call.Decision{Outcome: call.HoldDeny, Reason: call.ReasonRefused, Message: msg}
+	case Expired:
+		return call.Decision{Outcome: call.HoldExpired, Reason: call.ReasonApprovalExpired,
+			Message: fmt.Sprintf("nobody decided about this call within %s; make it again to ask again", h.Expires.Sub(h.AskedAt).Round(time.Second))}
+	case Canceled:
+		return s.canceled()
+	}
+	s.cfg.Log.ErrorContext(ctx, "approval in a state it can't be in", "approval", h.ID, "call_id", h.CallID, "state", h.State)
+	return call.Decision{Outcome: call.HoldDeny, Reason: call.ReasonInternal, Message: "this call's approval was taken up elsewhere"}
+}
+
+// use takes the approval up for c as it is now, and writes that down before
+// the call goes on.
+func (s *Service) use(ctx context.Context, c *call.Call, h *Hold) call.Decision {
+	now := time.Now()
+	switch err := step(ctx, func(ctx context.Context) error { return s.cfg.Store.Use(ctx, h.ID, c.Binding(h.PolicyVersion), now) }); {
+	case err == nil:
+	case ctx.Err() != nil:
+		return s.canceled()
+	case errors.Is(err, ErrExpired):
+		return call.Decision{Outcome: call.HoldExpired, Reason: call.ReasonApprovalExpired, Message: "the approval came too late; make the call again"}
+	case errors.Is(err, ErrUsed), errors.Is(err, ErrBinding), errors.Is(err, ErrNotApproved), errors.Is(err, ErrNotFound):
+		s.cfg.Log.ErrorContext(ctx, "approval refused for the call it was given for", "approval", h.ID, "call_id", h.CallID, "error", err)
+		return call.Decision{Outcome: call.HoldDeny, Reason: call.ReasonInternal, Message: "this call's approval can't be used: " + err.Error()}
+	default:
+		s.away(ctx, h, "use", err)
+		return call.Decision{Outcome: call.HoldDeny, Reason: call.ReasonApprovalUnavailable, Message: "the call was approved, but the approval could not be taken up; make it again to ask again"}
+	}
+	h.State, h.UsedAt = Used, now
+	// It is used up, so that must be written even if the caller goes now.
+	if err := step(context.WithoutCancel(ctx), func(ctx context.Context) error {
+		return s.record(ctx, h, call.Approved, "used", h.By, h.Comment)
+	}); err != nil {
+		return s.unrecorded(ctx, h, err)
+	}
+	return call.Decision{Outcome: call.HoldAllow, Reason: call.ReasonApproved, Message: "approved"}
+}
+
+// end brings h to its end without a decision, even if its caller is gone, and
+// reads what it has come to. It reports whether the store could be reached.
+func (s *Service) end(ctx context.Context, h *Hold, to State) bool {
+	ctx = context.WithoutCancel(ctx)
+	var st Status
+	var changed bool
+	if err := step(ctx, func(ctx context.Context) (err error) {
+		st, changed, err = s.cfg.Store.End(ctx, h.ID, to, time.Now())
+		return err
+	}); err != nil {
+		if !errors.Is(err, ErrNotFound) {
+			s.away(ctx, h, "end", err) // the sweeper will end it
+		}
+		return false
+	}
+	h.Status = st
+	if changed {
+		s.ended(ctx, h)
+	}
+	return true
+}
+
+// ended writes down that a hold ended without a decision. The call is denied
+// either way and its own event says why, so a failure here is only logged.
+func (s *Service) ended(ctx context.Context, h *Hold) {
+	if err := step(ctx, func(ctx context.Context) error { return s.record(ctx, h, call.Approved, string(h.State), "", "") }); err != nil {
+		s.cfg.Log.ErrorContext(ctx, "end of an approval not recorded", "approval", h.ID, "call_id", h.CallID, "state", h.State, "error", err)
+	}
+}
+
+// step bounds one step that depends on a disk or another machine.
+func step(ctx context.Context, do func(context.Context) error) error {
+	ctx, cancel := context.WithTimeout(ctx, stepTimeout)
+	defer cancel()
+	return do(ctx)
+}
+
+func (s *Service) canceled() call.Decision {
+	return call.Decision{Outcome: call.HoldExpired, Reason: call.ReasonCanceled, Message: "the caller hung up while the call waited for approval"}
+}
+
+func (s *Service) unrecorded(ctx context.Context, h *Hold, err error) call.Decision {
+	s.cfg.Log.ErrorContext(ctx, "approval step not recorded; the call is denied", "approval", h.ID, "call_id", h.CallID, "error", err)
+	return call.Decision{Outcome: call.HoldDeny, Reason: call.ReasonAuditUnavailable, Message: "the approval could not be recorded, so the call is denied; try again later"}
+}
+
+func (s *Service) away(ctx context.Context, h *Hold, step string, err error) {
+	s.cfg.Metrics.storeErr.Inc()
+	s.cfg.Log.ErrorContext(ctx, "approval store is away", "approval", h.ID, "call_id", h.CallID, "step", step, "error", err)
+}
+
+func (s *Service) enter(id string) <-chan struct{} {
+	w := make(chan struct{}, 1)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.waiting[id] = w
+	return w
+}
+
+func (s *Service) leave(id string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.waiting, id)
+}
+
+// wake makes the waiting calls of these holds, if they are here, look.
+func (s *Service) wake(ids ...string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, id := range ids {
+		if w, here := s.waiting[id]; here {
+			select {
+			case w <- struct{}{}:
+			default: // already told
+			}
+		}
+	}
+}
