@@ -1,0 +1,162 @@
+package extauthz
+
+import (
+	"net/http"
+	"strings"
+
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
+	typev3 "github.com/envoyproxy/go-control-plane/envoy/type/v3"
+	rpcstatus "google.golang.org/genproto/googleapis/rpc/status"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/protobuf/types/known/structpb"
+
+	"github.com/callgate/callgate/call"
+	"github.com/callgate/callgate/call/protocol"
+)
+
+// allow records the decision and lets the call go on, with the service's own
+// credential in place of the caller's.
+func (d *decision) allow(decided call.Decision) (*authv3.CheckResponse, error) {
+	if err := d.record(decided); err != nil {
+		return d.denial(call.Decision{Outcome: call.Deny, Reason: call.ReasonAuditUnavailable,
+			Message: "the call can't be recorded now, so it is not let through; try again later"}), nil
+	}
+	d.server.cfg.Metrics.decided(d, decided)
+	ok := &authv3.OkHttpResponse{
+		Headers:              []*corev3.HeaderValueOption{overwrite(call.HeaderCallID, d.call.ID.String())},
+		HeadersToRemove:      d.remove(),
+		ResponseHeadersToAdd: []*corev3.HeaderValueOption{overwrite(call.HeaderCallID, d.call.ID.String())},
+	}
+	if d.header != "" {
+		ok.Headers = append(ok.Headers, overwrite(d.header, d.value))
+	}
+	if decided.Approval != nil {
+		ok.ResponseHeadersToAdd = append(ok.ResponseHeadersToAdd, overwrite(call.HeaderApproval, decided.Approval.ID))
+	}
+	return &authv3.CheckResponse{
+		Status:          &rpcstatus.Status{Code: int32(codes.OK)},
+		HttpResponse:    &authv3.CheckResponse_OkResponse{OkResponse: ok},
+		DynamicMetadata: d.metadata(decided),
+	}, nil
+}
+
+// callersOwn are headers that authenticate the caller. They are not for the
+// service.
+var callersOwn = []string{"authorization", "proxy-authorization", "cookie"}
+
+// remove lists what the function must not get: the caller's credentials, and
+// headers of ours that a mesh may not have stripped. Envoy removes after it
+// sets, so what is set must not stand here.
+func (d *decision) remove() []string {
+	var out []string
+	for _, name := range callersOwn {
+		if name != d.header {
+			out = append(out, name)
+		}
+	}
+	for _, f := range d.call.Request.Headers {
+		if strings.HasPrefix(f.Name, call.HeaderPrefix) && f.Name != call.HeaderCallID {
+			out = append(out, f.Name)
+		}
+	}
+	return out
+}
+
+// refuse records the decision and denies the call. A denial that can't be
+// recorded is a denial all the same.
+func (d *decision) refuse(decided call.Decision) (*authv3.CheckResponse, error) {
+	decided.PolicyVersion = d.active.Version
+	if err := d.record(decided); err != nil {
+		decided = call.Decision{Outcome: call.Deny, Reason: call.ReasonAuditUnavailable,
+			Message: "the call can't be recorded now, so it is not let through; try again later"}
+	}
+	d.server.cfg.Metrics.decided(d, decided)
+	return d.denial(decided), nil
+}
+
+// fault denies a call that a fault of ours ended.
+func (d *decision) fault() *authv3.CheckResponse {
+	decided := call.Decision{Outcome: call.Deny, Reason: call.ReasonInternal, Message: "the gateway failed to decide this call, so it is not let through"}
+	if d.active != nil {
+		decided.PolicyVersion = d.active.Version
+		if err := d.record(decided); err != nil {
+			d.server.cfg.Metrics.lost.Inc()
+		}
+	}
+	return d.denial(decided)
+}
+
+func (d *decision) denial(decided call.Decision) *authv3.CheckResponse {
+	p := d.call.Protocol
+	if p == "" && strings.HasPrefix(d.call.Request.Headers.Get("content-type"), "application/grpc") {
+		p = call.GRPC // an unknown connection's caller still speaks its own protocol
+	}
+	out := protocol.Deny(p, &d.call.Request, d.call.RPCID, d.call.ID, decided)
+	headers := make([]*corev3.HeaderValueOption, len(out.Headers))
+	for i, h := range out.Headers {
+		headers[i] = overwrite(h.Name, h.Value)
+	}
+	code := codes.PermissionDenied
+	if out.Status == http.StatusUnauthorized {
+		code = codes.Unauthenticated
+	}
+	return &authv3.CheckResponse{
+		Status: &rpcstatus.Status{Code: int32(code), Message: string(decided.Reason)},
+		HttpResponse: &authv3.CheckResponse_DeniedResponse{DeniedResponse: &authv3.DeniedHttpResponse{
+			Status: &typev3.HttpStatus{Code: typev3.StatusCode(out.Status)}, Headers: headers, Body: string(out.Body)}},
+		DynamicMetadata: d.metadata(decided),
+	}
+}
+
+// overwrite sets a header. Envoy's default for an unset append_action would
+// leave a caller's value standing beside ours.
+func overwrite(name, value string) *corev3.HeaderValueOption {
+	return &corev3.HeaderValueOption{
+		Header:       &corev3.HeaderValue{Key: name, Value: value},
+		AppendAction: corev3.HeaderValueOption_OVERWRITE_IF_EXISTS_OR_ADD,
+	}
+}
+
+// metadata is call.Metadata, built by hand: this is every call's path.
+func (d *decision) metadata(decided call.Decision) *structpb.Struct {
+	f := map[string]*structpb.Value{
+		"call_id":    structpb.NewStringValue(d.call.ID.String()),
+		"outcome":    structpb.NewStringValue(string(decided.Outcome)),
+		"connection": structpb.NewStringValue(d.call.Connection),
+		"protocol":   structpb.NewStringValue(string(d.call.Protocol)),
+	}
+	if decided.Outcome.Allowed() {
+		f["function"] = structpb.NewStringValue(clean(d.call.Function))
+		f["rpc_id"] = structpb.NewStringValue(clean(string(d.call.RPCID)))
+		f["max_response"] = structpb.NewNumberValue(float64(d.conn.MaxResponse))
+		f["record"] = object(map[string]*structpb.Value{
+			"max_body": structpb.NewNumberValue(float64(d.conn.Record.MaxBody)),
+			"response": structpb.NewStringValue(d.conn.Record.Response),
+			"headers":  texts(d.conn.Record.Headers),
+		})
+		if len(d.mask.Rules) > 0 {
+			rules := make([]*structpb.Value, len(d.mask.Rules))
+			for i, r := range d.mask.Rules {
+				rules[i] = object(map[string]*structpb.Value{
+					"name": structpb.NewStringValue(r.Name), "paths": texts(r.Paths), "keys": texts(r.Keys),
+					"detect": texts(r.Detect), "how": structpb.NewStringValue(r.How),
+				})
+			}
+			f["mask"] = object(map[string]*structpb.Value{"rules": structpb.NewListValue(&structpb.ListValue{Values: rules})})
+		}
+	}
+	return &structpb.Struct{Fields: map[string]*structpb.Value{call.MetadataKey: object(f)}}
+}
+
+func object(fields map[string]*structpb.Value) *structpb.Value {
+	return structpb.NewStructValue(&structpb.Struct{Fields: fields})
+}
+
+func texts(list []string) *structpb.Value {
+	out := make([]*structpb.Value, len(list))
+	for i, s := range list {
+		out[i] = structpb.NewStringValue(s)
+	}
+	return structpb.NewListValue(&structpb.ListValue{Values: out})
+}

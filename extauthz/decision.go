@@ -1,0 +1,208 @@
+package extauthz
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/callgate/callgate/call"
+	"github.com/callgate/callgate/call/protocol"
+	"github.com/callgate/callgate/extauthz/connection"
+	"github.com/callgate/callgate/extauthz/identity"
+)
+
+// decision is the state of one call on its way through the stages.
+type decision struct {
+	server  *Server
+	ctx     context.Context
+	started time.Time
+	active  *Active
+	call    call.Call
+	conn    *connection.Connection // nil: unknown
+	mask    call.Mask
+	legs    []call.EventKind // what this Envoy will report later
+	partial bool             // Envoy cut the body off
+	sent    bool             // Envoy was told to send the body
+
+	header, value string // the service's own credential
+}
+
+// denied is a call that some stage refused.
+type denied struct {
+	reason  call.Reason
+	message string
+}
+
+func deny(reason call.Reason, format string, args ...any) *denied {
+	return &denied{reason, fmt.Sprintf(format, args...)}
+}
+
+// run takes the call through the stages.
+func (d *decision) run(req *authv3.CheckRequest) (*authv3.CheckResponse, error) {
+	var err error
+	if d.call.ID, err = call.NewID(); err != nil {
+		return nil, status.Error(codes.Unavailable, err.Error())
+	}
+	d.call.Time = d.started
+	d.active = d.server.active.Load()
+	if d.active == nil {
+		return nil, status.Error(codes.Unavailable, "no policy is active yet")
+	}
+	d.read(req)
+	d.find(req.GetAttributes().GetContextExtensions())
+
+	for _, stage := range []func() *denied{d.sane, d.identify, d.connected, d.whole, d.parse} {
+		if no := stage(); no != nil {
+			return d.refuse(call.Decision{Outcome: call.Deny, Reason: no.reason, Message: no.message})
+		}
+	}
+	ruling := d.active.Policy.Decide(d.ctx, &d.call)
+	d.mask.Rules = append(d.mask.Rules[:len(d.mask.Rules):len(d.mask.Rules)], ruling.Mask.Rules...)
+	decided := d.ask(ruling)
+	decided.PolicyVersion, decided.Shadow = d.active.Version, ruling.Shadow
+	if !decided.Outcome.Allowed() {
+		return d.refuse(decided)
+	}
+	if no := d.credential(); no != nil {
+		return d.refuse(call.Decision{Outcome: call.Deny, Rule: decided.Rule, Reason: no.reason, Message: no.message,
+			Shadow: decided.Shadow, Approval: decided.Approval})
+	}
+	return d.allow(decided)
+}
+
+// find looks up the connection: by the route's own word where the mesh can send
+// one, else by authority and path.
+func (d *decision) find(extensions map[string]string) {
+	name, told := extensions["connection"]
+	if told {
+		d.conn = d.active.Connections.Named(name)
+	} else {
+		d.conn = d.active.Connections.Match(d.call.Request.Authority, d.call.Request.Path)
+	}
+	for _, leg := range strings.Split(extensions["legs"], ",") {
+		switch k := call.EventKind(leg); k {
+		case call.Answered, call.Finished:
+			d.legs = append(d.legs, k)
+		}
+	}
+	if d.conn != nil {
+		d.call.Connection, d.call.Protocol, d.mask = d.conn.Name, d.conn.Protocol, d.conn.Mask
+	}
+}
+
+// sane refuses what is no single request with a body that can be judged.
+func (d *decision) sane() *denied {
+	h := d.call.Request.Headers
+	switch {
+	case d.call.Request.Method == http.MethodConnect, len(h.Values(":protocol")) > 0:
+		return deny(call.ReasonUpgradeRefused, "CONNECT is refused: what goes through a tunnel can't be judged")
+	case len(h.Values("upgrade")) > 0, len(h.Values("http2-settings")) > 0:
+		return deny(call.ReasonUpgradeRefused, "protocol upgrades are refused: what comes after can't be judged")
+	}
+	return nil
+}
+
+func (d *decision) identify() *denied {
+	id, err := d.server.cfg.Identifier.Identify(d.ctx, d.call.Request.Headers)
+	if err != nil {
+		var known *identity.Error
+		if errors.As(err, &known) {
+			return &denied{known.Reason, known.Message}
+		}
+		return deny(call.ReasonIdentityUnavailable, "the caller can't be identified now; try again later")
+	}
+	d.call.Identity = id
+	return nil
+}
+
+func (d *decision) connected() *denied {
+	if d.conn == nil {
+		return deny(call.ReasonUnknownConnection, "no connection is registered for this host and path; add one, or correct the address")
+	}
+	return nil
+}
+
+// whole makes sure that the body at hand is the body that the function gets.
+func (d *decision) whole() *denied {
+	r := &d.call.Request
+	if d.partial || int64(len(r.Body)) > d.conn.MaxBody {
+		return deny(call.ReasonBodyTooLarge, "the request body is over the %d bytes that connection %s takes; send less, or raise its max_body", d.conn.MaxBody, d.conn.Name)
+	}
+	length := r.Headers.Get("content-length")
+	if length == "" {
+		if !d.sent && len(r.Body) == 0 && r.Method != http.MethodGet && r.Method != http.MethodHead && r.Method != http.MethodDelete && r.Method != http.MethodOptions {
+			return deny(call.ReasonMalformedRequest, "the gateway was not given the request body; let Envoy send it (with_request_body)")
+		}
+		return nil
+	}
+	n, err := strconv.ParseInt(length, 10, 64)
+	switch {
+	case err != nil || n < 0:
+		return deny(call.ReasonMalformedRequest, "content-length is not a number")
+	case n > d.conn.MaxBody:
+		return deny(call.ReasonBodyTooLarge, "the request body is over the %d bytes that connection %s takes; send less, or raise its max_body", d.conn.MaxBody, d.conn.Name)
+	case n != int64(len(r.Body)):
+		return deny(call.ReasonMalformedRequest, "the gateway was given %d of %d bytes of the body; let Envoy send it whole (with_request_body)", len(r.Body), n)
+	}
+	return nil
+}
+
+func (d *decision) parse() *denied {
+	inv, err := d.conn.Parser.Parse(&d.call.Request)
+	d.call.Function, d.call.Args, d.call.ArgsJSON, d.call.RPCID = inv.Function, inv.Args, inv.ArgsJSON, inv.RPCID
+	d.call.Session = d.session(inv.Session)
+	if err != nil {
+		var known *protocol.Error
+		if errors.As(err, &known) {
+			return &denied{known.Reason, known.Message}
+		}
+		return deny(call.ReasonMalformedRequest, "the request can't be read")
+	}
+	return nil
+}
+
+// session is what the call belongs to: the protocol's session, the token's, or
+// the trace.
+func (d *decision) session(own string) string {
+	if own != "" {
+		return own
+	}
+	if sid, ok := d.call.Identity.Claims["sid"].(string); ok && sid != "" {
+		return sid
+	}
+	return d.call.Request.TraceID
+}
+
+// ask turns the ruling into a decision, with people's help where it says so.
+func (d *decision) ask(r call.Ruling) call.Decision {
+	switch r.Action {
+	case call.ActionAllow:
+		return call.Decision{Outcome: call.Allow, Rule: r.Rule, Reason: call.ReasonRule}
+	case call.ActionHold:
+		d.server.cfg.Metrics.held.Inc()
+		defer d.server.cfg.Metrics.held.Dec()
+		return d.server.cfg.Approvals.Hold(d.ctx, &d.call, r)
+	default:
+		return call.Decision{Outcome: call.Deny, Rule: r.Rule, Reason: r.Reason, Message: r.Message}
+	}
+}
+
+func (d *decision) credential() *denied {
+	if d.conn.Credential == nil {
+		return nil
+	}
+	var err error
+	if d.header, d.value, err = d.conn.Credential.Header(); err != nil {
+		d.server.cfg.Log.ErrorContext(d.ctx, "a service's credential can't be had; its calls are denied", "connection", d.conn.Name, "error", err)
+		return deny(call.ReasonCredentialMissing, "the gateway has no credential for connection %s at hand; its operator must supply it", d.conn.Name)
+	}
+	return nil
+}

@@ -1,0 +1,115 @@
+// Package extauthz decides each call before it runs. It implements Envoy's
+// external authorization service (ext_authz v3), and only it knows the order of
+// the stages: connection and identity, protocol, policy, approval, credential,
+// record. Each stage can only make a call be denied; the answer that lets one
+// through is built at the very end, after its record is on disk.
+package extauthz
+
+import (
+	"context"
+	"log/slog"
+	"runtime/debug"
+	"sync/atomic"
+	"time"
+
+	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
+
+	"github.com/callgate/callgate/call"
+	"github.com/callgate/callgate/extauthz/connection"
+)
+
+// Identifier finds out who calls. Its error is an *identity.Error.
+type Identifier interface {
+	Identify(context.Context, call.Headers) (call.Identity, error)
+}
+
+// Policy rules on a call. It never fails: what goes wrong is a ruling to deny.
+type Policy interface {
+	Decide(context.Context, *call.Call) call.Ruling
+}
+
+// Approvals asks people about a call and waits for what they say, until the
+// ruling's time-out or the end of ctx, which is the caller's hanging up.
+type Approvals interface {
+	Hold(context.Context, *call.Call, call.Ruling) call.Decision
+}
+
+// Recorder makes an event durable. It returns when the event is on disk.
+type Recorder interface {
+	Record(context.Context, call.Event) error
+}
+
+// Active is what a decision depends on that can change while calls are decided.
+// It is replaced as a whole: one call sees one Active from beginning to end.
+type Active struct {
+	Version     string
+	Connections *connection.Set
+	Policy      Policy
+}
+
+// Config is what a [Server] needs.
+type Config struct {
+	Identifier Identifier
+	Approvals  Approvals
+	Recorder   Recorder
+	Log        *slog.Logger
+	Metrics    *Metrics
+	// Now is the clock; nil means time.Now.
+	Now func() time.Time
+}
+
+// Server implements envoy.service.auth.v3.Authorization.
+type Server struct {
+	authv3.UnimplementedAuthorizationServer
+	cfg    Config
+	active atomic.Pointer[Active]
+	behind chan call.Event // let through unrecorded, to be recorded when it can be
+}
+
+// behindMost bounds the events that wait in memory; more are lost and counted.
+const behindMost = 10_000
+
+// New returns a Server that denies every call until the first Activate.
+func New(cfg Config) *Server {
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
+	return &Server{cfg: cfg, behind: make(chan call.Event, behindMost)}
+}
+
+// Activate makes calls that arrive from now on be decided by a.
+func (s *Server) Activate(a Active) { s.active.Store(&a) }
+
+// Run records, as soon as it can be done, what a connection's own choice let
+// through unrecorded. It returns when ctx ends.
+func (s *Server) Run(ctx context.Context) error {
+	for {
+		var e call.Event
+		select {
+		case <-ctx.Done():
+			return nil
+		case e = <-s.behind:
+		}
+		for s.cfg.Recorder.Record(ctx, e) != nil {
+			select {
+			case <-ctx.Done():
+				return nil
+			case <-time.After(time.Second):
+			}
+		}
+	}
+}
+
+// Check decides one call.
+func (s *Server) Check(ctx context.Context, req *authv3.CheckRequest) (resp *authv3.CheckResponse, err error) {
+	d := &decision{server: s, ctx: ctx, started: s.cfg.Now()}
+	defer func() {
+		if p := recover(); p != nil {
+			// The panic's text may quote the request, so only the stack is logged.
+			s.cfg.Metrics.panics.Inc()
+			s.cfg.Log.ErrorContext(ctx, "panic while deciding a call; denied", "call_id", d.call.ID, "stack", string(debug.Stack()))
+			resp, err = d.fault(), nil
+		}
+	}()
+	return d.run(req)
+}

@@ -1,0 +1,237 @@
+// Package identity finds out who calls, from a bearer token that an OpenID
+// Connect issuer signed.
+//
+// A token is believed only if it names a configured issuer, was signed with one
+// of that issuer's present keys by the algorithm the key is for, is meant for
+// one of the configured audiences, and has not expired. The header of a token
+// chooses nothing: it can only fail to match.
+package identity
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/lestrrat-go/jwx/v2/jwa"
+	"github.com/lestrrat-go/jwx/v2/jws"
+	"github.com/lestrrat-go/jwx/v2/jwt"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/callgate/callgate/call"
+)
+
+// Issuer is one OpenID Connect issuer whose tokens are believed.
+type Issuer struct {
+	Name       string
+	URL        string
+	Audiences  []string
+	Algorithms []string // JWA names; symmetric ones and none are refused
+	Subject    string   // claims, by dotted path
+	Groups     string
+	Kind       string
+	// DefaultKind is of tokens that do not say.
+	DefaultKind call.Kind
+	// Client fetches discovery and keys; nil means http.DefaultClient.
+	Client *http.Client
+}
+
+// Config is what a [Verifier] needs.
+type Config struct {
+	Issuers []Issuer
+	// ClockSkew is forgiven on exp, nbf and iat.
+	ClockSkew time.Duration
+	Log       *slog.Logger
+	Metrics   *Metrics
+	// Now is the clock; nil means time.Now.
+	Now func() time.Time
+}
+
+// Verifier turns tokens into identities. It is safe for concurrent use.
+type Verifier struct {
+	cfg     Config
+	issuers map[string]*issuer
+	cache   *cache
+}
+
+// Error is a caller that could not be identified. Its message names cause and
+// fix, never the token.
+type Error struct {
+	Reason  call.Reason
+	Message string
+}
+
+func (e *Error) Error() string { return e.Message }
+
+func refuse(reason call.Reason, format string, args ...any) *Error {
+	return &Error{Reason: reason, Message: fmt.Sprintf(format, args...)}
+}
+
+// New returns a Verifier. Run fetches keys.
+func New(cfg Config) (*Verifier, error) {
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
+	v := &Verifier{cfg: cfg, issuers: map[string]*issuer{}, cache: newCache()}
+	for _, c := range cfg.Issuers {
+		is := &issuer{Issuer: c, algorithms: map[jwa.SignatureAlgorithm]bool{}, now: cfg.Now, log: cfg.Log, metrics: cfg.Metrics}
+		if is.Client == nil {
+			is.Client = http.DefaultClient
+		}
+		for _, name := range c.Algorithms {
+			var alg jwa.SignatureAlgorithm
+			if err := alg.Accept(name); err != nil || alg == jwa.NoSignature || strings.HasPrefix(name, "HS") {
+				return nil, fmt.Errorf("issuer %s: algorithm %q can't be accepted", c.URL, name)
+			}
+			is.algorithms[alg] = true
+		}
+		v.issuers[c.URL] = is
+	}
+	return v, nil
+}
+
+// Fetch gets every issuer's keys for the first time. Its error names each issuer
+// that could not be reached and why.
+func (v *Verifier) Fetch(ctx context.Context) error {
+	var errs []error
+	for _, is := range v.issuers {
+		if err := is.fetch(ctx); err != nil {
+			errs = append(errs, fmt.Errorf("issuer %s can't be reached: %w; check identity.issuers, or set identity.unreachable: wait to start without it", is.URL, err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// Run refreshes the issuers' keys until ctx ends.
+func (v *Verifier) Run(ctx context.Context) error {
+	var g errgroup.Group
+	for _, is := range v.issuers {
+		g.Go(func() error { is.refresh(ctx); return nil })
+	}
+	return g.Wait()
+}
+
+// maxToken bounds a token, in bytes. Headers are bounded by Envoy at 60 KiB.
+const maxToken = 16 << 10
+
+// Identify returns who sent the request with these headers. Its error is an
+// *[Error].
+func (v *Verifier) Identify(ctx context.Context, h call.Headers) (call.Identity, error) {
+	values := h.Values("authorization")
+	switch {
+	case len(values) == 0:
+		return call.Identity{}, refuse(call.ReasonNoCredentials, "no credentials: send an OIDC token as 'Authorization: Bearer …'")
+	case len(values) > 1:
+		return call.Identity{}, refuse(call.ReasonInvalidToken, "more than one Authorization header; send exactly one")
+	}
+	scheme, token, ok := strings.Cut(values[0], " ")
+	if token = strings.TrimSpace(token); !ok || !strings.EqualFold(scheme, "bearer") || token == "" {
+		return call.Identity{}, refuse(call.ReasonNoCredentials, "the Authorization header is not 'Bearer' with a token")
+	}
+	return v.Verify(ctx, token)
+}
+
+// Verify returns whom a token speaks for. Its error is an *[Error].
+func (v *Verifier) Verify(ctx context.Context, token string) (call.Identity, error) {
+	if len(token) > maxToken {
+		return call.Identity{}, refuse(call.ReasonInvalidToken, "the token is longer than %d bytes", maxToken)
+	}
+	now := v.cfg.Now()
+	key := sha256.Sum256([]byte(token))
+	if e, ok := v.cache.get(key, now); ok {
+		if e.generation == e.issuer.generation.Load() && e.issuer.usable(now) {
+			v.cfg.Metrics.cached.Inc()
+			return e.identity, nil
+		}
+		v.cache.drop(key)
+	}
+	v.cfg.Metrics.verified.Inc()
+	id, is, generation, err := v.verify(ctx, token, now)
+	if err != nil {
+		return call.Identity{}, err
+	}
+	v.cache.put(key, entry{identity: id, issuer: is, generation: generation, until: id.Expires}, now)
+	return id, nil
+}
+
+func (v *Verifier) verify(ctx context.Context, token string, now time.Time) (call.Identity, *issuer, uint64, error) {
+	none := func(err *Error) (call.Identity, *issuer, uint64, error) { return call.Identity{}, nil, 0, err }
+	header, claimed, bad := v.peek(token)
+	if bad != nil {
+		return none(bad)
+	}
+	is, known := v.issuers[claimed]
+	if !known {
+		return none(refuse(call.ReasonInvalidToken, "the token's issuer is not one that is believed here; add it under identity.issuers"))
+	}
+	if !is.algorithms[header.Algorithm()] {
+		return none(refuse(call.ReasonInvalidToken, "the token's signature algorithm is not accepted for its issuer; see identity.issuers.algorithms"))
+	}
+	signing, generation, keyErr := is.key(ctx, header.KeyID(), header.Algorithm())
+	if keyErr != nil {
+		return none(keyErr)
+	}
+	t, err := jwt.Parse([]byte(token),
+		jwt.WithKey(header.Algorithm(), signing), jwt.WithValidate(true), jwt.WithContext(ctx),
+		jwt.WithClock(jwt.ClockFunc(func() time.Time { return now })), jwt.WithAcceptableSkew(v.cfg.ClockSkew),
+		jwt.WithIssuer(is.URL), jwt.WithRequiredClaim(jwt.ExpirationKey),
+		jwt.WithValidator(audience(is.Audiences)))
+	switch {
+	case errors.Is(err, jwt.ErrTokenExpired()):
+		return none(refuse(call.ReasonExpiredToken, "the token has expired; get a new one"))
+	case errors.Is(err, errAudience):
+		return none(refuse(call.ReasonInvalidToken, "the token is not meant for this service: its audience must be one of %s", strings.Join(is.Audiences, ", ")))
+	case errors.Is(err, jwt.ErrTokenNotYetValid()), errors.Is(err, jwt.ErrInvalidIssuedAt()):
+		return none(refuse(call.ReasonInvalidToken, "the token is not valid yet; check the clocks"))
+	case err != nil:
+		return none(refuse(call.ReasonInvalidToken, "the token's signature or claims are not valid"))
+	}
+	id, bad := is.identity(t)
+	if bad != nil {
+		return none(bad)
+	}
+	return id, is, generation, nil
+}
+
+// typesRefused are JWTs that are not access tokens, whatever they are signed
+// with (OIDC back-channel logout, RFC 8417, DPoP proofs).
+var typesRefused = map[string]bool{"logout+jwt": true, "secevent+jwt": true, "dpop+jwt": true}
+
+// peek reads the header and the issuer of a token that nobody has verified yet.
+func (v *Verifier) peek(token string) (jws.Headers, string, *Error) {
+	m, err := jws.Parse([]byte(token), jws.WithCompact())
+	if err != nil || len(m.Signatures()) != 1 {
+		return nil, "", refuse(call.ReasonInvalidToken, "the token is not a signed JWT in compact form")
+	}
+	h := m.Signatures()[0].ProtectedHeaders()
+	switch {
+	case len(h.Critical()) > 0:
+		return nil, "", refuse(call.ReasonInvalidToken, "the token has critical header parameters (crit), which are not supported")
+	case typesRefused[strings.ToLower(h.Type())]:
+		return nil, "", refuse(call.ReasonInvalidToken, "the token is of a type that is not for calls; send an access token")
+	}
+	t, err := jwt.ParseInsecure([]byte(token))
+	if err != nil {
+		return nil, "", refuse(call.ReasonInvalidToken, "the token's claims can't be read")
+	}
+	return h, t.Issuer(), nil
+}
+
+var errAudience = errors.New("audience")
+
+func audience(accepted []string) jwt.Validator {
+	return jwt.ValidatorFunc(func(_ context.Context, t jwt.Token) jwt.ValidationError {
+		for _, have := range t.Audience() {
+			for _, want := range accepted {
+				if have == want {
+					return nil
+				}
+			}
+		}
+		return jwt.NewValidationError(errAudience)
+	})
+}

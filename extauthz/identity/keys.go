@@ -1,0 +1,220 @@
+package identity
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"math/rand/v2"
+	"net/http"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/lestrrat-go/jwx/v2/jwa"
+	"github.com/lestrrat-go/jwx/v2/jwk"
+
+	"github.com/callgate/callgate/call"
+)
+
+const (
+	refreshEvery = 5 * time.Minute
+	// askAgain is how soon an unknown key id may make us ask the issuer again:
+	// tokens with made-up ids must not become requests to it.
+	askAgain = 5 * time.Second
+	// outage is how long known keys are believed while the issuer is away.
+	outage       = 24 * time.Hour
+	fetchTimeout = 10 * time.Second
+	maxDocument  = 1 << 20 // bytes of a discovery document or key set
+)
+
+// issuer is an Issuer with its present keys.
+type issuer struct {
+	Issuer
+	algorithms map[jwa.SignatureAlgorithm]bool
+	now        func() time.Time
+	log        *slog.Logger
+	metrics    *Metrics
+
+	keys       atomic.Pointer[jwk.Set]
+	fetched    atomic.Int64  // unix nanoseconds of the last good fetch
+	generation atomic.Uint64 // of the key set; verified tokens of an older one are verified anew
+
+	mu    sync.Mutex // one fetch at a time
+	asked time.Time  // last attempt, guarded by mu
+}
+
+// usable reports whether the keys are recent enough to be believed.
+func (i *issuer) usable(now time.Time) bool {
+	return now.Sub(time.Unix(0, i.fetched.Load())) < outage
+}
+
+// refresh fetches the keys from time to time.
+func (i *issuer) refresh(ctx context.Context) {
+	for {
+		wait := refreshEvery + rand.N(refreshEvery/5) // not all replicas at once
+		if i.keys.Load() == nil {
+			wait = time.Second
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(wait):
+		}
+		if err := i.fetch(ctx); err != nil && ctx.Err() == nil {
+			i.metrics.failed.Inc()
+			i.log.WarnContext(ctx, "fetching an issuer's keys; the known ones stay in use", "issuer", i.URL, "error", err)
+		}
+	}
+}
+
+// fetch reads the discovery document (OpenID Connect Discovery 1.0) and the
+// keys it names.
+func (i *issuer) fetch(ctx context.Context) error {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	return i.fetchLocked(ctx)
+}
+
+func (i *issuer) fetchLocked(ctx context.Context) error {
+	i.asked = i.now()
+	ctx, cancel := context.WithTimeout(ctx, fetchTimeout)
+	defer cancel()
+	var doc struct {
+		Issuer string `json:"issuer"`
+		Keys   string `json:"jwks_uri"`
+	}
+	data, err := i.get(ctx, strings.TrimSuffix(i.URL, "/")+"/.well-known/openid-configuration")
+	if err != nil {
+		return err
+	}
+	if err := json.Unmarshal(data, &doc); err != nil {
+		return errors.New("its discovery document is not JSON")
+	}
+	if doc.Issuer != i.URL {
+		return fmt.Errorf("its discovery document is of issuer %q; configure exactly that", doc.Issuer)
+	}
+	if strings.HasPrefix(i.URL, "https:") && !strings.HasPrefix(doc.Keys, "https:") {
+		return errors.New("its keys are not served over https")
+	}
+	if data, err = i.get(ctx, doc.Keys); err != nil {
+		return err
+	}
+	set, err := jwk.Parse(data, jwk.WithIgnoreParseError(true))
+	if err != nil {
+		return errors.New("its key set can't be read")
+	}
+	if set.Len() == 0 {
+		return errors.New("its key set has no keys")
+	}
+	if old := i.keys.Load(); old == nil || !same(*old, set) {
+		i.keys.Store(&set)
+		// A key may be gone because it leaked: nothing it signed is believed
+		// on the strength of having been verified before.
+		i.generation.Add(1)
+	}
+	i.fetched.Store(i.now().UnixNano())
+	return nil
+}
+
+func (i *issuer) get(ctx context.Context, url string) ([]byte, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if err != nil {
+		return nil, err
+	}
+	resp, err := i.Client.Do(req)
+	if err != nil {
+		return nil, err
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		return nil, fmt.Errorf("%s answered %s", url, resp.Status)
+	}
+	data, err := io.ReadAll(io.LimitReader(resp.Body, maxDocument+1))
+	if len(data) > maxDocument {
+		return nil, fmt.Errorf("%s answered more than %d bytes", url, maxDocument)
+	}
+	return data, err
+}
+
+func same(a, b jwk.Set) bool {
+	x, err1 := json.Marshal(a)
+	y, err2 := json.Marshal(b)
+	return err1 == nil && err2 == nil && string(x) == string(y)
+}
+
+// key returns the public key for a token, with the generation of the set it is
+// from. A key id that is not known makes us ask the issuer, but not often.
+func (i *issuer) key(ctx context.Context, kid string, alg jwa.SignatureAlgorithm) (jwk.Key, uint64, *Error) {
+	if k, g := i.find(kid, alg); k != nil {
+		return k, g, nil
+	}
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if k, g := i.find(kid, alg); k != nil { // fetched while we waited
+		return k, g, nil
+	}
+	if i.now().Sub(i.asked) >= askAgain {
+		// The keys are everybody's: one caller's hanging up must not stop it.
+		if err := i.fetchLocked(context.WithoutCancel(ctx)); err != nil {
+			i.metrics.failed.Inc()
+			i.log.WarnContext(ctx, "fetching an issuer's keys for an unknown key id", "issuer", i.URL, "error", err)
+		}
+		if k, g := i.find(kid, alg); k != nil {
+			return k, g, nil
+		}
+	}
+	if i.keys.Load() == nil || !i.usable(i.now()) {
+		return nil, 0, refuse(call.ReasonIdentityUnavailable, "the token can't be checked now: its issuer's keys can't be fetched; try again later")
+	}
+	return nil, 0, refuse(call.ReasonInvalidToken, "the token is signed with a key that its issuer does not publish")
+}
+
+// find looks for a key that may have signed with the algorithm. The key decides
+// what it is for, not the token.
+func (i *issuer) find(kid string, alg jwa.SignatureAlgorithm) (jwk.Key, uint64) {
+	generation := i.generation.Load()
+	set := i.keys.Load()
+	if set == nil || !i.usable(i.now()) {
+		return nil, 0
+	}
+	var found jwk.Key
+	for n := range (*set).Len() {
+		k, ok := (*set).Key(n)
+		if !ok || !fits(k, alg) || kid != "" && k.KeyID() != kid {
+			continue
+		}
+		if kid == "" && found != nil {
+			return nil, 0 // the token does not say which
+		}
+		found = k
+		if kid != "" {
+			break
+		}
+	}
+	return found, generation
+}
+
+// fits reports whether a published key is one for signatures of this algorithm.
+func fits(k jwk.Key, alg jwa.SignatureAlgorithm) bool {
+	if use := k.KeyUsage(); use != "" && use != "sig" {
+		return false
+	}
+	if own := k.Algorithm().String(); own != "" && own != alg.String() {
+		return false
+	}
+	switch k.KeyType() {
+	case jwa.RSA:
+		return strings.HasPrefix(alg.String(), "RS") || strings.HasPrefix(alg.String(), "PS")
+	case jwa.EC:
+		curves := map[jwa.SignatureAlgorithm]jwa.EllipticCurveAlgorithm{jwa.ES256: jwa.P256, jwa.ES384: jwa.P384, jwa.ES512: jwa.P521}
+		ec, ok := k.(jwk.ECDSAPublicKey)
+		return ok && curves[alg] == ec.Crv()
+	case jwa.OKP:
+		return alg == jwa.EdDSA
+	}
+	return false // a symmetric key is nobody's public key
+}
