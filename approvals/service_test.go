@@ -431,6 +431,30 @@ func TestStoreAway(t *testing.T) {
 	})
 }
 
+// A wake-up that finds the store away is not forgotten.
+func TestStoreAwayWhenWoken(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := newDesk(storetest.NewMemory())
+		h, out := d.hold(t.Context(), refund(t), leads)
+		d.memory.Before(func(step string) {
+			if step == "status" {
+				d.memory.Before(nil)
+				d.memory.Fail(errors.New("connection refused"))
+			}
+		})
+		if err := d.Decide(t.Context(), h.ID, ann, true, ""); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Second)
+		d.memory.Fail(nil)
+		decided := time.Now()
+		check(t, <-out, call.HoldAllow, call.ReasonApproved)
+		if d := time.Since(decided); d > time.Second {
+			t.Errorf("released after %s", d)
+		}
+	})
+}
+
 // A store that hangs keeps a call no longer than one step may take.
 func TestStoreHangs(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
