@@ -111,6 +111,13 @@ func confine(cfg *Config) (restricted bool, err error) {
 	if err := allow(cfg.Path, handled&^unix.LANDLOCK_ACCESS_FS_EXECUTE); err != nil {
 		return false, err
 	}
+	// The wish to end with one's parent belongs to a thread as well: to the
+	// first one, which still has it until this one takes the process over.
+	if os.Getenv(readyEnv) != "" {
+		if err := unix.Prctl(unix.PR_SET_PDEATHSIG, uintptr(syscall.SIGTERM), 0, 0, 0); err != nil {
+			return false, fmt.Errorf("confine the engine: %w", err)
+		}
+	}
 	if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
 		return false, fmt.Errorf("confine the engine: %w", err)
 	}

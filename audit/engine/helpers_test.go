@@ -228,3 +228,24 @@ func (s *server) wantFail(a answer, status, code int, words ...string) {
 		}
 	}
 }
+
+// trickle begins an INSERT into sink and sends some data, but never the end.
+func (s *server) trickle(ctx context.Context, data string) (stop func()) {
+	s.t.Helper()
+	r, w := io.Pipe()
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+s.Addr()+"/?query="+url.QueryEscape("INSERT INTO sink FORMAT TSV"), r)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	req.SetBasicAuth("default", password)
+	go func() {
+		res, err := http.DefaultClient.Do(req)
+		if err == nil {
+			res.Body.Close()
+		}
+	}()
+	if _, err := io.WriteString(w, data); err != nil {
+		s.t.Error(err)
+	}
+	return func() { w.CloseWithError(io.ErrUnexpectedEOF) }
+}
