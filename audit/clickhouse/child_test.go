@@ -1,0 +1,3 @@
+package clickhouse
+
+func runChild([]string) {}

@@ -1,0 +1,420 @@
+package clickhouse
+
+import (
+	"context"
+	"encoding/hex"
+	"fmt"
+	"reflect"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	ch "github.com/ClickHouse/clickhouse-go/v2"
+	"github.com/google/uuid"
+
+	"github.com/callgate/callgate/call"
+)
+
+const (
+	lateEvery = 5 * time.Second
+	lateSoon  = 500 * time.Millisecond
+	// lateSlack covers inserts that took their time between being stamped
+	// and being there.
+	lateSlack = 2 * time.Minute
+	// lateSince is how old a call may be for a leg to be looked for that came
+	// while no shipper of its spool ran.
+	lateSince = 7 * 24 * time.Hour
+	// idsPerQuery bounds a query's text.
+	idsPerQuery = 1000
+	// legsPerPage bounds the rows read at once, beside roundBytes.
+	legsPerPage = 2000
+)
+
+// foundLeg is an unjoined leg as it lies in events.
+type foundLeg struct {
+	Spool    string    `ch:"spool"`
+	Index    uint64    `ch:"spool_index"`
+	Inserted time.Time `ch:"inserted"`
+	Leaf     string    `ch:"leaf"`
+	Head     string    `ch:"body_head"`
+	Tail     string    `ch:"body_tail"`
+}
+
+const legColumns = "spool, spool_index, inserted, leaf, body_head, body_tail"
+
+// findElsewhere gives unsettled calls the legs that other spools got. What
+// can't be asked now is asked later: the row can be completed any time.
+func (s *Shipper) findElsewhere(ctx context.Context) {
+	if s.away.Load() {
+		return
+	}
+	for {
+		poll := s.calls.toPoll(idsPerQuery, s.began)
+		if len(poll) == 0 {
+			return
+		}
+		ids := make([]uuid.UUID, len(poll))
+		for i, p := range poll {
+			ids[i] = p.id
+		}
+		err := s.legsOf(ctx, ids, func(e *call.Event, size int) { s.calls.adopt(e, size) })
+		if err != nil {
+			s.cfg.Log.DebugContext(ctx, "could not look for legs on other spools", "error", err)
+			return
+		}
+	}
+}
+
+// legsOf gives each unjoined leg of the calls in ids to found.
+func (s *Shipper) legsOf(ctx context.Context, ids []uuid.UUID, found func(*call.Event, int)) error {
+	for part := range slices.Chunk(ids, idsPerQuery) {
+		// Clocks of replicas differ, but not by an hour.
+		first, _ := span(part)
+		sql := "SELECT " + legColumns + " FROM events WHERE unjoined AND kind IN ('answered', 'finished') AND time >= " + instant(first.Add(-time.Hour)) +
+			" AND call_id IN (" + uuids(part) + ") ORDER BY spool, spool_index"
+		if _, _, err := s.readLegs(ctx, found, sql); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// readLegs gives each leg that a query finds to found, until roundBytes were
+// read, and returns the last and how many there were.
+func (s *Shipper) readLegs(ctx context.Context, found func(*call.Event, int), sql string, args ...any) (last foundLeg, n int, err error) {
+	rows, err := s.db.conn.Query(ctx, sql, args...)
+	if err != nil {
+		return last, 0, fmt.Errorf("look for legs: %w", explain(err))
+	}
+	defer rows.Close()
+	for size := 0; size < roundBytes && rows.Next(); n++ {
+		if err := rows.ScanStruct(&last); err != nil {
+			return last, n, fmt.Errorf("look for legs: %w", err)
+		}
+		bytes := len(last.Leaf) + len(last.Head) + len(last.Tail)
+		size += bytes
+		e, err := s.spool.Codec().Decode([]byte(last.Leaf))
+		if err != nil {
+			s.cfg.Log.WarnContext(ctx, "a leg in the table events can't be read; its call's row says unknown",
+				"spool", last.Spool, "spool_index", last.Index, "error", err)
+			continue
+		}
+		if e.Answered != nil {
+			e.Answered.Body.Head, e.Answered.Body.Tail = []byte(last.Head), []byte(last.Tail)
+		}
+		found(&e, bytes)
+	}
+	return last, n, rows.Err()
+}
+
+// late completes rows of this spool's calls with legs that have come since it
+// was last called. A failure is made up for by the next time.
+func (s *Shipper) late(ctx context.Context) {
+	since := time.Since(s.lastLate)
+	if s.away.Load() || since < lateSoon || since < lateEvery && !s.lateHint {
+		return
+	}
+	s.lastLate, s.lateHint = time.Now(), false
+	if err := s.completeLate(ctx); err != nil && ctx.Err() == nil {
+		s.lateHint = true
+		s.cfg.Log.WarnContext(ctx, "could not complete rows with late legs; it is tried again", "error", err)
+	}
+}
+
+func (s *Shipper) completeLate(ctx context.Context) error {
+	var now time.Time
+	if err := s.db.conn.QueryRow(ctx, "SELECT now64(3, 'UTC')").Scan(&now); err != nil {
+		return fmt.Errorf("ask for the time: %w", explain(err))
+	}
+	from := s.state.Late.Add(-lateSlack)
+	if s.state.Late.IsZero() {
+		from = now.Add(-lateSince)
+	}
+	after := foundLeg{Inserted: from}
+	for {
+		legs := make(legs)
+		last, n, err := s.readLegs(ctx, legs.add, "SELECT "+legColumns+` FROM events
+			WHERE unjoined AND kind IN ('answered', 'finished')
+				AND inserted >= `+instant(after.Inserted)+` AND (inserted, spool, spool_index) > (`+instant(after.Inserted)+`, ?, ?)
+				AND call_id IN (SELECT call_id FROM calls
+					WHERE spool = ? AND time >= `+instant(from.Add(-lateSince))+` AND (answered = 'unknown' OR finished = 'unknown'))
+			ORDER BY inserted, spool, spool_index LIMIT ?`,
+			after.Spool, after.Index, s.spool.ID(), legsPerPage)
+		if err != nil {
+			return err
+		}
+		if err := s.complete(ctx, legs); err != nil {
+			return err
+		}
+		if n == 0 {
+			s.state.Late = now
+			return nil
+		}
+		after = last
+	}
+}
+
+// legs are unjoined legs by call.
+type legs map[uuid.UUID][]*call.Event
+
+func (l legs) add(e *call.Event, _ int) { l[e.CallID] = append(l[e.CallID], e) }
+
+// completeAll completes the rows of the given calls with what is in events.
+func (s *Shipper) completeAll(ctx context.Context, ids []uuid.UUID) error {
+	for part := range slices.Chunk(ids, idsPerQuery) {
+		legs := make(legs)
+		if err := s.legsOf(ctx, part, legs.add); err != nil {
+			return err
+		}
+		if err := s.complete(ctx, legs); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// legStates is what a row knows of its legs.
+type legStates struct {
+	CallID   uuid.UUID `ch:"call_id"`
+	Time     time.Time `ch:"time"`
+	Answered string    `ch:"answered"`
+	Finished string    `ch:"finished"`
+}
+
+// complete puts legs into rows that miss them.
+func (s *Shipper) complete(ctx context.Context, legs legs) error {
+	ids := make([]uuid.UUID, 0, len(legs))
+	for id := range legs {
+		ids = append(ids, id)
+	}
+	for part := range slices.Chunk(ids, idsPerQuery) {
+		first, last := span(part)
+		rows, err := s.db.conn.Query(ctx, `SELECT call_id, time, toString(answered) AS answered, toString(finished) AS finished FROM calls
+			WHERE spool = ? AND time BETWEEN `+instant(first.Add(-time.Hour))+" AND "+instant(last.Add(time.Hour))+" AND call_id IN ("+uuids(part)+")", s.spool.ID())
+		if err != nil {
+			return fmt.Errorf("look for rows to complete: %w", explain(err))
+		}
+		answered := &update{leg: "answered", columns: answeredColumns}
+		finished := &update{leg: "finished", columns: finishedColumns}
+		for rows.Next() {
+			var st legStates
+			if err := rows.ScanStruct(&st); err != nil {
+				rows.Close()
+				return fmt.Errorf("look for rows to complete: %w", err)
+			}
+			for _, e := range legs[st.CallID] {
+				switch {
+				case e.Answered != nil && st.Answered == LegUnknown:
+					answered.add(st, e)
+					st.Answered = LegSeen
+				case e.Finished != nil && st.Finished == LegUnknown:
+					finished.add(st, e)
+					st.Finished = LegSeen
+				}
+			}
+		}
+		if err := rows.Err(); err != nil {
+			return fmt.Errorf("look for rows to complete: %w", explain(err))
+		}
+		for _, u := range []*update{finished, answered} {
+			for _, sql := range u.statements(s.spool.ID()) {
+				ctx := ch.Context(ctx, ch.WithSettings(ch.Settings{"max_query_size": len(sql) + 1<<20, "max_ast_elements": 1_000_000}))
+				if err := s.db.conn.Exec(ctx, sql); err != nil {
+					return fmt.Errorf("complete rows: %w", explain(err))
+				}
+			}
+			s.cfg.Metrics.completed.Add(float64(len(u.rows)))
+		}
+	}
+	return nil
+}
+
+// column is a column that a leg fills. Its type is given where a literal needs
+// one; how says what to make of the new value v, if not just that.
+type column struct{ name, typ, how string }
+
+var answeredColumns = []column{
+	{"http_status", "Nullable(UInt16)", "if(finished = 'seen', ifNull(http_status, %s), %[1]s)"},
+	{"rpc_code", "Nullable(Int64)", ""}, {"rpc_message", "Nullable(String)", ""}, {"tool_error", "Nullable(Bool)", ""},
+	{"response_headers", "Map(String, String)", ""}, {"response_type", "String", ""}, {"response_encoding", "String", ""},
+	{"response_body", "String", ""}, {"response_body_tail", "String", ""}, {"response_body_bytes", "Nullable(UInt64)", ""},
+	{"response_body_sha256", "FixedString(32)", ""}, {"response_body_truncated", "Bool", ""},
+	{"masked.rule", "Array(String)", ""}, {"masked.type", "Array(String)", ""}, {"masked.path", "Array(String)", ""}, {"masked.count", "Array(UInt32)", ""},
+	{"withheld", "String", ""}, {"interrupted", "Bool", ""},
+}
+
+var finishedColumns = []column{
+	{"http_status", "Nullable(UInt16)", "ifNull(%s, http_status)"},
+	{"upstream_us", "Nullable(UInt64)", ""}, {"total_us", "Nullable(UInt64)", ""}, {"bytes_in", "Nullable(UInt64)", ""}, {"bytes_out", "Nullable(UInt64)", ""},
+	{"response_flags", "Array(String)", ""}, {"response_details", "String", ""},
+	{"upstream", "String", ""}, {"cluster", "String", ""}, {"upstream_attempts", "UInt32", ""}, {"upstream_error", "String", ""},
+	{"http_version", "String", ""}, {"tls_version", "String", ""},
+}
+
+// update completes rows with one kind of leg.
+type update struct {
+	leg     string
+	columns []column
+	rows    []completion
+}
+
+type completion struct {
+	legStates
+	row Row // with the leg's columns filled
+}
+
+func (u *update) add(st legStates, e *call.Event) {
+	c := completion{legStates: st}
+	c.row.add(e)
+	u.rows = append(u.rows, c)
+}
+
+// Bounds on one statement.
+const (
+	rowsPerUpdate  = 100
+	bytesPerUpdate = 256 << 10 // of bodies
+)
+
+// statements are the lightweight updates, each of which may be run again. They
+// make small patches; ALTER UPDATE would rewrite the parts.
+func (u *update) statements(spool string) []string {
+	var list []string
+	for rest := u.rows; len(rest) > 0; {
+		n, size := 0, 0
+		for n < len(rest) && n < rowsPerUpdate && (n == 0 || size < bytesPerUpdate) {
+			size += len(rest[n].row.ResponseBody) + len(rest[n].row.ResponseBodyTail)
+			n++
+		}
+		list = append(list, u.statement(spool, rest[:n]))
+		rest = rest[n:]
+	}
+	return list
+}
+
+func (u *update) statement(spool string, rows []completion) string {
+	ids := make([]uuid.UUID, len(rows))
+	first, last := rows[0].Time, rows[0].Time
+	for i, r := range rows {
+		ids[i] = r.CallID
+		if r.Time.Before(first) {
+			first = r.Time
+		}
+		if r.Time.After(last) {
+			last = r.Time
+		}
+	}
+	list := uuids(ids)
+	var sql strings.Builder
+	sql.WriteString("UPDATE calls SET " + u.leg + " = 'seen'")
+	for _, c := range u.columns {
+		values := make([]string, len(rows))
+		for i := range rows {
+			values[i] = "CAST(" + literal(rows[i].row.field(c.name)) + ", '" + c.typ + "')"
+		}
+		v := values[0]
+		if len(rows) > 1 {
+			v = "[" + strings.Join(values, ", ") + "][indexOf(CAST([" + list + "], 'Array(UUID)'), call_id)]"
+		}
+		if c.how != "" {
+			v = fmt.Sprintf(c.how, v)
+		}
+		sql.WriteString(", `" + c.name + "` = " + v)
+	}
+	fmt.Fprintf(&sql, " WHERE spool = '%s' AND time BETWEEN %s AND %s AND %s = 'unknown' AND call_id IN (%s)",
+		spool, instant(first), instant(last), u.leg, list)
+	return sql.String()
+}
+
+// field is the value of the field for a column.
+func (r *Row) field(column string) any {
+	v := reflect.ValueOf(r).Elem()
+	for i := range v.NumField() {
+		if v.Type().Field(i).Tag.Get("ch") == column {
+			return v.Field(i).Interface()
+		}
+	}
+	return nil
+}
+
+// literal writes v as SQL. Strings go as hex, so that no byte of theirs can be
+// taken for SQL.
+func literal(v any) string {
+	switch v := reflect.ValueOf(v); v.Kind() {
+	case reflect.Pointer:
+		if v.IsNil() {
+			return "NULL"
+		}
+		return literal(v.Elem().Interface())
+	case reflect.String:
+		return "unhex('" + hex.EncodeToString([]byte(v.String())) + "')"
+	case reflect.Bool:
+		return strconv.FormatBool(v.Bool())
+	case reflect.Int64:
+		return strconv.FormatInt(v.Int(), 10)
+	case reflect.Uint16, reflect.Uint32, reflect.Uint64:
+		return strconv.FormatUint(v.Uint(), 10)
+	case reflect.Slice:
+		list := make([]string, v.Len())
+		for i := range list {
+			list[i] = literal(v.Index(i).Interface())
+		}
+		return "[" + strings.Join(list, ", ") + "]"
+	case reflect.Map:
+		var list []string
+		for _, k := range v.MapKeys() {
+			list = append(list, literal(k.Interface()), literal(v.MapIndex(k).Interface()))
+		}
+		return "map(" + strings.Join(list, ", ") + ")"
+	default:
+		return "NULL"
+	}
+}
+
+// uuids lists ids as SQL.
+func uuids(ids []uuid.UUID) string {
+	var b strings.Builder
+	for i, id := range ids {
+		if i > 0 {
+			b.WriteString(", ")
+		}
+		b.WriteString("'" + id.String() + "'")
+	}
+	return b.String()
+}
+
+// instant writes t as SQL.
+func instant(t time.Time) string {
+	return "toDateTime64('" + clamp(t).Format("2006-01-02 15:04:05.000000") + "', 6, 'UTC')"
+}
+
+// span is the time that the ids, UUIDs of version 7, were made in; all times
+// where one is of another kind.
+func span(ids []uuid.UUID) (first, last time.Time) {
+	first, last = lastTime, firstTime
+	for _, id := range ids {
+		t, ok := made(id)
+		if !ok {
+			return firstTime, lastTime
+		}
+		if t.Before(first) {
+			first = t
+		}
+		if t.After(last) {
+			last = t
+		}
+	}
+	return first, last
+}
+
+// made is when a UUID of version 7 was made.
+func made(id uuid.UUID) (time.Time, bool) {
+	if id.Version() != 7 {
+		return time.Time{}, false
+	}
+	ms := int64(0)
+	for _, b := range id[:6] {
+		ms = ms<<8 | int64(b)
+	}
+	return clamp(time.UnixMilli(ms)), true
+}

@@ -1,0 +1,116 @@
+package clickhouse
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	ch "github.com/ClickHouse/clickhouse-go/v2"
+
+	"github.com/callgate/callgate/audit/engine"
+)
+
+// shared is the engine that tests share, each with a database of its own.
+var shared struct {
+	once sync.Once
+	proc *engine.Process
+	dir  string
+	err  error
+}
+
+// TestMain lets the test binary be the engine's process and the shipper's that
+// is killed.
+func TestMain(m *testing.M) {
+	if len(os.Args) > 1 {
+		switch os.Args[1] {
+		case "clickhouse":
+			runEngine(os.Args[2:])
+		case "shipper":
+			runChild(os.Args[2:])
+		}
+	}
+	code := m.Run()
+	if shared.proc != nil {
+		shared.proc.Stop()
+		os.RemoveAll(shared.dir)
+	}
+	os.Exit(code)
+}
+
+func runEngine(args []string) {
+	var cfg engine.Config
+	flags := flag.NewFlagSet("clickhouse", flag.ExitOnError)
+	flags.StringVar(&cfg.Path, "path", "", "")
+	flags.StringVar(&cfg.Addr, "addr", "", "")
+	flags.StringVar(&cfg.User, "user", "", "")
+	flags.Int64Var(&cfg.MaxMemory, "max-memory", 0, "")
+	flags.IntVar(&cfg.Connections, "connections", 0, "")
+	flags.Parse(args)
+	if err := engine.Main(context.Background(), cfg, nil); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	os.Exit(0)
+}
+
+const password = "test-only"
+
+func startEngine(path, addr string) (*engine.Process, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Minute) // it may be fetched
+	defer cancel()
+	return engine.Start(ctx, engine.ProcessConfig{
+		Config: engine.Config{Path: path, Addr: addr, Password: password, Log: slog.New(slog.DiscardHandler)},
+	}, func(line string) { fmt.Fprintln(os.Stderr, line) })
+}
+
+// database is a fresh database, with the schema, in the shared engine.
+func database(t testing.TB) (*DB, Config) {
+	t.Helper()
+	shared.once.Do(func() {
+		if shared.dir, shared.err = os.MkdirTemp("", "callgate-engine-"); shared.err == nil {
+			shared.proc, shared.err = startEngine(filepath.Join(shared.dir, "data"), "127.0.0.1:0")
+		}
+	})
+	if shared.err != nil {
+		t.Fatal(shared.err)
+	}
+	name := "t_" + strings.Map(func(r rune) rune {
+		if r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' {
+			return r
+		}
+		return '_'
+	}, t.Name())
+	cfg := Config{URL: "http://" + shared.proc.Addr(), Database: name[:min(len(name), 63)], Password: func() (string, error) { return password, nil }}
+	db := openDB(t, cfg)
+	outside, err := db.connect("")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer outside.Close()
+	if err := outside.Exec(context.Background(), "DROP DATABASE IF EXISTS "+cfg.Database); err != nil {
+		t.Fatal(err)
+	}
+	if err := db.Migrate(context.Background(), slog.New(slog.DiscardHandler)); err != nil {
+		t.Fatal(err)
+	}
+	return db, cfg
+}
+
+func openDB(t testing.TB, cfg Config) *DB {
+	t.Helper()
+	db, err := Open(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { db.Close() })
+	return db
+}
+
+var _ = ch.HTTP

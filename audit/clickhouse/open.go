@@ -1,0 +1,155 @@
+package clickhouse
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"net"
+	"net/url"
+	"os"
+	"regexp"
+	"strings"
+	"time"
+
+	ch "github.com/ClickHouse/clickhouse-go/v2"
+	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
+)
+
+// Config says which ClickHouse holds the trail.
+type Config struct {
+	// URL is http(s)://host:port, or clickhouse(s)://host:port for the native
+	// protocol. Several hosts, separated by commas, are tried in turn.
+	URL      string
+	Database string // default "callgate"
+	Username string // default "default"
+	// Password is asked for at each new connection, so that it may rotate;
+	// nil means none.
+	Password func() (string, error)
+	CAFile   string // PEM; empty means the system's certificates
+}
+
+const (
+	defaultDatabase = "callgate"
+	defaultUser     = "default"
+	dialTimeout     = 5 * time.Second
+	// connLifetime bounds how long a rotated password is still in use.
+	connLifetime = 10 * time.Minute
+)
+
+// DB is a ClickHouse. It is safe for concurrent use, and connects when it is
+// first asked something.
+type DB struct {
+	cfg  Config
+	conn driver.Conn
+}
+
+// Open checks cfg and prepares connections. It contacts nobody.
+func Open(cfg Config) (*DB, error) {
+	if cfg.Database == "" {
+		cfg.Database = defaultDatabase
+	}
+	if cfg.Username == "" {
+		cfg.Username = defaultUser
+	}
+	if !identifier.MatchString(cfg.Database) {
+		return nil, fmt.Errorf("database %q: use letters, digits and underscores", cfg.Database)
+	}
+	d := &DB{cfg: cfg}
+	var err error
+	d.conn, err = d.connect(cfg.Database)
+	return d, err
+}
+
+var identifier = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]{0,62}$`)
+
+// connect prepares connections whose unqualified names mean those in database.
+func (d *DB) connect(database string) (driver.Conn, error) {
+	opt, err := d.cfg.options()
+	if err != nil {
+		return nil, err
+	}
+	opt.Auth.Database = database
+	conn, err := ch.Open(opt)
+	if err != nil {
+		return nil, fmt.Errorf("open ClickHouse %s: %w", d.cfg.URL, err)
+	}
+	return conn, nil
+}
+
+func (cfg Config) options() (*ch.Options, error) {
+	u, err := url.Parse(cfg.URL)
+	if err != nil {
+		return nil, errors.New("clickhouse url can't be parsed: write http(s)://host:port or clickhouse(s)://host:port")
+	}
+	if u.User != nil {
+		return nil, fmt.Errorf("clickhouse url %s holds a user or password: set username and password instead", u.Redacted())
+	}
+	opt := &ch.Options{
+		Addr: strings.Split(u.Host, ","), Auth: ch.Auth{Username: cfg.Username},
+		Compression: &ch.Compression{Method: ch.CompressionLZ4},
+		DialTimeout: dialTimeout, ReadTimeout: 5 * time.Minute, ConnMaxLifetime: connLifetime,
+		MaxOpenConns: 8, MaxIdleConns: 4, ConnOpenStrategy: ch.ConnOpenInOrder,
+		ClientInfo: ch.ClientInfo{Products: []struct{ Name, Version string }{{Name: "callgate"}}},
+	}
+	secure, port := false, ""
+	switch u.Scheme {
+	case "http":
+		opt.Protocol, port = ch.HTTP, "8123"
+	case "https":
+		opt.Protocol, port, secure = ch.HTTP, "8443", true
+	case "clickhouse":
+		opt.Protocol, port = ch.Native, "9000"
+	case "clickhouses":
+		opt.Protocol, port, secure = ch.Native, "9440", true
+	default:
+		return nil, fmt.Errorf("clickhouse url %q: write http(s)://host:port or clickhouse(s)://host:port", cfg.URL)
+	}
+	for i, a := range opt.Addr {
+		if a == "" {
+			return nil, fmt.Errorf("clickhouse url %q names no host", cfg.URL)
+		}
+		if _, _, err := net.SplitHostPort(a); err != nil {
+			opt.Addr[i] = net.JoinHostPort(strings.Trim(a, "[]"), port)
+		}
+	}
+	opt.HttpUrlPath = u.Path
+	if secure {
+		opt.TLS = &tls.Config{MinVersion: tls.VersionTLS12}
+		if cfg.CAFile != "" {
+			pem, err := os.ReadFile(cfg.CAFile)
+			if err != nil {
+				return nil, fmt.Errorf("read clickhouse.ca_file: %w", err)
+			}
+			opt.TLS.RootCAs = x509.NewCertPool()
+			if !opt.TLS.RootCAs.AppendCertsFromPEM(pem) {
+				return nil, fmt.Errorf("clickhouse.ca_file %s holds no PEM certificate", cfg.CAFile)
+			}
+		}
+	}
+	opt.DialStrategy = func(ctx context.Context, id int, o *ch.Options, dial ch.Dial) (ch.DialResult, error) {
+		with := *o
+		if cfg.Password != nil {
+			password, err := cfg.Password()
+			if err != nil {
+				return ch.DialResult{}, fmt.Errorf("read the ClickHouse password: %w", err)
+			}
+			with.Auth.Password = password
+		}
+		return ch.DefaultDialStrategy(ctx, id, &with, dial)
+	}
+	return opt, nil
+}
+
+// Ping tells whether ClickHouse answers.
+func (d *DB) Ping(ctx context.Context) error {
+	var one uint8
+	if err := d.conn.QueryRow(ctx, "SELECT 1").Scan(&one); err != nil {
+		return fmt.Errorf("reach ClickHouse at %s: %w", d.cfg.URL, explain(err))
+	}
+	return nil
+}
+
+// Close closes all connections.
+func (d *DB) Close() error { return d.conn.Close() }

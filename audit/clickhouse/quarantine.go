@@ -1,0 +1,67 @@
+package clickhouse
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/callgate/callgate/audit"
+)
+
+// quarantine keeps the rows that ClickHouse refuses, so that they stop nobody
+// and are not lost. A file holds one row and the reason.
+type quarantine struct{ dir string }
+
+// quarantined is the content of a file.
+type quarantined struct {
+	Table  string    `json:"table"`
+	Spool  string    `json:"spool"`
+	Index  uint64    `json:"spool_index"`
+	Time   time.Time `json:"time"`
+	Reason string    `json:"reason"`
+	// Events are the records that the row was made of, to make it again.
+	Events []quarantinedEvent `json:"events"`
+}
+
+type quarantinedEvent struct {
+	Leaf []byte `json:"leaf"`
+	Head []byte `json:"body_head,omitempty"`
+	Tail []byte `json:"body_tail,omitempty"`
+}
+
+// put returns when q is on disk. The same row goes to the same file.
+func (k quarantine) put(q quarantined) (string, error) {
+	if err := os.MkdirAll(k.dir, 0o700); err != nil {
+		return "", fmt.Errorf("quarantine a row: %w", err)
+	}
+	data, err := json.Marshal(q)
+	if err != nil {
+		return "", fmt.Errorf("quarantine a row: %w", err)
+	}
+	path := k.path(q.Table, q.Index)
+	if err := audit.WriteFile(path, data); err != nil {
+		return "", fmt.Errorf("quarantine a row: %w", err)
+	}
+	return path, nil
+}
+
+func (k quarantine) path(table string, index uint64) string {
+	return filepath.Join(k.dir, fmt.Sprintf("%s-%020d.json", table, index))
+}
+
+// has reports whether that row lies there.
+func (k quarantine) has(table string, index uint64) bool {
+	_, err := os.Stat(k.path(table, index))
+	return err == nil
+}
+
+// count is how many rows lie there.
+func (k quarantine) count() int {
+	files, err := filepath.Glob(filepath.Join(k.dir, "*.json"))
+	if err != nil {
+		return 0
+	}
+	return len(files)
+}

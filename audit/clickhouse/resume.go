@@ -1,0 +1,141 @@
+package clickhouse
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"path/filepath"
+	"reflect"
+	"slices"
+	"strings"
+	"time"
+)
+
+// resume takes up where the process before left off: it reads the events of
+// unsettled calls again, and finishes what was being sent.
+func (s *Shipper) resume(ctx context.Context) error {
+	file, st, ok, err := openState(filepath.Join(s.spool.Dir(), "ship.state"))
+	if err != nil {
+		return err
+	}
+	s.file, s.calls, s.newest = file, newUnsettled(), time.Time{}
+	id := s.spool.ID()
+	if !ok || st.Spool != id {
+		if st, err = s.ask(ctx, id); err != nil {
+			return err
+		}
+	}
+	if durable := s.spool.Status().Durable; st.To > durable {
+		return fmt.Errorf("the spool %s ends before event %d, but events up to %d were shipped from it: the disk lost acknowledged writes, "+
+			"or an old copy was restored; move the directory away and start with a new one", s.spool.Dir(), durable, st.To)
+	}
+	s.state, s.trimmed = st, st.Low
+	s.reader = s.spool.NewReader(st.Low)
+
+	var again items
+	for s.reader.Next() < st.To {
+		records, damage, err := s.reader.Read(int(min(roundRecords, st.To-s.reader.Next())), roundBytes)
+		if err != nil {
+			return err
+		}
+		s.tell(ctx, damage)
+		for _, rec := range records {
+			out := &again
+			if rec.Index < st.Events {
+				out = new(items)
+			}
+			if err := s.take(rec, time.Now(), out, true); err != nil {
+				return err
+			}
+		}
+	}
+	var planned []*pending
+	for _, p := range s.calls.order {
+		if _, is := slices.BinarySearch(sums(st.Calls), p.index); is {
+			planned = append(planned, p)
+		}
+	}
+	for _, p := range planned {
+		s.calls.drop(p)
+	}
+	if err := s.dropSettled(ctx); err != nil {
+		return err
+	}
+	rows, err := s.rows(planned)
+	if err != nil {
+		return err
+	}
+	if err := s.send(ctx, again, rows, true); err != nil {
+		return err
+	}
+	return s.file.save(s.state)
+}
+
+// ask finds out from ClickHouse what it has of the spool, where no state is on
+// disk.
+func (s *Shipper) ask(ctx context.Context, id string) (state, error) {
+	st := state{Spool: id, Low: s.spool.Status().First}
+	err := s.persist(ctx, "look what it has", func(ctx context.Context) error {
+		var n, last uint64
+		row := s.db.conn.QueryRow(ctx, "SELECT count(), max(spool_index) FROM events WHERE spool = ?", id)
+		if err := row.Scan(&n, &last); err != nil {
+			return fmt.Errorf("look what events has: %w", explain(err))
+		}
+		if n > 0 {
+			st.Events = last + 1
+		}
+		return nil
+	})
+	st.Events = max(st.Events, st.Low)
+	st.To = st.Events
+	return st, err
+}
+
+// dropSettled forgets the calls that have their row.
+func (s *Shipper) dropSettled(ctx context.Context) error {
+	s.calls.low(0) // forgets what was dropped before
+	order := s.calls.order
+	if len(order) == 0 {
+		return nil
+	}
+	var present map[uint64]bool
+	err := s.persist(ctx, "look what it has", func(ctx context.Context) (err error) {
+		present, err = s.present(ctx, tableCalls, "", order[0].index, order[len(order)-1].index)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	for _, p := range order {
+		if present[p.index] || s.quarantine.has(tableCalls, p.index) {
+			s.calls.drop(p)
+		}
+	}
+	return nil
+}
+
+// insertInto is the INSERT for rows of v's type.
+func insertInto(database, table string, v any) string {
+	return fmt.Sprintf("INSERT INTO %s.%s (%s)", database, table, columnsOf(v))
+}
+
+// columnsOf lists the columns that the tags of v's type name.
+func columnsOf(v any) string {
+	var columns []string
+	for t, i := reflect.TypeOf(v), 0; i < t.NumField(); i++ {
+		columns = append(columns, "`"+t.Field(i).Tag.Get("ch")+"`")
+	}
+	return strings.Join(columns, ", ")
+}
+
+func sortItems(list []item) {
+	slices.SortFunc(list, func(a, b item) int { return cmp.Compare(a.index, b.index) })
+}
+
+func indexes(list []item) []uint64 {
+	v := make([]uint64, len(list))
+	for i, it := range list {
+		v[i] = it.index
+	}
+	return v
+}

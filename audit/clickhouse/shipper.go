@@ -1,0 +1,401 @@
+package clickhouse
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/google/uuid"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/callgate/callgate/audit"
+	"github.com/callgate/callgate/call"
+)
+
+// ShipperConfig is what a [Shipper] needs.
+type ShipperConfig struct {
+	Spool *audit.Spool
+	DB    *DB
+	// SettleAfter is how long a call's row waits for a leg that is missing.
+	// 0 means 60 s.
+	SettleAfter time.Duration
+	Log         *slog.Logger
+	Metrics     *Metrics
+}
+
+const (
+	defaultSettle = time.Minute
+	// One round ships at most this much, so memory is bounded whatever the
+	// backlog.
+	roundRecords = 10_000
+	roundBytes   = 32 << 20
+	// linger is how long the first event of an idle spool waits for company,
+	// and pace how far apart rounds begin that don't fill: each insert costs
+	// ClickHouse a part to merge.
+	linger = 50 * time.Millisecond
+	pace   = 200 * time.Millisecond
+	tick   = 250 * time.Millisecond
+)
+
+// Shipper takes the events of one spool to ClickHouse. The package comment
+// tells how.
+type Shipper struct {
+	cfg        ShipperConfig
+	spool      *audit.Spool
+	db         *DB
+	quarantine quarantine
+	inserts    map[string]string // INSERT statements by table
+	away       atomic.Bool       // ClickHouse failed last time
+
+	// Only Run's goroutine touches these.
+	file      *stateFile
+	state     state
+	reader    *audit.Reader
+	calls     *unsettled
+	newest    time.Time // time of the newest event read
+	lastLate  time.Time // when late legs were last looked for
+	lateHint  bool      // an unjoined leg was shipped, which may be of our own
+	began     time.Time // when the last round began
+	trimmed   uint64    // up to where the spool was told to delete
+	trimmedAt time.Time
+
+	mu     sync.Mutex
+	status Status
+}
+
+// Status is how shipping stands.
+type Status struct {
+	Shipped     uint64 `json:"shipped"` // all events below are in ClickHouse
+	Durable     uint64 `json:"durable"` // all events below are in the spool or shipped
+	Unsettled   int    `json:"unsettled"`
+	Quarantined int    `json:"quarantined"`
+	Away        bool   `json:"away"`              // ClickHouse does not take the trail at the moment
+	Stopped     string `json:"stopped,omitempty"` // why shipping can't go on
+}
+
+// NewShipper returns a Shipper. Run ships.
+func NewShipper(cfg ShipperConfig) *Shipper {
+	if cfg.SettleAfter == 0 {
+		cfg.SettleAfter = defaultSettle
+	}
+	return &Shipper{
+		cfg: cfg, spool: cfg.Spool, db: cfg.DB, calls: newUnsettled(),
+		quarantine: quarantine{dir: filepath.Join(cfg.Spool.Dir(), "quarantine")},
+		inserts: map[string]string{
+			tableEvents:    insertInto(cfg.DB.cfg.Database, tableEvents, eventRow{}),
+			tableCalls:     insertInto(cfg.DB.cfg.Database, tableCalls, Row{}),
+			tableApprovals: insertInto(cfg.DB.cfg.Database, tableApprovals, approvalRow{}),
+		},
+	}
+}
+
+// Run ships until ctx ends, and then returns nil. ClickHouse may be away when
+// it starts, and for any time later. It returns an error, once ctx ends, where
+// it had to stop before: a newer version wrote the spool. Until then events
+// stay in the spool.
+func (s *Shipper) Run(ctx context.Context) error {
+	for {
+		err := s.session(ctx)
+		switch {
+		case ctx.Err() != nil:
+			return nil
+		case errors.Is(err, audit.ErrFutureLeaf):
+			s.cfg.Log.ErrorContext(ctx, "shipping has stopped; nothing is lost, events stay in the spool", "error", err)
+			s.cfg.Metrics.stopped.Set(1)
+			s.mu.Lock()
+			s.status.Stopped = err.Error()
+			s.mu.Unlock()
+			<-ctx.Done()
+			return fmt.Errorf("ship the audit trail: %w", err)
+		}
+		s.cfg.Log.ErrorContext(ctx, "shipping failed; it starts again from what is on disk", "error", err)
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(lastPause):
+		}
+	}
+}
+
+// session ships from what is on disk until something fails that is not
+// ClickHouse's doing.
+func (s *Shipper) session(ctx context.Context) (err error) {
+	err = s.persist(ctx, "migrate the schema", func(ctx context.Context) error { return s.db.Migrate(ctx, s.cfg.Log) })
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, s.end()) }()
+	if err := s.resume(ctx); err != nil {
+		return err
+	}
+	for {
+		more, err := s.round(ctx)
+		if err != nil {
+			return err
+		}
+		s.late(ctx)
+		if err := s.trim(); err != nil {
+			return err
+		}
+		if !more {
+			if err := s.idle(ctx); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// end lets go of what a session holds.
+func (s *Shipper) end() error {
+	var errs []error
+	if s.reader != nil {
+		errs = append(errs, s.reader.Close())
+		s.reader = nil
+	}
+	if s.file != nil {
+		errs = append(errs, s.file.close())
+		s.file = nil
+	}
+	return errors.Join(errs...)
+}
+
+// round reads what is new, ships it, and settles the calls that can be. It
+// reports whether there is more to do at once.
+func (s *Shipper) round(ctx context.Context) (more bool, err error) {
+	s.began = time.Now()
+	records, damage, stop := s.reader.Read(roundRecords, roundBytes)
+	s.tell(ctx, damage)
+	var items items
+	to := s.reader.Next()
+	for _, rec := range records {
+		if err := s.take(rec, s.began, &items, false); err != nil {
+			to, stop = rec.Index, err
+			break
+		}
+	}
+	s.findElsewhere(ctx)
+	// A leg in the backlog is not late, however long the backlog waited.
+	caughtUp := len(records) == 0
+	settle, cut := s.calls.due(maxSettle, roundBytes, func(p *pending) bool {
+		return s.began.Sub(p.read) >= s.cfg.SettleAfter &&
+			(caughtUp || s.newest.Sub(p.decidedAt) >= s.cfg.SettleAfter)
+	})
+	if items.empty() && len(settle) == 0 {
+		s.state.Events, s.state.To = to, to
+		s.state.Low = s.calls.low(to)
+		s.measure()
+		return false, stop
+	}
+	rows, err := s.rows(settle)
+	if err != nil {
+		return false, err
+	}
+	s.state.To, s.state.Calls = to, deltas(indexes(rows))
+	if err := s.file.save(s.state); err != nil {
+		return false, err
+	}
+	if err := s.send(ctx, items, rows, false); err != nil {
+		return false, err
+	}
+	return cut || len(records) > roundRecords/2, stop
+}
+
+// items are the rows that a round's records become.
+type items struct{ events, approvals []item }
+
+func (i *items) empty() bool { return len(i.events) == 0 }
+
+// take turns a record into rows and joins it to its call. In a replay, legs
+// count as unjoined, since what became of their call may be unknown; its row
+// may be there without them.
+func (s *Shipper) take(rec audit.Record, now time.Time, out *items, replay bool) error {
+	spool := s.spool.ID()
+	row := &eventRow{Spool: spool, Index: rec.Index, Leaf: rec.Leaf}
+	e := new(call.Event)
+	var err error
+	*e, err = rec.Event(s.spool.Codec())
+	switch {
+	case errors.Is(err, audit.ErrFutureLeaf):
+		return err
+	case err != nil:
+		// The ledger keeps it, since the leaf is what was recorded.
+		s.cfg.Metrics.broken.Inc()
+		s.cfg.Log.Error("an event can't be decoded; it is in the table events as it is", "spool_index", rec.Index, "error", err)
+		row.Kind, row.Head, row.Tail = "unreadable", rec.Head, rec.Tail
+		row.Time = firstTime // the same whenever it is sent again
+		out.events = append(out.events, item{index: rec.Index, time: row.Time, row: row})
+		return nil
+	}
+	row.Time, row.Kind, row.CallID = clamp(e.Time), string(e.Kind), e.CallID
+	if e.Time.After(s.newest) {
+		s.newest = e.Time
+	}
+	switch {
+	case e.Decided != nil:
+		if !s.calls.decide(e, rec, now) {
+			s.cfg.Log.Error("a call was decided twice; its row shows the first", "call_id", e.CallID, "spool_index", rec.Index)
+			row.Unjoined, row.Head, row.Tail = true, rec.Head, rec.Tail
+		}
+	case e.Answered != nil, e.Finished != nil:
+		if !s.calls.join(e, rec) || replay {
+			row.Unjoined, row.Head, row.Tail = true, rec.Head, rec.Tail
+			s.lateHint = true
+		}
+	case e.Approval != nil:
+		a := e.Approval
+		out.approvals = append(out.approvals, item{index: rec.Index, time: row.Time, events: []*call.Event{e}, row: &approvalRow{
+			Time: row.Time, ApprovalID: a.ID, CallID: e.CallID, Step: a.Step, By: a.By, Comment: a.Comment,
+			Rule: a.Rule, Function: a.Function, Expires: moment(a.Expires), Binding: string(a.Binding[:]),
+			Spool: spool, Index: rec.Index,
+		}})
+	}
+	out.events = append(out.events, item{index: rec.Index, time: row.Time, row: row})
+	return nil
+}
+
+// rows makes the rows of calls that settle now.
+func (s *Shipper) rows(settle []*pending) ([]item, error) {
+	list := make([]item, 0, len(settle))
+	for _, p := range settle {
+		var events []*call.Event
+		for _, l := range []*leg{p.decided, p.answered, p.finished} {
+			if l == nil {
+				continue
+			}
+			if l.event == nil {
+				rec, err := s.spool.Fetch(l.place)
+				if err != nil {
+					return nil, err
+				}
+				e, err := rec.Event(s.spool.Codec())
+				if err != nil {
+					return nil, err
+				}
+				l.event = &e
+			}
+			events = append(events, l.event)
+		}
+		row := newRow(events[0], s.spool.ID(), p.index)
+		for _, e := range events[1:] {
+			row.add(e)
+		}
+		list = append(list, item{index: p.index, time: row.Time, row: row, events: events})
+	}
+	sortItems(list)
+	return list, nil
+}
+
+// send delivers what the saved plan names, and takes the plan as done.
+func (s *Shipper) send(ctx context.Context, items items, rows []item, doubt bool) error {
+	g, gctx := errgroup.WithContext(ctx)
+	g.SetLimit(4)
+	for _, list := range [][]*batch{
+		batches(tableEvents, items.events, doubt),
+		batches(tableApprovals, items.approvals, doubt),
+		batches(tableCalls, rows, doubt),
+	} {
+		for _, b := range list {
+			g.Go(func() error { return s.deliver(gctx, b) })
+		}
+	}
+	if err := g.Wait(); err != nil {
+		return err
+	}
+	// A leg may have reached ClickHouse after we looked and before the row
+	// did. Later ones are found by when they were inserted.
+	var without []uuid.UUID
+	for _, it := range rows {
+		r := it.row.(*Row)
+		unknown := r.Answered == LegUnknown || r.Finished == LegUnknown
+		if unknown {
+			s.cfg.Metrics.unknown.Inc()
+		}
+		// In doubt, the row may be there with fewer legs than we have now.
+		if unknown || doubt {
+			without = append(without, r.CallID)
+		}
+	}
+	if len(without) > 0 {
+		err := s.persist(ctx, "complete rows", func(ctx context.Context) error { return s.completeAll(ctx, without) })
+		if err != nil {
+			return err
+		}
+	}
+	s.state.Events, s.state.Calls = s.state.To, nil
+	s.state.Low = s.calls.low(s.state.Events)
+	s.measure()
+	return nil
+}
+
+// tell reports records that the spool lost.
+func (s *Shipper) tell(ctx context.Context, damage []audit.Damage) {
+	for _, d := range damage {
+		s.cfg.Metrics.lost.Add(float64(d.Last - d.First + 1))
+		s.cfg.Log.ErrorContext(ctx, "the spool lost records that were acknowledged; they are missing in ClickHouse",
+			"file", d.File, "offset", d.Offset, "first", d.First, "last", d.Last)
+	}
+}
+
+// trim deletes what is no longer needed from the spool, once it is on disk
+// that it is not.
+func (s *Shipper) trim() error {
+	if s.state.Low == s.trimmed || time.Since(s.trimmedAt) < time.Second {
+		return nil
+	}
+	if err := s.file.save(s.state); err != nil {
+		return err
+	}
+	s.trimmed, s.trimmedAt = s.state.Low, time.Now()
+	return s.spool.DeleteBefore(s.state.Low)
+}
+
+// idle waits for something to do.
+func (s *Shipper) idle(ctx context.Context) error {
+	bounded, cancel := context.WithTimeout(ctx, tick)
+	defer cancel()
+	pause := tick // a closed spool brings nothing new, but calls may still settle
+	switch err := s.spool.Wait(bounded, s.reader.Next()); {
+	case err == nil:
+		pause = max(linger, time.Until(s.began.Add(pace)))
+	case bounded.Err() != nil:
+		pause = 0
+	}
+	select {
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	case <-time.After(pause):
+		return nil
+	}
+}
+
+// measure tells metrics and status how shipping stands.
+func (s *Shipper) measure() {
+	durable := s.spool.Status().Durable
+	age := 0.0
+	if durable > s.state.Events && !s.newest.IsZero() {
+		age = max(0, time.Since(s.newest).Seconds())
+	}
+	m := s.cfg.Metrics
+	m.backlog.Set(float64(durable - min(durable, s.state.Events)))
+	m.pending.Set(float64(len(s.calls.byID)))
+	m.oldest.Set(age)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.status.Shipped, s.status.Unsettled = s.state.Events, len(s.calls.byID)
+}
+
+// Status tells how shipping stands.
+func (s *Shipper) Status() Status {
+	s.mu.Lock()
+	st := s.status
+	s.mu.Unlock()
+	st.Durable = s.spool.Status().Durable
+	st.Quarantined = s.quarantine.count()
+	st.Away = s.away.Load()
+	return st
+}
