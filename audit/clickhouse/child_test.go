@@ -1,3 +1,0 @@
-package clickhouse
-
-func runChild([]string) {}

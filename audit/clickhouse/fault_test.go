@@ -1,0 +1,430 @@
+package clickhouse
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"encoding/json"
+	"fmt"
+	"hash/crc32"
+	"io"
+	"math/rand/v2"
+	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/callgate/callgate/audit"
+	"github.com/callgate/callgate/call"
+)
+
+// bad is a network to ClickHouse that loses things.
+type bad struct {
+	*httptest.Server
+	down atomic.Bool  // nothing gets through
+	lose atomic.Int32 // percent of the inserts and updates that go wrong
+	lost atomic.Int32
+}
+
+// badNetwork is in front of the ClickHouse of cfg; it returns the Config to go
+// through it. What goes wrong: the request never arrives; it arrives and its
+// answer does not; or it arrives late, when the client has long given up and
+// tries again.
+func badNetwork(t *testing.T, cfg Config) (*bad, Config) {
+	t.Helper()
+	target, err := url.Parse(cfg.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := &bad{}
+	forward := httputil.NewSingleHostReverseProxy(target)
+	forward.ErrorHandler = func(http.ResponseWriter, *http.Request, error) { panic(http.ErrAbortHandler) }
+	b.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if b.down.Load() {
+			panic(http.ErrAbortHandler)
+		}
+		body, err := io.ReadAll(r.Body)
+		if err != nil {
+			panic(http.ErrAbortHandler)
+		}
+		r.Body = io.NopCloser(bytes.NewReader(body))
+		changes := strings.Contains(r.URL.RawQuery, "INSERT") || bytes.HasPrefix(body, []byte("UPDATE"))
+		if !changes || rand.N(100) >= int(b.lose.Load()) {
+			forward.ServeHTTP(w, r)
+			return
+		}
+		b.lost.Add(1)
+		late := r.Clone(context.WithoutCancel(r.Context()))
+		late.Body = io.NopCloser(bytes.NewReader(body))
+		switch rand.N(3) {
+		case 0:
+		case 1:
+			forward.ServeHTTP(httptest.NewRecorder(), late)
+		case 2:
+			go func() {
+				time.Sleep(rand.N(300 * time.Millisecond))
+				forward.ServeHTTP(httptest.NewRecorder(), late)
+			}()
+		}
+		panic(http.ErrAbortHandler)
+	}))
+	t.Cleanup(b.Close)
+	cfg.URL = b.URL
+	return b, cfg
+}
+
+// exactlyOnce checks that a spool's events and the calls that were decided in
+// it are there, each once.
+func exactlyOnce(t testing.TB, db *DB, spool *audit.Spool) {
+	t.Helper()
+	n := spool.Status().Durable
+	eventually(t, db, fmt.Sprintf("%d %d 0 %d", n, n, n-1),
+		"SELECT concat(toString(count()), ' ', toString(uniqExact(spool_index)), ' ', toString(min(spool_index)), ' ', toString(max(spool_index))) FROM events WHERE spool = ?", spool.ID())
+	eventually(t, db, "0", `SELECT toString(countIf(n != 1)) FROM (
+		SELECT call_id, countIf(src = 'calls') AS n FROM (
+			SELECT call_id, 'events' AS src FROM events WHERE kind = 'decided' AND spool = ?
+			UNION ALL SELECT call_id, 'calls' AS src FROM calls WHERE spool = ?) GROUP BY call_id)`, spool.ID(), spool.ID())
+}
+
+func TestUnknownOutcomes(t *testing.T) {
+	t.Parallel()
+	db, cfg := database(t)
+	network, through := badNetwork(t, cfg)
+	network.lose.Store(60)
+	spool := newSpool(t, t.TempDir())
+	r := ship(t, openDB(t, through), spool, 100*time.Millisecond)
+	for i := range 150 {
+		d := decided(t, call.Answered, call.Finished)
+		r.append(d)
+		if i%10 != 0 {
+			r.append(answered(d, "x"), finished(d))
+		}
+		if i%10 == 5 {
+			time.Sleep(30 * time.Millisecond) // make several batches of it
+		}
+	}
+	eventually(t, db, "150 135", "SELECT concat(toString(count()), ' ', toString(countIf(answered = 'seen' AND finished = 'seen'))) FROM calls")
+	time.Sleep(400 * time.Millisecond) // stragglers of the network
+	exactlyOnce(t, db, spool)
+	if network.lost.Load() < 5 {
+		t.Errorf("only %d requests were lost: no test", network.lost.Load())
+	}
+	t.Logf("%d requests were lost", network.lost.Load())
+}
+
+func TestClickHouseAwayAndBack(t *testing.T) {
+	t.Parallel()
+	db, cfg := database(t)
+	network, through := badNetwork(t, cfg)
+	network.down.Store(true)
+	spool := newSpool(t, t.TempDir())
+	r := ship(t, openDB(t, through), spool, 50*time.Millisecond)
+	for range 1000 { // also while it starts
+		d := decided(t, call.Finished)
+		r.append(d, finished(d))
+	}
+	for !r.shipper.Status().Away {
+		time.Sleep(time.Millisecond)
+	}
+	network.down.Store(false)
+	eventually(t, db, "1000", "SELECT toString(countIf(finished = 'seen')) FROM calls")
+	exactlyOnce(t, db, spool)
+	// What was shipped needs no room any more.
+	for spool.Status().First == 0 {
+		d := decided(t)
+		r.append(d)
+		time.Sleep(10 * time.Millisecond)
+	}
+	if st := r.shipper.Status(); st.Away || st.Shipped == 0 || st.Stopped != "" {
+		t.Errorf("status %+v", st)
+	}
+}
+
+// The engine itself is killed during inserts, and comes back.
+func TestEngineKilled(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	proc, err := startEngine(dir, "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	addr := proc.Addr()
+	defer func() { proc.Stop() }()
+	db := openDB(t, Config{URL: "http://" + addr, Password: func() (string, error) { return password, nil }})
+	spool := newSpool(t, t.TempDir())
+	r := ship(t, db, spool, 100*time.Millisecond)
+	for range 3 {
+		for range 200 {
+			d := decided(t, call.Finished)
+			r.append(d, finished(d))
+		}
+		time.Sleep(rand.N(150 * time.Millisecond))
+		process, err := os.FindProcess(proc.PID())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := process.Kill(); err != nil {
+			t.Fatal(err)
+		}
+		<-proc.Done()
+		if proc, err = startEngine(dir, addr); err != nil {
+			t.Fatal(err)
+		}
+	}
+	eventually(t, db, "600", "SELECT toString(countIf(finished = 'seen')) FROM calls")
+	exactlyOnce(t, db, spool)
+}
+
+// A row that ClickHouse refuses stops none of the others and is not lost.
+func TestQuarantine(t *testing.T) {
+	t.Parallel()
+	db, cfg := database(t)
+	ctx := context.Background()
+	if err := db.conn.Exec(ctx, "ALTER TABLE calls ADD CONSTRAINT clean CHECK subject != 'poison'"); err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	spool := newSpool(t, dir)
+	var poison []call.Event
+	for i := range 40 {
+		d := decided(t)
+		if i%13 == 0 {
+			d.Decided.Identity.Subject = "poison"
+			poison = append(poison, d)
+		}
+		if err := spool.Append(ctx, d); err != nil {
+			t.Fatal(err)
+		}
+	}
+	r := ship(t, db, spool, time.Minute)
+	eventually(t, db, "36 36", "SELECT concat(toString(count()), ' ', toString(uniqExact(call_id))) FROM calls")
+	eventually(t, db, "40", "SELECT toString(count()) FROM events")
+	r.append(decided(t))
+	eventually(t, db, "37", "SELECT toString(count()) FROM calls")
+	if n := r.shipper.Status().Quarantined; n != 4 {
+		t.Errorf("%d in quarantine", n)
+	}
+	data, err := os.ReadFile(filepath.Join(dir, "quarantine", fmt.Sprintf("calls-%020d.json", 13)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var q quarantined
+	if err := json.Unmarshal(data, &q); err != nil {
+		t.Fatal(err)
+	}
+	e, err := spool.Codec().Decode(q.Events[0].Leaf)
+	if err != nil || e.CallID != poison[1].CallID || !bytes.Equal(q.Events[0].Head, poison[1].Decided.Body.Head) || !strings.Contains(q.Reason, "VIOLATED_CONSTRAINT") {
+		t.Errorf("quarantine holds %+v, %v", q, err)
+	}
+	r.stop()
+	ship(t, openDB(t, cfg), spool, time.Minute).append(decided(t))
+	eventually(t, db, "38 38", "SELECT concat(toString(count()), ' ', toString(uniqExact(call_id))) FROM calls")
+}
+
+// The state is a help, not the truth: without it nothing is sent twice.
+func TestStateLost(t *testing.T) {
+	t.Parallel()
+	db, _ := database(t)
+	dir := t.TempDir()
+	spool := newSpool(t, dir)
+	r := ship(t, db, spool, 50*time.Millisecond)
+	for range 300 {
+		d := decided(t, call.Finished)
+		r.append(d, finished(d))
+	}
+	eventually(t, db, "300", "SELECT toString(count()) FROM calls")
+	r.stop()
+	if err := os.Remove(filepath.Join(dir, "ship.state")); err != nil {
+		t.Fatal(err)
+	}
+	r = ship(t, db, spool, 50*time.Millisecond)
+	d := decided(t, call.Finished)
+	r.append(d, finished(d))
+	eventually(t, db, "301", "SELECT toString(count()) FROM calls")
+	exactlyOnce(t, db, spool)
+}
+
+// editFirst changes the first leaf in a closed spool and makes its checksums
+// fit again.
+func editFirst(t *testing.T, dir string, edit func(leaf []byte)) {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join(dir, "spool.id"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	id, err := uuid.Parse(strings.TrimSpace(string(text)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(dir, fmt.Sprintf("%020d.log", 0))
+	data, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	table := crc32.MakeTable(crc32.Castagnoli)
+	rec := data[64:]
+	payload := rec[24 : 24+binary.LittleEndian.Uint32(rec)]
+	_, n := binary.Uvarint(payload[1:])
+	_, m := binary.Uvarint(payload[1+n:])
+	edit(payload[1+n+m:])
+	binary.LittleEndian.PutUint32(rec[4:], crc32.Checksum(payload, table))
+	seed := crc32.Checksum(append(id[:], make([]byte, 8)...), table)
+	binary.LittleEndian.PutUint32(rec[20:], crc32.Update(seed, table, rec[:20]))
+	if err := os.WriteFile(path, data, 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// closedSpool is the directory of a spool with n denied calls.
+func closedSpool(t *testing.T, n int) string {
+	t.Helper()
+	dir := t.TempDir()
+	s := newSpool(t, dir)
+	for range n {
+		if err := s.Append(context.Background(), decided(t)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
+
+func TestFutureEventStopsShipping(t *testing.T) {
+	t.Parallel()
+	db, _ := database(t)
+	dir := closedSpool(t, 3)
+	editFirst(t, dir, func(leaf []byte) { leaf[1] = audit.LeafVersion + 1 })
+	r := ship(t, db, newSpool(t, dir), time.Minute)
+	for r.shipper.Status().Stopped == "" {
+		time.Sleep(5 * time.Millisecond)
+	}
+	r.stop()
+	if !strings.Contains(r.log.String(), "newer version of callgate; upgrade") || !strings.Contains(r.log.String(), "nothing is lost") {
+		t.Errorf("log: %s", r.log)
+	}
+	if st := r.spool.Status(); st.First != 0 {
+		t.Errorf("deleted: %+v", st)
+	}
+	eventually(t, db, "0", "SELECT toString(count()) FROM events")
+}
+
+func TestUndecodableEventStaysInTheLedger(t *testing.T) {
+	t.Parallel()
+	db, _ := database(t)
+	dir := closedSpool(t, 3)
+	editFirst(t, dir, func(leaf []byte) { leaf[2] = 0xff })
+	ship(t, db, newSpool(t, dir), time.Minute)
+	eventually(t, db, "['unreadable','decided','decided']", "SELECT toString(groupArray(kind)) FROM (SELECT kind FROM events ORDER BY spool_index)")
+	eventually(t, db, "2", "SELECT toString(count()) FROM calls")
+}
+
+func TestSpoolOlderThanWhatWasShipped(t *testing.T) {
+	t.Parallel()
+	db, _ := database(t)
+	dir := closedSpool(t, 3)
+	old, err := os.ReadFile(filepath.Join(dir, fmt.Sprintf("%020d.log", 0)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := ship(t, db, newSpool(t, dir), time.Minute)
+	r.append(decided(t), decided(t))
+	eventually(t, db, "5", "SELECT toString(count()) FROM calls")
+	r.stop()
+	r.spool.Close()
+	files, _ := filepath.Glob(filepath.Join(dir, "*.log"))
+	for _, f := range files {
+		os.Remove(f)
+	}
+	if err := os.WriteFile(filepath.Join(dir, fmt.Sprintf("%020d.log", 0)), old, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	spool := newSpool(t, dir)
+	shipper := NewShipper(ShipperConfig{Spool: spool, DB: db, Log: r.shipper.cfg.Log, Metrics: r.shipper.cfg.Metrics})
+	if err := shipper.session(context.Background()); err == nil || !strings.Contains(err.Error(), "old copy was restored") {
+		t.Errorf("%v", err)
+	}
+}
+
+func TestStateFile(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "ship.state")
+	f, _, ok, err := openState(path)
+	if err != nil || ok {
+		t.Fatalf("fresh: %v, %v", ok, err)
+	}
+	many := make([]uint64, maxSettle)
+	for i := range many {
+		many[i] = 1<<60 + uint64(i)*1000
+	}
+	for i := range uint64(5) {
+		if err := f.save(state{Spool: "s", Events: i, Calls: deltas(many), Late: time.Now()}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	f.close()
+	size := func() int64 {
+		info, err := os.Stat(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return info.Size()
+	}
+	if size() != 2*slotSize {
+		t.Errorf("the file has %d bytes", size())
+	}
+	read := func() (state, bool) {
+		f, st, ok, err := openState(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		f.close()
+		return st, ok
+	}
+	if st, ok := read(); !ok || st.Events != 4 || fmt.Sprint(sums(st.Calls)) != fmt.Sprint(many) {
+		t.Errorf("read back %d, %v", st.Events, ok)
+	}
+	data, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	data[slotSize+slotHeader+3] ^= 1 // the last save, the fifth, was torn
+	if err := os.WriteFile(path, data, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if st, ok := read(); !ok || st.Events != 3 {
+		t.Errorf("after a torn write: %d, %v", st.Events, ok)
+	}
+	f, _, _, err = openState(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := f.save(state{Spool: "s", Events: 9}); err != nil {
+		t.Fatal(err)
+	}
+	f.close()
+	if st, _ := read(); st.Events != 9 {
+		t.Errorf("after the next: %d", st.Events)
+	}
+}
+
+func FuzzReadSlot(f *testing.F) {
+	path := filepath.Join(f.TempDir(), "s")
+	file, _, _, err := openState(path)
+	if err != nil {
+		f.Fatal(err)
+	}
+	file.save(state{Spool: "s", Calls: []uint64{1, 2}})
+	data, _ := os.ReadFile(path)
+	f.Add(data[slotSize : slotSize+200])
+	f.Fuzz(func(_ *testing.T, b []byte) { readSlot(b) })
+}
