@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"net/http"
 	"strconv"
+	"strings"
 
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	rpcstatus "google.golang.org/genproto/googleapis/rpc/status"
@@ -23,41 +24,66 @@ type Denial struct {
 }
 
 // shape is how a reason looks to callers of the protocols: its HTTP status, its
-// gRPC code, and a short title.
+// gRPC code, its JSON-RPC code and a short title.
 type shape struct {
 	status int
 	code   codes.Code
+	rpc    int
 	title  string
 }
 
-// shapes is the one table of what callers see. JSON-RPC and MCP callers get one
-// error code, rpcDenied, with the reason in its data.
+// The JSON-RPC error codes. Most denials share one, in the range that the
+// specification leaves to servers and that neither MCP nor its SDKs use;
+// data.reason tells them apart.
+const (
+	rpcDenied  = -32003
+	rpcInvalid = -32600 // Invalid Request
+	rpcUnknown = -32601 // Method not found
+)
+
+// shapes is the one table of what callers see. 401 asks for other credentials,
+// 403 says that asking again is of no use, 503 (UNAVAILABLE) that it is.
 var shapes = map[call.Reason]shape{
-	call.ReasonRule:                {http.StatusForbidden, codes.PermissionDenied, "Denied by policy"},
-	call.ReasonNoRule:              {http.StatusForbidden, codes.PermissionDenied, "Not allowed by policy"},
-	call.ReasonNoCredentials:       {http.StatusUnauthorized, codes.Unauthenticated, "No credentials"},
-	call.ReasonInvalidToken:        {http.StatusUnauthorized, codes.Unauthenticated, "Invalid token"},
-	call.ReasonExpiredToken:        {http.StatusUnauthorized, codes.Unauthenticated, "Expired token"},
-	call.ReasonIdentityUnavailable: {http.StatusServiceUnavailable, codes.Unavailable, "Identity can't be checked now"},
-	call.ReasonUnknownConnection:   {http.StatusNotFound, codes.NotFound, "Unknown connection"},
-	call.ReasonUnknownFunction:     {http.StatusNotFound, codes.Unimplemented, "Unknown function"},
-	call.ReasonMalformedRequest:    {http.StatusBadRequest, codes.InvalidArgument, "Malformed request"},
-	call.ReasonBodyTooLarge:        {http.StatusRequestEntityTooLarge, codes.ResourceExhausted, "Request too large"},
-	call.ReasonUpgradeRefused:      {http.StatusForbidden, codes.PermissionDenied, "Upgrades are refused"},
-	call.ReasonPolicyError:         {http.StatusForbidden, codes.PermissionDenied, "Policy could not be evaluated"},
-	call.ReasonApprovalUnavailable: {http.StatusServiceUnavailable, codes.Unavailable, "Approvals are not available now"},
-	call.ReasonRefused:             {http.StatusForbidden, codes.PermissionDenied, "Refused by an approver"},
-	call.ReasonApprovalExpired:     {http.StatusForbidden, codes.PermissionDenied, "Nobody approved in time"},
-	call.ReasonCanceled:            {http.StatusForbidden, codes.Canceled, "Canceled while held"},
-	call.ReasonCredentialMissing:   {http.StatusServiceUnavailable, codes.Unavailable, "The service's credential is missing"},
-	call.ReasonAuditUnavailable:    {http.StatusServiceUnavailable, codes.Unavailable, "The call can't be recorded now"},
-	call.ReasonResponseWithheld:    {http.StatusBadGateway, codes.Internal, "Response withheld"},
-	call.ReasonInternal:            {http.StatusServiceUnavailable, codes.Unavailable, "Internal fault"},
+	call.ReasonRule:                {http.StatusForbidden, codes.PermissionDenied, rpcDenied, "Denied by policy"},
+	call.ReasonNoRule:              {http.StatusForbidden, codes.PermissionDenied, rpcDenied, "Not allowed by policy"},
+	call.ReasonNoCredentials:       {http.StatusUnauthorized, codes.Unauthenticated, rpcDenied, "No credentials"},
+	call.ReasonInvalidToken:        {http.StatusUnauthorized, codes.Unauthenticated, rpcDenied, "Invalid token"},
+	call.ReasonExpiredToken:        {http.StatusUnauthorized, codes.Unauthenticated, rpcDenied, "Expired token"},
+	call.ReasonIdentityUnavailable: {http.StatusServiceUnavailable, codes.Unavailable, rpcDenied, "Identity can't be checked now"},
+	call.ReasonUnknownConnection:   {http.StatusNotFound, codes.NotFound, rpcDenied, "Unknown connection"},
+	call.ReasonUnknownFunction:     {http.StatusNotFound, codes.Unimplemented, rpcUnknown, "Unknown function"},
+	call.ReasonMalformedRequest:    {http.StatusBadRequest, codes.InvalidArgument, rpcInvalid, "Malformed request"},
+	call.ReasonBodyTooLarge:        {http.StatusRequestEntityTooLarge, codes.ResourceExhausted, rpcDenied, "Request too large"},
+	call.ReasonUpgradeRefused:      {http.StatusForbidden, codes.PermissionDenied, rpcDenied, "Upgrades are refused"},
+	call.ReasonPolicyError:         {http.StatusForbidden, codes.PermissionDenied, rpcDenied, "Policy could not be evaluated"},
+	call.ReasonApprovalUnavailable: {http.StatusServiceUnavailable, codes.Unavailable, rpcDenied, "Approvals are not available now"},
+	call.ReasonRefused:             {http.StatusForbidden, codes.PermissionDenied, rpcDenied, "Refused by an approver"},
+	call.ReasonApprovalExpired:     {http.StatusForbidden, codes.PermissionDenied, rpcDenied, "Nobody approved in time"},
+	call.ReasonCanceled:            {http.StatusForbidden, codes.Canceled, rpcDenied, "Canceled while held"},
+	call.ReasonCredentialMissing:   {http.StatusServiceUnavailable, codes.Unavailable, rpcDenied, "The service's credential is missing"},
+	call.ReasonAuditUnavailable:    {http.StatusServiceUnavailable, codes.Unavailable, rpcDenied, "The call can't be recorded now"},
+	call.ReasonResponseWithheld:    {http.StatusBadGateway, codes.Internal, rpcDenied, "Response withheld"},
+	call.ReasonInternal:            {http.StatusInternalServerError, codes.Internal, rpcDenied, "Internal fault"},
 }
 
-// rpcDenied is the JSON-RPC error code of all denials, in the range that the
-// specification leaves to servers; data.reason tells them apart.
-const rpcDenied = -32003
+// maxDetail bounds what a denial says, in bytes: to a gRPC caller it travels in
+// header fields, twice.
+const maxDetail = 1024
+
+func bounded(s string) string {
+	s = strings.ToValidUTF8(s, "\uFFFD")
+	if len(s) > maxDetail {
+		s = strings.ToValidUTF8(s[:maxDetail], "") + "…"
+	}
+	return s
+}
+
+// challenges say what is wrong with the caller's credentials (RFC 6750 §3).
+var challenges = map[call.Reason]string{
+	call.ReasonNoCredentials: `Bearer realm="callgate"`,
+	call.ReasonInvalidToken:  `Bearer realm="callgate", error="invalid_token", error_description="the token is not valid here"`,
+	call.ReasonExpiredToken:  `Bearer realm="callgate", error="invalid_token", error_description="the token has expired"`,
+}
 
 // Deny puts a denial into the shape of the caller's protocol. req may be nil
 // where the request is no longer at hand; rpcID is the caller's JSON-RPC id.
@@ -66,23 +92,21 @@ func Deny(p call.Protocol, req *call.Request, rpcID json.RawMessage, id call.ID,
 	if !ok {
 		s = shapes[call.ReasonInternal]
 	}
-	detail := d.Message
+	detail := bounded(d.Message)
 	if detail == "" {
 		detail = s.title
 	}
 	out := Denial{Status: s.status, Headers: call.Headers{
 		{Name: call.HeaderCallID, Value: id.String()},
 		{Name: call.HeaderReason, Value: string(d.Reason)},
+		// Some of the statuses may be kept by caches that are told nothing.
+		{Name: "cache-control", Value: "no-store"},
 	}}
 	if d.Approval != nil {
 		out.Headers = append(out.Headers, call.Header{Name: call.HeaderApproval, Value: d.Approval.ID})
 	}
-	if s.status == http.StatusUnauthorized {
-		challenge := "Bearer"
-		if d.Reason != call.ReasonNoCredentials {
-			challenge = `Bearer error="invalid_token"` // RFC 6750 §3.1
-		}
-		out.Headers = append(out.Headers, call.Header{Name: "www-authenticate", Value: challenge})
+	if c, ok := challenges[d.Reason]; ok {
+		out.Headers = append(out.Headers, call.Header{Name: "www-authenticate", Value: c})
 	}
 	switch p {
 	case call.GRPC:
@@ -105,7 +129,7 @@ func (out *Denial) problem(s shape, detail string, id call.ID, d call.Decision) 
 		Detail   string `json:"detail"`
 		Instance string `json:"instance"`
 		extra
-	}{"about:blank", s.title, s.status, detail, "urn:uuid:" + id.String(), extraOf(id, d)}
+	}{"urn:callgate:denied:" + string(d.Reason), s.title, s.status, detail, "urn:uuid:" + id.String(), extraOf(id, d)}
 	out.Body = marshal(p)
 }
 
@@ -118,7 +142,7 @@ type extra struct {
 }
 
 func extraOf(id call.ID, d call.Decision) extra {
-	e := extra{CallID: id.String(), Reason: d.Reason, Rule: d.Rule}
+	e := extra{CallID: id.String(), Reason: d.Reason, Rule: bounded(d.Rule)}
 	if d.Approval != nil {
 		e.Approval = d.Approval.ID
 	}
@@ -126,13 +150,20 @@ func extraOf(id call.ID, d call.Decision) extra {
 }
 
 // rpc is a JSON-RPC error. Clients show it as the call's own error only with
-// HTTP 200, so a denial by policy has that; who must log in first gets 401, and
-// what is no JSON-RPC exchange gets its plain status.
+// HTTP 200, so a denied request has that; who must log in first gets 401, and
+// what is no request with an id (a notification, a stream, what could not be
+// read) gets its plain status.
 func (out *Denial) rpc(p call.Protocol, req *call.Request, rpcID json.RawMessage, s shape, detail string, id call.ID, d call.Decision) {
-	exchange := len(rpcID) > 0 && json.Valid(rpcID)
+	exchange := len(rpcID) > 0 && rpcID[0] != 'n' && json.Valid(rpcID)
 	if !exchange {
 		rpcID = json.RawMessage("null")
 		if p == call.MCP && req != nil && req.Method != http.MethodPost {
+			if req.Method == http.MethodGet && s.status == http.StatusForbidden {
+				// "No event stream here" (MCP, streamable HTTP): clients
+				// then do without one, where 403 would end their session.
+				s.status, out.Status = http.StatusMethodNotAllowed, http.StatusMethodNotAllowed
+				out.Headers = append(out.Headers, call.Header{Name: "allow", Value: "POST, DELETE"})
+			}
 			out.problem(s, detail, id, d)
 			return
 		}
@@ -149,18 +180,19 @@ func (out *Denial) rpc(p call.Protocol, req *call.Request, rpcID json.RawMessage
 		Version string          `json:"jsonrpc"`
 		ID      json.RawMessage `json:"id"`
 		Error   rpcError        `json:"error"`
-	}{"2.0", rpcID, rpcError{rpcDenied, detail, extraOf(id, d)}})
+	}{"2.0", rpcID, rpcError{s.rpc, detail, extraOf(id, d)}})
 }
 
 // grpc sets the status by headers: Envoy makes them the trailers of its answer
 // to a gRPC caller and takes the body as grpc-message.
 func (out *Denial) grpc(s shape, detail string, id call.ID, d call.Decision) {
 	metadata := map[string]string{"call_id": id.String()}
-	if d.Rule != "" {
-		metadata["rule"] = d.Rule
+	e := extraOf(id, d)
+	if e.Rule != "" {
+		metadata["rule"] = e.Rule
 	}
-	if d.Approval != nil {
-		metadata["approval"] = d.Approval.ID
+	if e.Approval != "" {
+		metadata["approval"] = e.Approval
 	}
 	status := &rpcstatus.Status{Code: int32(s.code), Message: detail}
 	if info, err := anypb.New(&errdetails.ErrorInfo{Reason: string(d.Reason), Domain: "callgate", Metadata: metadata}); err == nil {

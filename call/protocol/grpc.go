@@ -1,26 +1,28 @@
 package protocol
 
 import (
-	"encoding/base64"
+	"bytes"
+	"compress/gzip"
 	"encoding/binary"
-	"encoding/json"
 	"fmt"
-	"math"
+	"io"
 	"net/http"
 	"strings"
 
-	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
-	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/reflect/protoregistry"
 	"google.golang.org/protobuf/types/dynamicpb"
 
 	"github.com/callgate/callgate/call"
 )
 
 // grpc reads gRPC over HTTP/2: the path names the method, its one request
-// message the arguments. Methods whose client streams are refused, since a
+// message the arguments. Methods with client streams are refused, since a
 // decision can't be right for messages that have not come yet.
-type grpc struct{ methods Methods }
+type grpc struct {
+	methods Methods
+	limit   int64 // bytes of an unpacked message
+}
 
 func (g grpc) Parse(req *call.Request) (Invocation, error) {
 	if err := sane(req); err != nil {
@@ -36,11 +38,9 @@ func (g grpc) Parse(req *call.Request) (Invocation, error) {
 	}
 	inv := Invocation{Function: service + "/" + method}
 	if req.Method != http.MethodPost {
-		return inv, malformed("a gRPC call is made with POST")
+		return inv, malformed("a gRPC call is made with POST; send one")
 	}
-	switch ct := req.Headers.Get("content-type"); {
-	case ct == "application/grpc", ct == "application/grpc+proto":
-	default:
+	if ct := req.Headers.Get("content-type"); ct != "application/grpc" && ct != "application/grpc+proto" {
 		return inv, malformed("content-type must be application/grpc, not %q", printable(ct))
 	}
 	desc, err := g.methods.Method(inv.Function)
@@ -51,138 +51,73 @@ func (g grpc) Parse(req *call.Request) (Invocation, error) {
 	if desc.IsStreamingClient() {
 		return inv, malformed("%s streams its requests, which can't be judged before the call; only unary and server-streaming methods are let through", inv.Function)
 	}
-	body, err := frame(req)
+	body, err := g.frame(req)
 	if err != nil {
 		return inv, err
 	}
-	m := dynamicpb.NewMessage(desc.Input())
-	if err := (proto.UnmarshalOptions{RecursionLimit: maxDepth}).Unmarshal(body, m); err != nil {
-		return inv, malformed("the message is not a valid %s", desc.Input().FullName())
-	}
-	w := walker{}
-	if inv.Args, err = w.message(m, 0); err != nil {
+	w := weigher{left: maxNodes}
+	if err := w.message(body, desc.Input(), 0); err != nil {
 		return inv, err
 	}
-	if inv.ArgsJSON, err = json.Marshal(inv.Args); err != nil {
-		return inv, malformed("the message has a number that JSON can't hold (NaN or infinite)")
+	m := dynamicpb.NewMessage(desc.Input())
+	// Without a resolver of its own it would take extensions that are linked
+	// into this program, which no rule would see.
+	if err := (proto.UnmarshalOptions{RecursionLimit: maxDepth + 1, Resolver: new(protoregistry.Types)}).Unmarshal(body, m); err != nil {
+		return inv, malformed("the message is not a valid %s", desc.Input().FullName())
 	}
-	return inv, nil
+	if inv.Args, err = arguments(m); err != nil {
+		return inv, err
+	}
+	return inv, inv.write()
 }
 
 // frameHeader is a gRPC frame's flag byte and four-byte length.
 const frameHeader = 5
 
 // frame takes the one message out of a request body.
-func frame(req *call.Request) ([]byte, error) {
+func (g grpc) frame(req *call.Request) ([]byte, error) {
 	b := req.Body
 	if len(b) < frameHeader {
-		return nil, malformed("the gRPC request has no message")
+		return nil, malformed("the gRPC request has no message; send exactly one")
 	}
 	size := uint64(binary.BigEndian.Uint32(b[1:frameHeader]))
 	switch rest := uint64(len(b) - frameHeader); {
-	case b[0] == 1:
-		return nil, malformed("a compressed gRPC message is not accepted; send it uncompressed")
-	case b[0] != 0:
-		return nil, malformed("the gRPC message has an unknown flag")
+	case b[0] > 1:
+		return nil, malformed("the gRPC message has a flag that is not known")
 	case size > rest:
-		return nil, malformed("the gRPC message is cut off")
+		return nil, malformed("the gRPC message is cut off; send the whole message")
 	case size < rest:
-		return nil, malformed("the gRPC request has more than one message")
+		return nil, malformed("the gRPC request has more than one message; send exactly one")
+	case b[0] == 0:
+		return b[frameHeader:], nil
 	}
-	return b[frameHeader:], nil
+	switch e := req.Headers.Get("grpc-encoding"); e {
+	case "gzip":
+		return g.unzip(b[frameHeader:])
+	case "", "identity":
+		return nil, malformed("the gRPC message is marked as compressed, but grpc-encoding names no compression; send it uncompressed")
+	default:
+		return nil, malformed("a gRPC message in grpc-encoding %s can't be judged; send it uncompressed or in gzip", printable(e))
+	}
 }
 
-// walker turns a message into arguments: field names as in the .proto file,
-// enums by name, bytes in base64, and fields without presence also where they
-// have their zero value, so that a rule can compare them.
-type walker struct{ nodes int }
-
-func (w *walker) message(m protoreflect.Message, depth int) (map[string]any, error) {
-	if len(m.GetUnknown()) > 0 {
-		return nil, malformed("the message has fields that the descriptors in use do not know, so it can't be judged; refresh the connection's descriptors")
+// unzip unpacks a message. Only one gzip member is taken, since libraries
+// differ in what they do with a second one, or with what follows.
+func (g grpc) unzip(b []byte) ([]byte, error) {
+	packed := bytes.NewReader(b)
+	z, err := gzip.NewReader(packed)
+	if err != nil {
+		return nil, malformed("the gRPC message is not the gzip that it says")
 	}
-	if depth > maxDepth {
-		return nil, malformed("the message is nested more than %d deep", maxDepth)
-	}
-	fields := m.Descriptor().Fields()
-	out := make(map[string]any, fields.Len())
-	for i := range fields.Len() {
-		fd := fields.Get(i)
-		if fd.HasPresence() && !m.Has(fd) {
-			continue
-		}
-		v, err := w.field(fd, m.Get(fd), depth)
-		if err != nil {
-			return nil, err
-		}
-		out[string(fd.Name())] = v
+	z.Multistream(false)
+	out, err := io.ReadAll(io.LimitReader(z, g.limit+1))
+	switch {
+	case int64(len(out)) > g.limit:
+		return nil, &Error{Reason: call.ReasonBodyTooLarge, Message: fmt.Sprintf("the gRPC message unpacks to more than %d bytes; send less", g.limit)}
+	case err != nil:
+		return nil, malformed("the gRPC message is not the gzip that it says")
+	case packed.Len() > 0:
+		return nil, malformed("the gRPC message goes on after its gzip data; send one gzip member")
 	}
 	return out, nil
-}
-
-func (w *walker) field(fd protoreflect.FieldDescriptor, v protoreflect.Value, depth int) (any, error) {
-	switch {
-	case fd.IsMap():
-		out := make(map[string]any, v.Map().Len())
-		var err error
-		v.Map().Range(func(k protoreflect.MapKey, e protoreflect.Value) bool {
-			out[k.String()], err = w.value(fd.MapValue(), e, depth)
-			return err == nil
-		})
-		return out, err
-	case fd.IsList():
-		out := make([]any, v.List().Len())
-		for i := range out {
-			var err error
-			if out[i], err = w.value(fd, v.List().Get(i), depth); err != nil {
-				return nil, err
-			}
-		}
-		return out, nil
-	default:
-		return w.value(fd, v, depth)
-	}
-}
-
-func (w *walker) value(fd protoreflect.FieldDescriptor, v protoreflect.Value, depth int) (any, error) {
-	if w.nodes++; w.nodes > maxNodes {
-		return nil, malformed("the message has more than %d values", maxNodes)
-	}
-	switch x := v.Interface().(type) {
-	case int32:
-		return int64(x), nil
-	case uint32:
-		return int64(x), nil
-	case uint64:
-		if x > math.MaxInt64 {
-			return nil, malformed("field %s is over the largest signed 64-bit number and can't be judged exactly", fd.FullName())
-		}
-		return int64(x), nil
-	case float32:
-		return float64(x), nil
-	case []byte:
-		return base64.StdEncoding.EncodeToString(x), nil
-	case protoreflect.EnumNumber:
-		if e := fd.Enum().Values().ByNumber(x); e != nil {
-			return string(e.Name()), nil
-		}
-		return int64(x), nil
-	case protoreflect.Message:
-		if x.Descriptor().ParentFile().Package() == "google.protobuf" {
-			return wellKnown(x)
-		}
-		return w.message(x, depth+1)
-	default: // bool, int64, float64, string
-		return x, nil
-	}
-}
-
-// wellKnown gives a google.protobuf message its usual JSON form, such as a
-// timestamp's text.
-func wellKnown(m protoreflect.Message) (any, error) {
-	b, err := protojson.MarshalOptions{UseProtoNames: true}.Marshal(m.Interface())
-	if err != nil {
-		return nil, malformed("a %s in the message can't be read", m.Descriptor().FullName())
-	}
-	return document(b)
 }

@@ -3,11 +3,10 @@ package protocol
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net/http"
 	"net/url"
-	"slices"
 	"strings"
-	"unicode/utf8"
 
 	"github.com/callgate/callgate/call"
 )
@@ -15,6 +14,11 @@ import (
 // routes reads REST requests: method and path name the function; path, query
 // and body give its arguments in one flat map, in which no name may come from
 // two places. A JSON body that is not an object is the argument "body".
+//
+// A body of a type that is neither JSON nor a form is let through unread: no
+// argument comes from it, and rules see only its call.body_size and its
+// content-type in call.headers. What looks like JSON is never let through so,
+// since many functions read JSON whatever its type.
 type routes struct {
 	base  string
 	first *segment
@@ -34,6 +38,9 @@ type route struct {
 
 func newRoutes(base string, functions []Function) (*routes, error) {
 	r := &routes{base: strings.TrimSuffix(base, "/"), first: &segment{}}
+	if _, _, err := split(r.base + "/"); err != nil {
+		return nil, fmt.Errorf("match.path %q could never be requested; write it as callers send it, such as /crm", base)
+	}
 	for _, f := range functions {
 		if err := r.add(f); err != nil {
 			return nil, fmt.Errorf("function %q: %w", f.Name, err)
@@ -43,10 +50,26 @@ func newRoutes(base string, functions []Function) (*routes, error) {
 }
 
 func (r *routes) add(f Function) error {
+	if f.Name == "" || f.Method == "" {
+		return fmt.Errorf("has no name or no method; set both")
+	}
+	if _, _, err := split(strings.NewReplacer("{", "", "}", "").Replace(f.Path)); err != nil || strings.Contains(f.Path, "?") {
+		return fmt.Errorf("path %q could never be requested; write it as callers send it, percent-encoded and without dot or empty segments", f.Path)
+	}
 	at, params := r.first, []string(nil)
 	for _, part := range parts(f.Path) {
-		if name, ok := strings.CutPrefix(part, "{"); ok {
-			params = append(params, strings.TrimSuffix(name, "}"))
+		name, open := strings.CutPrefix(part, "{")
+		name, closed := strings.CutSuffix(name, "}")
+		if open != closed || strings.ContainsAny(name, "{}") || open && name == "" {
+			return fmt.Errorf("path %q: %q must be one whole segment in braces, such as {id}", f.Path, part)
+		}
+		if open {
+			for _, p := range params {
+				if canonical(p) == canonical(name) {
+					return fmt.Errorf("path %q: {%s} stands twice; give each parameter its own name", f.Path, name)
+				}
+			}
+			params = append(params, name)
 			if at.any == nil {
 				at.any = &segment{}
 			}
@@ -62,7 +85,7 @@ func (r *routes) add(f Function) error {
 		at = at.literal[part]
 	}
 	if other, twice := at.methods[f.Method]; twice {
-		return fmt.Errorf("matches the same requests as %q", other.function)
+		return fmt.Errorf("matches the same requests as %q; change its method or path", other.function)
 	}
 	if at.methods == nil {
 		at.methods = map[string]route{}
@@ -81,23 +104,21 @@ func parts(path string) []string {
 }
 
 // find walks the tree, a literal before a parameter, and backs up where the
-// literal leads nowhere.
-func (s *segment) find(path []string, values []string) (*segment, []string) {
+// literal leads nowhere. The templates bound how often it can.
+func (s *segment) find(method string, path, values []string) (route, []string, bool) {
 	if len(path) == 0 {
-		if s.methods == nil {
-			return nil, nil
-		}
-		return s, values
+		to, ok := s.methods[method]
+		return to, values, ok
 	}
 	if next := s.literal[path[0]]; next != nil {
-		if found, v := next.find(path[1:], values); found != nil {
-			return found, v
+		if to, v, ok := next.find(method, path[1:], values); ok {
+			return to, v, true
 		}
 	}
 	if s.any != nil && path[0] != "" {
-		return s.any.find(path[1:], append(values, path[0]))
+		return s.any.find(method, path[1:], append(values, path[0]))
 	}
-	return nil, nil
+	return route{}, nil, false
 }
 
 func (r *routes) Parse(req *call.Request) (Invocation, error) {
@@ -112,39 +133,27 @@ func (r *routes) Parse(req *call.Request) (Invocation, error) {
 	if !ok || below != "" && below[0] != '/' {
 		return Invocation{}, unknown(req)
 	}
-	found, values := r.first.find(parts(below), nil)
-	if found == nil {
-		return Invocation{}, unknown(req)
-	}
-	to, ok := found.methods[req.Method]
+	to, values, ok := r.first.find(req.Method, parts(below), nil)
 	if !ok {
 		return Invocation{}, unknown(req)
 	}
 	inv := Invocation{Function: to.function, Args: map[string]any{}}
+	f := fields{args: inv.Args}
 	for i, v := range values {
 		// split has refused every escape that could hide a separator.
-		decoded, err := url.PathUnescape(v)
-		if err != nil || !utf8.ValidString(decoded) {
-			return inv, malformed("the path has an escape that is not UTF-8 text")
+		plain, err := url.PathUnescape(v)
+		if err != nil {
+			return inv, malformed("the path has a percent sign that is no escape; send %%25")
 		}
-		inv.Args[to.params[i]] = decoded
+		if err := f.claim("path", to.params[i]); err != nil {
+			return inv, err
+		}
+		inv.Args[to.params[i]] = plain
 	}
-	if err := form(inv.Args, "query", query); err != nil {
+	if err := f.encoded("query", query); err != nil {
 		return inv, err
 	}
-	plain := len(inv.Args) == 0
-	isObject, err := body(&inv, req)
-	if err != nil {
-		return inv, err
-	}
-	if plain && isObject {
-		inv.ArgsJSON = req.Body // as sent, every byte was checked
-		return inv, nil
-	}
-	if inv.ArgsJSON, err = json.Marshal(inv.Args); err != nil {
-		return inv, malformed("the arguments can't be written as JSON")
-	}
-	return inv, nil
+	return inv, inv.body(&f, req)
 }
 
 func unknown(req *call.Request) error {
@@ -153,55 +162,66 @@ func unknown(req *call.Request) error {
 		"no function of this connection is %s %s; the connection's functions name what may be called", printable(req.Method), printable(path))}
 }
 
-// body adds a body's fields to the arguments and reports whether it is a JSON
-// object.
-func body(inv *Invocation, req *call.Request) (isObject bool, err error) {
+// body adds a body's fields to the arguments and writes them.
+func (inv *Invocation) body(f *fields, req *call.Request) error {
 	if len(req.Body) == 0 {
-		return false, nil
+		return inv.write()
 	}
-	if slices.Contains([]string{http.MethodGet, http.MethodHead, http.MethodTrace}, req.Method) {
-		return false, malformed("a %s request with a body is read differently by different servers; send none", req.Method)
+	switch req.Method {
+	case http.MethodGet, http.MethodHead, http.MethodTrace:
+		return malformed("a %s request with a body is read differently by different servers; send none", req.Method)
 	}
 	media, err := mediaType(req)
 	switch {
 	case err != nil:
-		return false, err
+		return err
 	case media == "":
-		return false, malformed("the body has no content-type; name one, such as application/json")
+		return malformed("the body has no content-type; name one, such as application/json")
 	case isJSON(media):
 		v, err := document(req.Body)
 		if err != nil {
-			return false, err
+			return err
 		}
-		object, is := v.(map[string]any)
-		if !is {
-			object = map[string]any{"body": v}
+		members, object := v.(map[string]any)
+		if !object {
+			members = map[string]any{"body": v}
 		}
-		for k, v := range object {
-			if _, known := inv.Args[k]; known {
-				return false, conflict(k)
+		if err := f.object(members); err != nil {
+			return err
+		}
+		if object && len(inv.Args) == 0 {
+			inv.Args, inv.ArgsJSON = members, req.Body // as sent: every byte was checked
+			return nil
+		}
+		if object {
+			if inv.ArgsJSON, err = splice(inv.Args, req.Body); err != nil {
+				return err
 			}
-			inv.Args[k] = v
+			maps.Copy(inv.Args, members)
+			return nil
 		}
-		return is, nil
+		maps.Copy(inv.Args, members)
+	case looksLikeJSON(req.Body):
+		return malformed("the body looks like JSON, which many functions read whatever its type, but is sent as %s; send it as application/json", printable(media))
 	case media == "application/x-www-form-urlencoded":
-		fields := map[string]any{}
-		if err := form(fields, "form", string(req.Body)); err != nil {
-			return false, err
+		if err := f.encoded("form", string(req.Body)); err != nil {
+			return err
 		}
-		for k, v := range fields {
-			if _, known := inv.Args[k]; known {
-				return false, conflict(k)
-			}
-			inv.Args[k] = v
-		}
-		return false, nil
-	default:
-		// Opaque: recorded and bound, but not judged. It must not be
-		// something a function would read as arguments all the same.
-		if media == "multipart/form-data" || media == "text/json" {
-			return false, malformed("a body of type %s can't be judged yet; send application/json", media)
-		}
-		return false, nil
+	case strings.HasPrefix(media, "multipart/"):
+		return malformed("a body of type %s can't be judged; send application/json", printable(media))
 	}
+	return inv.write()
+}
+
+// write puts the arguments into ArgsJSON.
+func (inv *Invocation) write() error {
+	if len(inv.Args) == 0 {
+		inv.ArgsJSON = json.RawMessage("{}")
+		return nil
+	}
+	var err error
+	if inv.ArgsJSON, err = json.Marshal(inv.Args); err != nil {
+		return malformed("the arguments have a number that JSON can't hold (infinite, or not a number); send another")
+	}
+	return nil
 }

@@ -1,10 +1,10 @@
 package protocol
 
 import (
-	"bytes"
 	"encoding/json"
 	"net/http"
 	"strings"
+	"unicode"
 
 	"github.com/callgate/callgate/call"
 )
@@ -21,117 +21,165 @@ func (jsonrpc) Parse(req *call.Request) (Invocation, error) {
 		return Invocation{}, err
 	}
 	if req.Method != http.MethodPost {
-		return Invocation{}, &Error{Reason: call.ReasonUnknownFunction, Message: "JSON-RPC calls are made with POST"}
+		return Invocation{}, &Error{Reason: call.ReasonUnknownFunction, Message: "JSON-RPC calls are made with POST; send one"}
 	}
 	m, err := readMessage(req)
 	inv := Invocation{Function: m.method, RPCID: m.id}
-	if err != nil {
+	switch {
+	case err != nil:
 		return inv, err
+	case m.answer:
+		return inv, malformed("the JSON-RPC message has a result or an error, which only a server sends; send a request")
+	case m.method == "":
+		return inv, malformed("the JSON-RPC message has no method; name one")
 	}
-	if m.method == "" {
-		return inv, malformed("the JSON-RPC message has no method")
-	}
-	return inv, inv.params(m.params)
+	return inv, inv.params(m.params, m.text["params"])
 }
 
 // message is a JSON-RPC request, notification or response.
 type message struct {
 	method string
-	id     json.RawMessage
+	id     json.RawMessage // nil for a notification
 	params any
-	answer bool // has result or error
+	answer bool           // has result or error
+	all    map[string]any // the members
+	// text is how the members, and the members of params, were written.
+	text map[string]string
 }
 
-// params makes a message's params the arguments: an object's members, or a
-// list as the argument "params".
-func (inv *Invocation) params(params any) error {
+// params makes a message's params, written as text, the arguments: an object's
+// members, or a list as the argument "params".
+func (inv *Invocation) params(params any, text string) error {
 	switch p := params.(type) {
 	case nil:
 		inv.Args = map[string]any{}
+		return inv.write()
 	case map[string]any:
-		inv.Args = p
+		inv.Args, inv.ArgsJSON = p, json.RawMessage(text)
+		return nil
 	case []any:
-		inv.Args = map[string]any{"params": p}
+		inv.Args, inv.ArgsJSON = map[string]any{"params": p}, json.RawMessage(`{"params":`+text+`}`)
+		return nil
 	default:
 		return malformed("params must be an object or a list")
 	}
-	var err error
-	if inv.ArgsJSON, err = json.Marshal(inv.Args); err != nil {
-		return malformed("the arguments can't be written as JSON")
-	}
-	return nil
 }
 
+// members are all that JSON-RPC 2.0 knows.
+var members = []string{"jsonrpc", "method", "params", "id", "result", "error"}
+
+// readMessage reads the one message of a body. Where it fails, what was
+// understood is in the message.
 func readMessage(req *call.Request) (message, error) {
-	var m message
+	m := message{text: map[string]string{}}
 	media, err := mediaType(req)
 	switch {
 	case err != nil:
 		return m, err
 	case !isJSON(media):
-		return m, malformed("a JSON-RPC message must be of content-type application/json")
+		return m, malformed("a JSON-RPC message must be of content-type application/json; send it so")
 	}
-	r := newReader(req.Body)
-	switch r.dec.PeekKind() {
+	r, err := newReader(req.Body)
+	if err != nil {
+		return m, err
+	}
+	switch r.next() {
 	case '[':
 		return m, malformed("JSON-RPC batches are not accepted; send one message a request")
 	case '{':
 	default:
-		return m, malformed("a JSON-RPC message must be a JSON object")
+		return m, malformed("the body is not a JSON-RPC message; send one JSON object")
 	}
-	if _, err := r.dec.ReadToken(); err != nil {
-		return m, r.syntax(err)
-	}
-	version := ""
-	err = r.members(func(key string) error {
-		switch key {
-		case "id":
-			raw, err := r.dec.ReadValue()
-			if err != nil {
-				return r.syntax(err)
-			}
-			if k := raw.Kind(); k != '"' && k != '0' && k != 'n' {
-				return malformed("the JSON-RPC id must be a string or a number")
-			}
-			m.id = bytes.Clone(raw)
-			return nil
-		default:
-			v, err := r.value(1)
-			if err != nil {
-				return err
-			}
-			return m.set(key, v, &version)
+	r.member = func(above, key, text string) {
+		switch above {
+		case "":
+			m.text[key] = text
+		case "params":
+			m.text["params."+key] = text
 		}
-	})
+	}
+	v, err := r.document()
 	if err != nil {
 		return m, err
 	}
-	if version != "2.0" {
-		return m, malformed(`the JSON-RPC message must have "jsonrpc": "2.0"`)
-	}
-	return m, r.end()
+	m.all, _ = v.(map[string]any)
+	return m, m.read()
 }
 
-func (m *message) set(key string, v any, version *string) error {
-	switch key {
-	case "jsonrpc":
-		*version, _ = v.(string)
-	case "method":
-		name, ok := v.(string)
-		if !ok || name == "" {
-			return malformed("the JSON-RPC method must be a text")
+func (m *message) read() error {
+	if err := misspelt("message", m.all, members, true); err != nil {
+		return err
+	}
+	_, result := m.all["result"]
+	_, failed := m.all["error"]
+	m.answer = result || failed
+	if id, has := m.all["id"]; has {
+		if err := m.readID(id); err != nil {
+			return err
 		}
-		m.method = name
-	case "params":
-		m.params = v
-	case "result", "error":
-		m.answer = true
+	}
+	if m.all["jsonrpc"] != "2.0" {
+		return malformed(`the JSON-RPC message must have "jsonrpc": "2.0"`)
+	}
+	if method, has := m.all["method"]; has {
+		// The name is a function's in rules, where "tools/call" and a space
+		// mean more.
+		m.method, _ = method.(string)
+		if m.method == "" || len(m.method) > maxMethod || strings.ContainsFunc(m.method, blank) {
+			m.method = ""
+			return malformed("the JSON-RPC method must be a text of at most %d bytes without spaces", maxMethod)
+		}
+	}
+	if p, has := m.all["params"]; has {
+		m.params = p
+	}
+	return nil
+}
+
+// Bounds on what is kept with the call, in bytes.
+const (
+	maxID     = 256
+	maxMethod = 256
+)
+
+func (m *message) readID(id any) error {
+	switch id.(type) {
+	case string, int64:
+		if len(m.text["id"]) > maxID {
+			return malformed("the JSON-RPC id is over %d bytes; send a shorter one", maxID)
+		}
+		m.id = json.RawMessage(m.text["id"])
+		return nil
+	case nil:
+		if m.answer {
+			return nil // to a request whose id could not be read
+		}
+		return malformed("the JSON-RPC id is null, which some servers take for a notification; send a text or a whole number, or no id")
 	default:
-		for _, known := range []string{"jsonrpc", "method", "params", "id", "result", "error"} {
-			if strings.EqualFold(key, known) {
-				return malformed("the JSON-RPC member %q must be written %q", printable(key), known)
+		return malformed("the JSON-RPC id must be a text or a whole number")
+	}
+}
+
+// misspelt refuses members that differ from a known one in case, which some
+// decoders take for it, and, if only, all that are not known.
+func misspelt(what string, object map[string]any, known []string, only bool) error {
+	for key := range object {
+		found := false
+		for _, k := range known {
+			if key == k {
+				found = true
+				break
 			}
+			if strings.EqualFold(key, k) {
+				return malformed("member %q of the %s must be written %q; some functions take one for the other", printable(key), what, k)
+			}
+		}
+		if !found && only {
+			return malformed("member %q of the %s is none of JSON-RPC 2.0, so no rule would see it; move it into params", printable(key), what)
 		}
 	}
 	return nil
 }
+
+// blank reports characters that can't stand in a function's name.
+func blank(r rune) bool { return unicode.IsSpace(r) || unicode.IsControl(r) }

@@ -1,16 +1,21 @@
 package protocol
 
 import (
+	"encoding/base64"
+	"encoding/json"
 	"net/http"
+	"net/url"
+	"strings"
+	"unicode"
 
 	"github.com/callgate/callgate/call"
 )
 
-// mcp reads the Model Context Protocol's streamable HTTP transport (revision
-// 2025-06-18): a POST carries one JSON-RPC message, a GET opens the server's
-// event stream, a DELETE ends the session. What is used names the function:
-// "tools/call search", "resources/read file:///x", "prompts/get greet"; other
-// messages go by their method.
+// mcp reads the Model Context Protocol's streamable HTTP transport (revisions
+// 2025-06-18 to 2026-07-28): a POST carries one JSON-RPC message, a GET opens
+// the server's event stream, a DELETE ends the session. What is used names the
+// function: "tools/call search", "resources/read file:///x", "prompts/get
+// greet"; other messages go by their method.
 type mcp struct{}
 
 // The functions of requests without a message, and of a client's answers to
@@ -28,7 +33,7 @@ func (mcp) Parse(req *call.Request) (Invocation, error) {
 	if _, _, err := split(req.Path); err != nil {
 		return Invocation{}, err
 	}
-	inv := Invocation{Session: req.Headers.Get("mcp-session-id"), Args: map[string]any{}, ArgsJSON: []byte("{}")}
+	inv := Invocation{Session: req.Headers.Get("mcp-session-id"), Args: map[string]any{}, ArgsJSON: json.RawMessage("{}")}
 	switch req.Method {
 	case http.MethodGet, http.MethodDelete:
 		inv.Function = mcpStream
@@ -36,12 +41,12 @@ func (mcp) Parse(req *call.Request) (Invocation, error) {
 			inv.Function = mcpEnd
 		}
 		if len(req.Body) > 0 {
-			return inv, malformed("a %s request of MCP has no body", req.Method)
+			return inv, malformed("a %s request of MCP has no body; send none", req.Method)
 		}
 		return inv, nil
 	case http.MethodPost:
 	default:
-		return inv, &Error{Reason: call.ReasonUnknownFunction, Message: "MCP uses POST, GET and DELETE only"}
+		return inv, &Error{Reason: call.ReasonUnknownFunction, Message: "MCP uses POST, GET and DELETE; send one of them"}
 	}
 	m, err := readMessage(req)
 	inv.Function, inv.RPCID = m.method, m.id
@@ -49,40 +54,131 @@ func (mcp) Parse(req *call.Request) (Invocation, error) {
 	case err != nil:
 		return inv, err
 	case m.method == "" && m.answer:
-		inv.Function, inv.RPCID = mcpAnswer, nil
-		return inv, nil
+		return inv, inv.answer(m)
 	case m.method == "":
-		return inv, malformed("the MCP message has neither method nor result")
+		return inv, malformed("the MCP message has neither a method nor a result; send one of them")
 	case m.answer:
-		return inv, malformed("the MCP message has both a method and a result")
+		return inv, malformed("the MCP message has both a method and a result; send one of them")
 	}
-	return inv, inv.mcpParams(m)
+	name, err := inv.use(m)
+	if err != nil {
+		return inv, err
+	}
+	return inv, mirrored(req, m.method, name)
 }
 
-// mcpParams names what a message uses and takes its arguments.
-func (inv *Invocation) mcpParams(m message) error {
-	key, names := map[string]string{"tools/call": "name", "prompts/get": "name", "resources/read": "uri"}[m.method]
+// answer takes what the client answers to a request of the server's: its result
+// or error is the arguments. It is no call of its own, so it has no RPC id.
+func (inv *Invocation) answer(m message) error {
+	inv.Function, inv.RPCID = mcpAnswer, nil
+	inv.Args = map[string]any{}
+	for _, key := range []string{"id", "result", "error"} {
+		if v, has := m.all[key]; has {
+			inv.Args[key] = v
+		}
+	}
+	return inv.write()
+}
+
+// named says where a message names what it uses.
+func named(method string) (key string, ok bool) {
+	switch method {
+	case "tools/call", "prompts/get":
+		return "name", true
+	case "resources/read":
+		return "uri", true
+	}
+	return "", false
+}
+
+// use names what a message uses, and takes its arguments.
+func (inv *Invocation) use(m message) (name string, err error) {
+	params, object := m.params.(map[string]any)
+	if err := misspelt("params", params, []string{"name", "arguments", "uri", "_meta"}, false); err != nil {
+		return "", err
+	}
+	key, names := named(m.method)
 	if !names {
-		return inv.params(m.params)
+		return "", inv.params(m.params, m.text["params"])
 	}
-	params, ok := m.params.(map[string]any)
-	if !ok {
-		return malformed("%s needs params", m.method)
+	if !object {
+		return "", malformed("%s needs params", m.method)
 	}
-	name, ok := params[key].(string)
-	if !ok || name == "" {
-		return malformed("%s needs params.%s", m.method, key)
+	name, _ = params[key].(string)
+	if name == "" || len(name) > maxName || strings.ContainsFunc(name, unicode.IsControl) {
+		return "", malformed("%s needs params.%s, a text of at most %d bytes without control characters", m.method, key, maxName)
 	}
 	inv.Function = m.method + " " + name
 	if m.method == "resources/read" {
-		return inv.params(map[string]any{"uri": name})
+		if climbs(name) {
+			return name, malformed("the resource's uri has a dot segment or a backslash, which servers resolve differently; send the uri that is meant")
+		}
+		return name, inv.params(map[string]any{"uri": name}, `{"uri":`+m.text["params.uri"]+`}`)
 	}
 	switch args := params["arguments"].(type) {
 	case nil:
-		return inv.params(nil)
+		return name, inv.params(nil, "")
 	case map[string]any:
-		return inv.params(args)
+		return name, inv.params(args, m.text["params.arguments"])
 	default:
-		return malformed("params.arguments of %s must be an object", m.method)
+		return name, malformed("params.arguments of %s must be an object", m.method)
 	}
+}
+
+// maxEscapes is how often an escape may itself be escaped, and be seen through.
+const maxEscapes = 8
+
+// maxName bounds the name of what a message uses, in bytes.
+const maxName = 4096
+
+// climbs reports whether a URI's path has a dot segment, however often it is
+// escaped: rules match the text, servers the file.
+func climbs(uri string) bool {
+	if i := strings.IndexAny(uri, "?#"); i >= 0 {
+		uri = uri[:i]
+	}
+	for range maxEscapes {
+		plain, err := url.PathUnescape(uri)
+		if err != nil {
+			break // a percent sign for itself
+		}
+		uri = plain
+	}
+	if strings.Contains(uri, `\`) {
+		return true
+	}
+	for s := range strings.SplitSeq(uri, "/") {
+		if s == "." || s == ".." {
+			return true
+		}
+	}
+	return false
+}
+
+// mirrored makes sure that the headers which repeat parts of the message for
+// those on the way (revision 2026-07-28) say the same.
+func mirrored(req *call.Request, method, name string) error {
+	for _, h := range req.Headers {
+		want := method
+		switch h.Name {
+		case "mcp-name":
+			want = name
+		case "mcp-method":
+		default:
+			continue
+		}
+		got := h.Value
+		if inner, ok := strings.CutPrefix(got, "=?base64?"); ok {
+			inner, _ = strings.CutSuffix(inner, "?=")
+			b, err := base64.StdEncoding.DecodeString(inner)
+			if err != nil {
+				return malformed("header %s is not the base64 that it says", h.Name)
+			}
+			got = string(b)
+		}
+		if got != want {
+			return malformed("header %s does not say what the message says; send the same, or no header", h.Name)
+		}
+	}
+	return nil
 }

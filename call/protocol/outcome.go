@@ -1,7 +1,6 @@
 package protocol
 
 import (
-	"bytes"
 	"encoding/json"
 	"mime"
 	"net/url"
@@ -13,111 +12,74 @@ import (
 
 // Outcome watches a response go by for what the protocol says became of the
 // call, which the HTTP status does not tell: a JSON-RPC error or a tool's own
-// error inside a 200, a grpc-status in the trailers.
+// error inside a 200, a grpc-status in the trailers. It keeps a few hundred
+// bytes, however long the response is.
 type Outcome struct {
 	protocol call.Protocol
-	rpcID    string
-	events   bool // the body is an event stream
-	buf      []byte
-	over     bool // the body, or one event of it, is too long to look into
-	found    bool
-	status   *call.RPCStatus
-	tool     *bool
+	rpcID    string // as identify has it; empty: no answer is expected
+	tool     bool   // the call was an MCP tools/call
+	events   *events
+	scan     scanner
+	whole    bool // the body is one message
+	answer   *answer
 }
-
-// maxOutcome bounds the bytes that are kept to be looked into.
-const maxOutcome = 8 << 20
 
 // NewOutcome watches the response of a call whose headers are h.
 func NewOutcome(meta call.Metadata, h call.Headers) *Outcome {
+	o := &Outcome{protocol: meta.Protocol, rpcID: identify(meta.RPCID)}
+	o.tool = meta.Protocol == call.MCP && strings.HasPrefix(meta.Function, "tools/call ")
 	media, _, _ := mime.ParseMediaType(h.Get("content-type")) // an unreadable type is no event stream
-	return &Outcome{protocol: meta.Protocol, rpcID: compact(meta.RPCID), events: media == "text/event-stream"}
+	if media == "text/event-stream" {
+		o.events = &events{}
+	} else {
+		o.whole = true
+	}
+	return o
 }
 
 // Write takes the next bytes that the caller gets.
 func (o *Outcome) Write(p []byte) {
-	if o.over || o.found || o.rpcID == "" || o.protocol != call.JSONRPC && o.protocol != call.MCP {
+	if o.rpcID == "" || o.protocol != call.JSONRPC && o.protocol != call.MCP {
 		return
 	}
-	if len(o.buf)+len(p) > maxOutcome {
-		o.over, o.buf = true, nil
-		return
-	}
-	o.buf = append(o.buf, p...)
-	if o.events {
-		o.takeEvents()
+	for len(p) > 0 && o.answer == nil {
+		data, n := p, len(p)
+		if o.events != nil {
+			data, n = o.events.next(p, &o.scan)
+		}
+		for len(data) > 0 && o.answer == nil {
+			used, done := o.scan.write(data)
+			data = data[used:]
+			if done {
+				o.message()
+			}
+		}
+		p = p[n:]
 	}
 }
 
-// takeEvents looks into the events that are complete.
-func (o *Outcome) takeEvents() {
-	for !o.found {
-		text := o.buf
-		end, width := bytes.Index(text, []byte("\n\n")), 2
-		if i := bytes.Index(text, []byte("\r\n\r\n")); i >= 0 && (end < 0 || i < end) {
-			end, width = i, 4
-		}
-		if end < 0 {
-			return
-		}
-		o.event(text[:end])
-		o.buf = o.buf[end+width:]
-	}
-	o.buf = nil
-}
-
-func (o *Outcome) event(text []byte) {
-	var data [][]byte
-	for line := range bytes.Lines(text) {
-		if v, ok := bytes.CutPrefix(bytes.TrimRight(line, "\r\n"), []byte("data:")); ok {
-			data = append(data, bytes.TrimPrefix(v, []byte(" ")))
-		}
-	}
-	if len(data) > 0 {
-		o.message(bytes.Join(data, []byte("\n")))
-	}
-}
-
-// message takes a JSON-RPC message if it answers the caller's request.
-func (o *Outcome) message(b []byte) {
-	var m struct {
-		ID     json.RawMessage `json:"id"`
-		Method *string         `json:"method"`
-		Error  *struct {
-			Code    int64  `json:"code"`
-			Message string `json:"message"`
-		} `json:"error"`
-		Result *struct {
-			IsError *bool `json:"isError"`
-		} `json:"result"`
-	}
-	var loose json.RawMessage
-	if json.Unmarshal(b, &loose) != nil {
+// message takes the message that was just read if it answers the caller's
+// request. A whole body may also say, without an id, that the server could not
+// read the request.
+func (o *Outcome) message() {
+	a := o.scan.answer
+	o.scan = scanner{token: o.scan.token[:0], ended: o.whole}
+	if a.method || !a.result && !a.failed {
 		return
 	}
-	// A result need not be an object; only its kind matters then.
-	err := json.Unmarshal(b, &m)
-	if compact(string(m.ID)) != o.rpcID || m.Method != nil {
-		return
-	}
-	switch {
-	case m.Error != nil:
-		o.found, o.status = true, &call.RPCStatus{Code: m.Error.Code, Message: m.Error.Message}
-	case m.Result != nil || err != nil || bytes.Contains(b, []byte(`"result"`)):
-		o.found, o.status = true, &call.RPCStatus{}
-		if m.Result != nil {
-			o.tool = m.Result.IsError
-		}
+	id := identify(a.id)
+	if id == o.rpcID || id == "" && a.failed && o.whole {
+		o.answer = &a
 	}
 }
 
 // Result is what became of the call, with nil for what the protocol does not
-// have or the response did not show. A tool's result without isError counts as
-// no error, as MCP has it.
+// have or the response did not show. trailers are the response's trailers, or
+// its headers where those are all there is. A tool's result without isError
+// counts as no error, as MCP has it.
 func (o *Outcome) Result(trailers call.Headers) (*call.RPCStatus, *bool) {
-	switch o.protocol {
-	case call.GRPC:
-		code, err := strconv.ParseInt(trailers.Get("grpc-status"), 10, 64)
+	if o.protocol == call.GRPC {
+		code, err := strconv.ParseUint(trailers.Get("grpc-status"), 10, 31)
 		if err != nil {
 			return nil, nil
 		}
@@ -125,32 +87,98 @@ func (o *Outcome) Result(trailers call.Headers) (*call.RPCStatus, *bool) {
 		if plain, err := url.PathUnescape(text); err == nil {
 			text = plain
 		}
-		return &call.RPCStatus{Code: code, Message: strings.ToValidUTF8(text, "\uFFFD")}, nil
-	case call.JSONRPC, call.MCP:
-		if !o.found && !o.over && len(o.buf) > 0 {
-			if o.events {
-				o.event(o.buf)
-			} else {
-				o.message(o.buf)
-			}
-		}
-		return o.status, o.tool
+		return &call.RPCStatus{Code: int64(code), Message: bounded(text)}, nil
 	}
-	return nil, nil
+	switch a := o.answer; {
+	case a == nil:
+		return nil, nil
+	case a.failed:
+		return &call.RPCStatus{Code: a.code, Message: bounded(a.message)}, nil
+	case o.tool:
+		return &call.RPCStatus{}, &a.isError
+	default:
+		return &call.RPCStatus{}, nil
+	}
 }
 
-// compact is a JSON-RPC id as it can be compared: a server may write it with
-// other spacing or escapes.
-func compact(id string) string {
-	var v any
-	dec := json.NewDecoder(strings.NewReader(id))
-	dec.UseNumber()
-	if id == "" || dec.Decode(&v) != nil || v == nil {
+// identify is a JSON-RPC id as it can be compared: a server may write it with
+// other escapes, or 1.0 for 1. It is empty where there is none.
+func identify(id string) string {
+	if id == "" {
 		return ""
 	}
-	b, err := json.Marshal(v)
-	if err != nil {
+	if id[0] == '"' {
+		var s string
+		if json.Unmarshal([]byte(id), &s) != nil {
+			return ""
+		}
+		return `"` + s
+	}
+	if n, err := strconv.ParseInt(id, 10, 64); err == nil {
+		return strconv.FormatInt(n, 10)
+	}
+	f, err := strconv.ParseFloat(id, 64)
+	if err != nil || f != f || id[0] > '9' {
 		return ""
 	}
-	return string(b)
+	return strconv.FormatFloat(f, 'f', -1, 64)
+}
+
+// events reads an event stream (WHATWG HTML, server-sent events) and gives the
+// data of its events to a scanner.
+type events struct {
+	field [8]byte // the name of this line's field
+	n     int     // bytes of the name, or beyond field: too long
+	value bool    // the name has ended
+	data  bool    // this line is data
+	space bool    // the next byte is the first of the value
+	cr    bool    // the last byte ended a line and may be half of its end
+}
+
+// next returns the first data in p, if there is any, and how much of p has been
+// dealt with. At the end of an event it resets s.
+func (e *events) next(p []byte, s *scanner) (data []byte, n int) {
+	for n < len(p) {
+		c := p[n]
+		if e.cr {
+			e.cr = false
+			if c == '\n' {
+				n++
+				continue
+			}
+		}
+		switch {
+		case c == '\n' || c == '\r':
+			if e.n == 0 && !e.value {
+				*s = scanner{token: s.token[:0]} // an event ends
+			}
+			*e = events{cr: c == '\r'}
+			n++
+		case !e.value:
+			if c == ':' {
+				name := strings.TrimPrefix(string(e.field[:min(e.n, len(e.field))]), "\uFEFF")
+				e.value, e.space, e.data = true, true, name == "data"
+			} else {
+				if e.n < len(e.field) {
+					e.field[e.n] = c
+				}
+				e.n = min(e.n+1, len(e.field)+1)
+			}
+			n++
+		case e.space && c == ' ':
+			e.space = false
+			n++
+		default:
+			e.space = false
+			end := n
+			for end < len(p) && p[end] != '\n' && p[end] != '\r' {
+				end++
+			}
+			if e.data {
+				return p[n:end], end
+			}
+			n = end
+		}
+	}
+	return nil, n
 }

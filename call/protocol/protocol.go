@@ -64,6 +64,9 @@ type Config struct {
 	BasePath  string     // http: the path below which the templates stand
 	Functions []Function // http
 	Methods   Methods    // grpc
+	// MaxMessage bounds a gRPC message that came packed, in bytes. Default
+	// 4 MiB, which is what gRPC servers take by default.
+	MaxMessage int64
 }
 
 // New returns the parser for a connection.
@@ -77,10 +80,13 @@ func New(cfg Config) (Parser, error) {
 		return mcp{}, nil
 	case call.GRPC:
 		if cfg.Methods == nil {
-			return nil, fmt.Errorf("a grpc connection needs descriptors")
+			return nil, fmt.Errorf("a grpc connection needs descriptors; give it a file or the service's reflection")
 		}
-		return grpc{methods: cfg.Methods}, nil
+		if cfg.MaxMessage <= 0 {
+			cfg.MaxMessage = 4 << 20
+		}
+		return grpc{methods: cfg.Methods, limit: cfg.MaxMessage}, nil
 	default:
-		return nil, fmt.Errorf("protocol %q is not known", cfg.Protocol)
+		return nil, fmt.Errorf("protocol %q is not known; choose http, mcp, jsonrpc or grpc", cfg.Protocol)
 	}
 }

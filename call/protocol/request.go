@@ -3,39 +3,61 @@ package protocol
 import (
 	"mime"
 	"net/url"
+	"strconv"
 	"strings"
 	"unicode/utf8"
 
 	"github.com/callgate/callgate/call"
 )
 
-// single are headers that must not come twice: which of two wins differs from
-// server to server.
-var single = []string{"content-type", "content-length", "content-encoding", "transfer-encoding", "host", "grpc-encoding", "mcp-session-id"}
-
-// overrides are headers that make some frameworks run another method than the
-// one on the request line.
-var overrides = []string{"x-http-method-override", "x-http-method", "x-method-override"}
-
-// rewrites are headers that make some frameworks route by another path or host.
-var rewrites = []string{"x-original-url", "x-rewrite-url"}
-
-// sane refuses what is ambiguous in any protocol.
+// sane refuses what is ambiguous in any protocol. Names of headers are lower
+// case, as in [call.Header].
 func sane(req *call.Request) error {
-	for _, name := range single {
-		if n := len(req.Headers.Values(name)); n > 1 {
-			return malformed("header %s came %d times; send it once", name, n)
-		}
-	}
-	for _, list := range [][]string{overrides, rewrites} {
-		for _, name := range list {
-			if len(req.Headers.Values(name)) > 0 {
-				return malformed("header %s would make the function act on another request than the one that was judged; leave it out", name)
+	var once struct{ contentType, length, encoding, transfer, host, grpc, session, method, name bool }
+	for _, h := range req.Headers {
+		seen := (*bool)(nil)
+		switch h.Name {
+		case "content-type":
+			seen = &once.contentType
+		case "content-length":
+			// A body shorter than it says was cut on its way to us.
+			if n, err := strconv.ParseUint(h.Value, 10, 63); err != nil || n != uint64(len(req.Body)) {
+				return malformed("content-length is not the length of the body that arrived; send the whole body and its length in bytes")
 			}
+			seen = &once.length
+		case "content-encoding":
+			if e := strings.TrimSpace(h.Value); e != "" && !strings.EqualFold(e, "identity") {
+				return malformed("a request body in content-encoding %s is not accepted; send it plain", printable(e))
+			}
+			seen = &once.encoding
+		case "transfer-encoding":
+			seen = &once.transfer
+		case "host":
+			seen = &once.host
+		case "grpc-encoding":
+			seen = &once.grpc
+		case "mcp-session-id":
+			seen = &once.session
+		case "mcp-method":
+			seen = &once.method
+		case "mcp-name":
+			seen = &once.name
+		case "x-envoy-auth-partial-body":
+			if h.Value != "false" {
+				return &Error{Reason: call.ReasonBodyTooLarge, Message: "the body is over the connection's max_body; send less, or raise it"}
+			}
+		case "x-http-method-override", "x-http-method", "x-method-override", "x-original-method":
+			return malformed("header %s makes some functions run another method than the one that was judged; leave it out", h.Name)
+		case "x-original-url", "x-original-uri", "x-rewrite-url", "x-override-url":
+			return malformed("header %s makes some functions act on another path than the one that was judged; leave it out", h.Name)
 		}
-	}
-	if e := strings.ToLower(strings.TrimSpace(req.Headers.Get("content-encoding"))); e != "" && e != "identity" {
-		return malformed("a request body in content-encoding %s is not accepted; send it plain", printable(e))
+		if seen == nil {
+			continue
+		}
+		if *seen {
+			return malformed("header %s came more than once, and which one counts differs from server to server; send it once", h.Name)
+		}
+		*seen = true
 	}
 	return nil
 }
@@ -44,49 +66,60 @@ func sane(req *call.Request) error {
 // that two servers could resolve differently.
 func split(target string) (path, query string, err error) {
 	path, query, _ = strings.Cut(target, "?")
-	if strings.Contains(target, "#") {
-		return "", "", malformed("the path has a fragment (#), which is never sent")
-	}
 	if !strings.HasPrefix(path, "/") {
 		return "", "", malformed("the path must begin with /")
 	}
-	for i, segment := range strings.Split(path[1:], "/") {
-		switch {
-		case segment == "" && i > 0 && !strings.HasSuffix(path, "/"), strings.Contains(path, "//"):
-			return "", "", malformed("the path has an empty segment (//)")
-		case segment == "." || segment == "..":
-			return "", "", malformed("the path has a dot segment")
-		case strings.ContainsAny(segment, ";\\"):
-			return "", "", malformed("the path has ; or \\, which servers read differently")
+	text := false // whether bytes beyond ASCII are escaped
+	for i := 0; i < len(target); i++ {
+		switch c := target[i]; {
+		case c == '#':
+			return "", "", malformed("the path has a fragment (#), which is never sent")
+		case c <= ' ' || c >= 0x7f:
+			return "", "", malformed("the path or query has a character that must be percent-encoded")
+		case i >= len(path):
+		case c == ';' || c == '\\':
+			return "", "", malformed("the path has %c, which servers read differently", c)
+		case c == '/':
+			if err := segmentAt(path, i+1); err != nil {
+				return "", "", err
+			}
+		case c == '%':
+			if i+2 >= len(path) {
+				return "", "", malformed("the path ends within a percent escape")
+			}
+			hi, ok1 := nibble(path[i+1])
+			lo, ok2 := nibble(path[i+2])
+			switch c := hi<<4 | lo; {
+			case !ok1 || !ok2:
+				return "", "", malformed("the path has a percent sign that is no escape; send %%25")
+			case c < ' ' || strings.IndexByte("/\\%;\x7f", c) >= 0:
+				return "", "", malformed("the path escapes %s, which servers decode differently; it can't stand in a path", path[i:i+3])
+			case unreserved(c):
+				return "", "", malformed("the path escapes %s, which needs none; send the character itself", path[i:i+3])
+			case c >= utf8.RuneSelf:
+				text = true
+			}
 		}
 	}
-	for i := range len(path) {
-		if c := path[i]; c <= ' ' || c >= 0x7f {
-			return "", "", malformed("the path has a character that must be percent-encoded")
-		}
-		if path[i] != '%' {
-			continue
-		}
-		if i+2 >= len(path) {
-			return "", "", malformed("the path ends within a percent escape")
-		}
-		c, ok := unhex(path[i+1], path[i+2])
-		switch {
-		case !ok:
-			return "", "", malformed("the path has a percent sign that is no escape")
-		case c < ' ' || c == 0x7f || c == '/' || c == '\\' || c == '%' || c == ';':
-			return "", "", malformed("the path escapes %s, which servers decode differently", path[i:i+3])
-		case unreserved(c):
-			return "", "", malformed("the path escapes %s, which needs none; send the character itself", path[i:i+3])
+	if text {
+		if plain, err := url.PathUnescape(path); err != nil || !utf8.ValidString(plain) {
+			return "", "", malformed("the path escapes bytes that are not UTF-8, which servers repair differently; encode UTF-8")
 		}
 	}
 	return path, query, nil
 }
 
-func unhex(a, b byte) (byte, bool) {
-	hi, ok1 := nibble(a)
-	lo, ok2 := nibble(b)
-	return hi<<4 | lo, ok1 && ok2
+// segmentAt checks the segment of path that begins at i.
+func segmentAt(path string, i int) error {
+	switch s, _, last := strings.Cut(path[i:], "/"); s {
+	case "":
+		if last {
+			return malformed("the path has an empty segment (//), which servers drop or keep; send one slash")
+		}
+	case ".", "..":
+		return malformed("the path has a dot segment (%s); send the path that is meant", s)
+	}
+	return nil
 }
 
 func nibble(c byte) (byte, bool) {
@@ -106,71 +139,42 @@ func unreserved(c byte) bool {
 	return c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || strings.IndexByte("-._~", c) >= 0
 }
 
-// form adds the fields of a query or a form body to args. A field that comes
-// several times is a list.
-func form(args map[string]any, what, text string) error {
-	if text == "" {
-		return nil
-	}
-	if strings.Contains(text, ";") {
-		return malformed("the %s has a bare ;, which some servers take for a separator; escape it as %%3B", what)
-	}
-	here := map[string]bool{}
-	for _, pair := range strings.Split(text, "&") {
-		if pair == "" {
-			continue
-		}
-		k, v, _ := strings.Cut(pair, "=")
-		key, err1 := url.QueryUnescape(k)
-		value, err2 := url.QueryUnescape(v)
-		if err1 != nil || err2 != nil || !utf8.ValidString(key) || !utf8.ValidString(value) {
-			return malformed("the %s has an escape that is not UTF-8 text", what)
-		}
-		if strings.ContainsRune(key, 0) || strings.ContainsRune(value, 0) {
-			return malformed("the %s has a NUL character", what)
-		}
-		if key == "_method" {
-			return malformed("the %s has _method, which would make some functions act on another method; leave it out", what)
-		}
-		switch old, known := args[key]; {
-		case !known:
-			args[key] = value
-		case !here[key]:
-			return conflict(key)
-		default:
-			if list, is := old.([]any); is {
-				args[key] = append(list, value)
-			} else {
-				args[key] = []any{old, value}
-			}
-		}
-		here[key] = true
-	}
-	return nil
-}
-
-func conflict(key string) error {
-	return malformed("argument %q comes from two places (path, query or body); send it in one", printable(key))
-}
-
 // mediaType reads the content type of a body, with its charset checked.
 func mediaType(req *call.Request) (string, error) {
 	declared := req.Headers.Get("content-type")
-	if declared == "" {
-		return "", nil
+	if declared == "" || declared == "application/json" {
+		return declared, nil
 	}
 	media, params, err := mime.ParseMediaType(declared)
 	if err != nil {
 		return "", malformed("content-type can't be read; send one such as application/json")
 	}
-	if cs := strings.ToLower(params["charset"]); cs != "" && cs != "utf-8" && cs != "us-ascii" {
+	switch cs := strings.ToLower(params["charset"]); cs {
+	case "", "utf-8", "utf8", "us-ascii":
+		return media, nil
+	default:
 		return "", malformed("a body in charset %s is not accepted; send UTF-8", printable(cs))
 	}
-	return media, nil
 }
 
 func isJSON(media string) bool {
 	return media == "application/json" || strings.HasPrefix(media, "application/") && strings.HasSuffix(media, "+json")
+}
+
+// looksLikeJSON reports whether a function that does not mind the content type,
+// or guesses the encoding, could read an object or list in a body.
+func looksLikeJSON(body []byte) bool {
+	for _, c := range body {
+		switch c {
+		case '{', '[':
+			return true
+		case ' ', '\t', '\r', '\n', '\v', '\f', 0, 0x1e, // a record separator (RFC 7464)
+			0xef, 0xbb, 0xbf, 0xfe, 0xff: // byte order marks
+		default:
+			return false
+		}
+	}
+	return false
 }
 
 // printable makes a caller's text fit to be quoted in a message.

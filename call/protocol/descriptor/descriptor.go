@@ -1,6 +1,6 @@
 // Package descriptor keeps the protobuf descriptors of a gRPC connection, from
-// a file or from the service's own reflection, and the last good ones while the
-// service is away.
+// a file or from the service's own reflection (v1, or v1alpha where it has no
+// v1), and the last good ones while the service is away.
 package descriptor
 
 import (
@@ -99,7 +99,8 @@ func (s *Source) Refresh(ctx context.Context, conn grpc.ClientConnInterface, log
 		wait := refreshEvery
 		if err := s.reflect(ctx, conn); err != nil && ctx.Err() == nil {
 			wait = retry.NextBackOff()
-			why := fmt.Sprintf("the service's reflection does not answer (%v)", err)
+			// The caller is told this; the error names our insides.
+			why := "the service's reflection does not answer"
 			s.failed.Store(&why)
 			log.WarnContext(ctx, "reading descriptors by reflection; the last ones stay in use", "services", s.services, "error", err, "again_in", wait)
 		} else {
@@ -138,3 +139,6 @@ func (s *Source) reflect(ctx context.Context, conn grpc.ClientConnInterface) err
 	s.methods.Store(&methods)
 	return nil
 }
+
+// Known reports whether there are descriptors yet.
+func (s *Source) Known() bool { return s.methods.Load() != nil }

@@ -1,0 +1,241 @@
+// Package app wires Callgate's rooms together and runs them. It is the only room
+// that knows all others; nothing here decides, masks or records.
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"slices"
+	"strings"
+	"sync/atomic"
+
+	accesslogv3 "github.com/envoyproxy/go-control-plane/envoy/service/accesslog/v3"
+	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
+	procv3 "github.com/envoyproxy/go-control-plane/envoy/service/ext_proc/v3"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"golang.org/x/sync/errgroup"
+	"google.golang.org/grpc"
+
+	"github.com/callgate/callgate/accesslog"
+	"github.com/callgate/callgate/config"
+	"github.com/callgate/callgate/extauthz"
+	"github.com/callgate/callgate/extproc"
+	"github.com/callgate/callgate/xds"
+)
+
+// Role is one of the services that a process can run.
+type Role string
+
+// The roles.
+const (
+	ExtAuthz  Role = "extauthz"
+	ExtProc   Role = "extproc"
+	AccessLog Role = "accesslog"
+	XDS       Role = "xds"
+	Console   Role = "console"
+)
+
+// Roles are all roles, in the order of a call's path.
+var Roles = []Role{ExtAuthz, ExtProc, AccessLog, XDS, Console}
+
+// ParseRoles reads a list of roles; none means all.
+func ParseRoles(names []string) ([]Role, error) {
+	if len(names) == 0 {
+		return Roles, nil
+	}
+	var out []Role
+	for _, n := range names {
+		if !slices.Contains(Roles, Role(n)) {
+			return nil, fmt.Errorf("role %q is not known; there are %s", n, join(Roles))
+		}
+		out = append(out, Role(n))
+	}
+	return out, nil
+}
+
+func join(roles []Role) string {
+	names := make([]string, len(roles))
+	for i, r := range roles {
+		names[i] = string(r)
+	}
+	return strings.Join(names, ", ")
+}
+
+// Options are what a process is told beside its configuration.
+type Options struct {
+	// File is where the configuration came from; its policy is read again
+	// when it changes.
+	File    string
+	Roles   []Role
+	Version string
+	Log     *slog.Logger
+	// Ready is called once everything serves; it may be nil.
+	Ready func()
+}
+
+// App is one running Callgate.
+type App struct {
+	cfg      *config.Config
+	opts     Options
+	registry *prometheus.Registry
+	log      *slog.Logger
+
+	trail     *trail
+	people    *people
+	authz     *extauthz.Server
+	xds       *xds.Server
+	messages  *messages
+	listeners map[string]net.Listener
+	policy    atomic.Pointer[activePolicy]
+}
+
+// New opens everything that must be there before a call can be decided: ports,
+// the spool, the approval store, the issuers' keys. Its errors name cause and
+// fix. Run or Close must follow.
+func New(ctx context.Context, cfg *config.Config, opts Options) (_ *App, err error) {
+	a := &App{cfg: cfg, opts: opts, log: opts.Log, registry: prometheus.NewRegistry(), listeners: map[string]net.Listener{}}
+	a.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, a.Close())
+		}
+	}()
+	if err := os.MkdirAll(cfg.StateDir, 0o700); err != nil {
+		return nil, fmt.Errorf("state_dir %s can't be made: %w; create it or set another", cfg.StateDir, err)
+	}
+	if err := a.listen(); err != nil {
+		return nil, err
+	}
+	if a.trail, err = openTrail(cfg, a.registry, a.log); err != nil {
+		return nil, err
+	}
+	if a.people, err = openPeople(ctx, cfg, a.trail, a.registry, a.log); err != nil {
+		return nil, err
+	}
+	a.messages = &messages{}
+	a.authz = extauthz.New(extauthz.Config{Identifier: a.people.verifier, Approvals: a.people.approvals, Recorder: a.trail.recorder,
+		Log: a.log, Metrics: extauthz.NewMetrics(a.registry)})
+	a.xds = xds.New(xds.Config{Nodes: cfg.Envoy.Nodes, Log: a.log, Metrics: xds.NewMetrics(a.registry)})
+	return a, nil
+}
+
+func (a *App) has(r Role) bool { return slices.Contains(a.opts.Roles, r) }
+
+// listen opens the ports of the roles, so that a taken one is known at once.
+func (a *App) listen() error {
+	want := map[string]string{"listen.metrics": a.cfg.Listen.Metrics}
+	if a.has(ExtAuthz) || a.has(ExtProc) || a.has(AccessLog) {
+		want["listen.grpc"] = a.cfg.Listen.GRPC
+	}
+	if a.has(XDS) {
+		want["listen.xds"] = a.cfg.Listen.XDS
+	}
+	if a.has(Console) {
+		want["listen.console"] = a.cfg.Listen.Console
+	}
+	for setting, addr := range want {
+		l, err := listen(setting, addr)
+		if err != nil {
+			return err
+		}
+		a.listeners[setting] = l
+	}
+	return nil
+}
+
+// Run serves until ctx ends. Listeners stop first and the trail last, so that
+// what was decided is also recorded and, where it can be, shipped.
+func (a *App) Run(ctx context.Context) error {
+	defer a.Close()
+	shipping, stopShipping := context.WithCancel(context.WithoutCancel(ctx))
+	var trail errgroup.Group
+	trail.Go(func() error { return a.trail.run(shipping) })
+
+	g, ctx := errgroup.WithContext(ctx)
+	if err := a.activate(ctx, a.cfg.Policy); err != nil {
+		stopShipping()
+		return errors.Join(fmt.Errorf("activate the policy: %w", err), trail.Wait())
+	}
+	g.Go(func() error { return a.people.run(ctx) })
+	g.Go(func() error { return a.authz.Run(ctx) })
+	g.Go(func() error { return watch(ctx, a.log, a.folders(), a.reload) })
+	for setting, serve := range map[string]func(context.Context, net.Listener) error{
+		"listen.grpc": a.serveEnvoys, "listen.xds": a.serveXDS, "listen.console": a.serveConsole,
+		"listen.metrics": func(ctx context.Context, l net.Listener) error { return serveHealth(ctx, l, a.registry, a.trail.ready) },
+	} {
+		if l := a.listeners[setting]; l != nil {
+			g.Go(func() error {
+				if err := serve(ctx, l); err != nil {
+					return fmt.Errorf("serve %s: %w", setting, err)
+				}
+				return nil
+			})
+		}
+	}
+	a.log.Info("callgate runs", "version", a.opts.Version, "roles", join(a.opts.Roles), "node", a.cfg.Node,
+		"policy", a.cfg.Policy.Version, "connections", len(a.cfg.Policy.Connections), "rules", len(a.cfg.Policy.Rules))
+	if a.opts.Ready != nil {
+		a.opts.Ready()
+	}
+	err := g.Wait()
+	a.log.Info("callgate stops")
+	a.trail.drain()
+	stopShipping()
+	return errors.Join(err, trail.Wait())
+}
+
+// Close frees what New opened. It may be called more than once.
+func (a *App) Close() error {
+	var errs []error
+	for setting, l := range a.listeners {
+		if err := l.Close(); err != nil && !errors.Is(err, net.ErrClosed) {
+			errs = append(errs, fmt.Errorf("close %s: %w", setting, err))
+		}
+	}
+	if p := a.policy.Swap(nil); p != nil {
+		p.cancel()
+	}
+	if a.people != nil {
+		errs = append(errs, a.people.close())
+	}
+	if a.trail != nil {
+		errs = append(errs, a.trail.close())
+	}
+	return errors.Join(errs...)
+}
+
+// largestMessage bounds a gRPC message from Envoy: the largest body that a
+// connection may take, and its headers.
+const largestMessage = 72 << 20
+
+// serveEnvoys serves the three services that Envoys call during a call.
+func (a *App) serveEnvoys(ctx context.Context, l net.Listener) error {
+	srv := grpc.NewServer(grpc.MaxRecvMsgSize(largestMessage), grpc.MaxSendMsgSize(largestMessage))
+	if a.has(ExtAuthz) {
+		authv3.RegisterAuthorizationServer(srv, a.authz)
+	}
+	if a.has(ExtProc) {
+		key, err := a.maskKey()
+		if err != nil {
+			return err
+		}
+		procv3.RegisterExternalProcessorServer(srv, extproc.New(extproc.Config{Recorder: a.trail.recorder, Messages: a.messages, HashKey: key,
+			MaxResponse: 8 << 20, Log: a.log, Metrics: extproc.NewMetrics(a.registry)}))
+	}
+	if a.has(AccessLog) {
+		accesslogv3.RegisterAccessLogServiceServer(srv, accesslog.New(accesslog.Config{Recorder: a.trail.recorder, Log: a.log,
+			Metrics: accesslog.NewMetrics(a.registry)}))
+	}
+	return serveGRPC(ctx, srv, l)
+}
+
+func (a *App) serveXDS(ctx context.Context, l net.Listener) error {
+	srv := grpc.NewServer()
+	a.xds.Register(ctx, srv)
+	return serveGRPC(ctx, srv, l)
+}

@@ -1,0 +1,59 @@
+package app
+
+import (
+	"github.com/callgate/callgate/call"
+	"github.com/callgate/callgate/config"
+	"github.com/callgate/callgate/policies"
+)
+
+// CheckPolicy reports everything that would keep a policy from going live,
+// without contacting anything.
+// defaults may decide held calls of rules that name nobody.
+func CheckPolicy(p config.Policy, defaults config.Approvers) error {
+	_, err := compile(p, defaults)
+	return err
+}
+
+// compile turns the rules into a set that can decide.
+func compile(p config.Policy, defaults config.Approvers) (*policies.Set, error) {
+	connections := make([]policies.Connection, len(p.Connections))
+	for i, c := range p.Connections {
+		connections[i] = policies.Connection{Name: c.Name, Protocol: call.Protocol(c.Protocol)}
+		for _, f := range c.Functions {
+			connections[i].Functions = append(connections[i].Functions, f.Name)
+		}
+	}
+	rules := make([]policies.Rule, len(p.Rules))
+	for i, r := range p.Rules {
+		rules[i] = rule(r, defaults)
+	}
+	return policies.Compile(rules, policies.Config{Version: p.Version, Connections: connections})
+}
+
+func rule(r config.Rule, defaults config.Approvers) policies.Rule {
+	approvers := r.Hold.Approvers
+	if len(approvers.Groups)+len(approvers.People) == 0 {
+		approvers = defaults
+	}
+	out := policies.Rule{
+		Name: r.Name, Connections: r.Connections, Functions: r.Functions, When: r.When,
+		Action: r.Action, Shadow: r.Shadow, Message: r.Message,
+		Position: policies.Position(r.Position), WhenPosition: policies.Position(r.WhenPosition),
+	}
+	switch r.Action {
+	case "hold":
+		out.Hold = call.Hold{Approvers: call.Approvers(approvers), Timeout: r.Hold.Timeout}
+	case "mask":
+		out.Mask = call.MaskRule(r.Mask)
+	}
+	return out
+}
+
+// masks are what every response of a connection hides.
+func masks(c config.Connection) call.Mask {
+	var m call.Mask
+	for _, r := range c.Mask {
+		m.Rules = append(m.Rules, call.MaskRule(r))
+	}
+	return m
+}

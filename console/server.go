@@ -1,0 +1,210 @@
+package console
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"log/slog"
+	"net/http"
+	"strings"
+
+	"github.com/callgate/callgate/approvals"
+	"github.com/callgate/callgate/call"
+	"github.com/callgate/callgate/extauthz/identity"
+)
+
+// Approvals is what the API needs of the approval service.
+type Approvals interface {
+	List(ctx context.Context, f approvals.Filter, by *call.Identity) ([]approvals.Hold, error)
+	Show(ctx context.Context, id string) (approvals.View, error)
+	Decide(ctx context.Context, id string, by call.Identity, approve bool, comment string) error
+}
+
+// Identifier finds out who asks. Its error is an *identity.Error.
+type Identifier interface {
+	Identify(context.Context, call.Headers) (call.Identity, error)
+}
+
+// Config is what a [Server] needs.
+type Config struct {
+	Approvals  Approvals
+	Identifier Identifier
+	Status     func() Status
+	Log        *slog.Logger
+}
+
+// Server answers the admin API.
+type Server struct{ cfg Config }
+
+// New returns a Server.
+func New(cfg Config) *Server { return &Server{cfg: cfg} }
+
+// Handler returns the API's routes.
+func (s *Server) Handler() http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /api/v1/status", s.as(s.status))
+	mux.HandleFunc("GET /api/v1/approvals", s.as(s.list))
+	mux.HandleFunc("GET /api/v1/approvals/{id}", s.as(s.show))
+	mux.HandleFunc("POST /api/v1/approvals/{id}/approve", s.as(s.decide(true)))
+	mux.HandleFunc("POST /api/v1/approvals/{id}/deny", s.as(s.decide(false)))
+	mux.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) {
+		refuse(w, http.StatusNotFound, "there is nothing here; the API is below /api/v1")
+	})
+	return mux
+}
+
+// as identifies the person before anything else is looked at.
+func (s *Server) as(h func(w http.ResponseWriter, r *http.Request, who call.Identity)) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("cache-control", "no-store")
+		w.Header().Set("x-content-type-options", "nosniff")
+		headers := make(call.Headers, 0, 1)
+		for _, v := range r.Header.Values("Authorization") {
+			headers = append(headers, call.Header{Name: "authorization", Value: v})
+		}
+		who, err := s.cfg.Identifier.Identify(r.Context(), headers)
+		if err != nil {
+			status := http.StatusUnauthorized
+			var known *identity.Error
+			if errors.As(err, &known) && known.Reason == call.ReasonIdentityUnavailable {
+				status = http.StatusServiceUnavailable
+			}
+			w.Header().Set("www-authenticate", "Bearer")
+			refuse(w, status, err.Error())
+			return
+		}
+		h(w, r, who)
+	}
+}
+
+func (s *Server) status(w http.ResponseWriter, _ *http.Request, _ call.Identity) {
+	answer(w, s.cfg.Status())
+}
+
+// listMost bounds a listing.
+const listMost = 200
+
+func (s *Server) list(w http.ResponseWriter, r *http.Request, who call.Identity) {
+	state := approvals.State(r.URL.Query().Get("state"))
+	holds, err := s.cfg.Approvals.List(r.Context(), approvals.Filter{State: state, Limit: listMost}, nil)
+	if err != nil {
+		s.failed(w, r, err)
+		return
+	}
+	out := []Approval{}
+	for _, h := range holds {
+		if concerns(h.Identity, h.Approvers, who) {
+			out = append(out, summary(h))
+		}
+	}
+	answer(w, out)
+}
+
+func (s *Server) show(w http.ResponseWriter, r *http.Request, who call.Identity) {
+	v, err := s.cfg.Approvals.Show(r.Context(), r.PathValue("id"))
+	if err == nil && !concerns(v.Identity, v.Approvers, who) {
+		err = approvals.ErrNotFound // not even that it is there
+	}
+	if err != nil {
+		s.failed(w, r, err)
+		return
+	}
+	answer(w, full(v))
+}
+
+// maxComment bounds the body of a decision, in bytes.
+const maxComment = 16 << 10
+
+func (s *Server) decide(approve bool) func(http.ResponseWriter, *http.Request, call.Identity) {
+	return func(w http.ResponseWriter, r *http.Request, who call.Identity) {
+		var d decision
+		// A form post of a foreign page can't be of this type without the
+		// browser asking first.
+		if ct := r.Header.Get("content-type"); ct != "application/json" {
+			refuse(w, http.StatusUnsupportedMediaType, "send application/json")
+			return
+		}
+		dec := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxComment))
+		dec.DisallowUnknownFields()
+		if err := dec.Decode(&d); err != nil {
+			refuse(w, http.StatusBadRequest, "the body must be {\"comment\": \"…\"}")
+			return
+		}
+		id := r.PathValue("id")
+		if err := s.cfg.Approvals.Decide(r.Context(), id, who, approve, d.Comment); err != nil {
+			s.failed(w, r, err)
+			return
+		}
+		v, err := s.cfg.Approvals.Show(r.Context(), id)
+		if err != nil {
+			s.failed(w, r, err)
+			return
+		}
+		answer(w, full(v))
+	}
+}
+
+// failed turns an error of the approval service into an answer.
+func (s *Server) failed(w http.ResponseWriter, r *http.Request, err error) {
+	for known, status := range map[error]int{
+		approvals.ErrNotFound: http.StatusNotFound, approvals.ErrNotApprover: http.StatusForbidden,
+		approvals.ErrSelfApproval: http.StatusForbidden, approvals.ErrDecided: http.StatusConflict,
+		approvals.ErrExpired: http.StatusConflict, approvals.ErrCanceled: http.StatusConflict, approvals.ErrInvalid: http.StatusBadRequest,
+	} {
+		if errors.Is(err, known) {
+			refuse(w, status, err.Error())
+			return
+		}
+	}
+	s.cfg.Log.ErrorContext(r.Context(), "the admin API could not answer", "path", r.URL.Path, "error", err)
+	refuse(w, http.StatusServiceUnavailable, "approvals can't be read or decided now; the log of the service says why")
+}
+
+// concerns reports whether somebody may see a hold: those who may decide it and
+// those whose call it is.
+func concerns(requester call.Identity, a call.Approvers, who call.Identity) bool {
+	if who.Issuer == requester.Issuer && who.Subject == requester.Subject {
+		return true
+	}
+	for _, g := range a.Groups {
+		for _, have := range who.Groups {
+			if g == have {
+				return true
+			}
+		}
+	}
+	for _, p := range a.People {
+		if p == who.Subject || p == who.Issuer+"|"+who.Subject {
+			return true
+		}
+	}
+	return false
+}
+
+func summary(h approvals.Hold) Approval {
+	return Approval{ID: h.ID, State: string(h.State), CallID: h.CallID.String(), Connection: h.Connection, Function: h.Function,
+		Method: h.Request.Method, Path: h.Request.Path, Rule: h.Rule, Message: h.Message, Requester: h.Identity, Approvers: h.Approvers,
+		PolicyVersion: h.PolicyVersion, AskedAt: h.AskedAt, Expires: h.Expires, DecidedBy: h.By, DecidedAt: h.DecidedAt, Comment: h.Comment}
+}
+
+func full(v approvals.View) Approval {
+	a := Approval{ID: v.ID, State: string(v.State), CallID: v.CallID, Connection: v.Connection, Function: v.Function,
+		Method: v.Method, Path: v.Path, Body: v.Body, Rule: v.Rule, Message: v.Message, Requester: v.Identity, Approvers: v.Approvers,
+		PolicyVersion: v.Policy, AskedAt: v.AskedAt, Expires: v.Expires, DecidedBy: v.By, DecidedAt: v.DecidedAt, Comment: v.Comment}
+	if json.Valid([]byte(v.Arguments)) {
+		a.Arguments = json.RawMessage(v.Arguments)
+	}
+	return a
+}
+
+func answer(w http.ResponseWriter, v any) {
+	w.Header().Set("content-type", "application/json")
+	// The caller having gone is nobody's fault.
+	_ = json.NewEncoder(w).Encode(v)
+}
+
+func refuse(w http.ResponseWriter, status int, detail string) {
+	w.Header().Set("content-type", "application/problem+json")
+	w.WriteHeader(status)
+	_ = json.NewEncoder(w).Encode(problem{Type: "about:blank", Title: http.StatusText(status), Status: status, Detail: strings.TrimSpace(detail)})
+}
