@@ -35,6 +35,11 @@ func TestMain(m *testing.M) {
 			os.Exit(1)
 		}
 		os.Exit(0)
+	case "signals":
+		if err := childSignals(); err != nil {
+			fmt.Println(err)
+		}
+		os.Exit(0)
 	case "parent":
 		childParent()
 		os.Exit(0)
@@ -58,6 +63,35 @@ func childEngine() error {
 	cfg.Library = os.Getenv("CALLGATE_CHDB")
 	cfg.Log = slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))
 	return Main(ctx, cfg, nil)
+}
+
+// childSignals loads the engine, opens and closes sessions, and then does what
+// only works while Go's own signal handlers are in place.
+func childSignals() error {
+	before := saveSignals()
+	open, err := loadEngine(os.Getenv("CALLGATE_CHDB"))
+	if err != nil {
+		return err
+	}
+	for range 3 {
+		s, err := open([]string{"clickhouse", "--path=" + os.Getenv("ENGINE_TEST_PATH")})
+		if err != nil {
+			return err
+		}
+		defer s.close()
+		if _, _, err := s.whole("SELECT 1", "Null", nil); err != nil {
+			return err
+		}
+	}
+	for sig, record := range saveSignals() {
+		if record != before[sig] {
+			fmt.Println("another handler for", sig)
+		}
+	}
+	defer func() { fmt.Println("recovered:", recover() != nil) }()
+	var nowhere *int
+	fmt.Println(*nowhere)
+	return nil
 }
 
 // childParent starts an engine, says where, and waits to be killed.

@@ -202,6 +202,20 @@ func TestStartIsBounded(t *testing.T) {
 	}
 }
 
+// The library's handlers would turn a Go panic into the end of the process.
+func TestGoKeepsItsSignals(t *testing.T) {
+	t.Parallel()
+	library, err := Library(t.Context(), func(line string) { t.Log(line) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	child := exec.Command(os.Args[0])
+	child.Env = append(os.Environ(), childEnv+"=signals", "ENGINE_TEST_PATH="+t.TempDir(), "CALLGATE_CHDB="+library)
+	if out, err := child.CombinedOutput(); err != nil || string(out) != "recovered: true\n" {
+		t.Errorf("got %q, %v", out, err)
+	}
+}
+
 // Whatever ends the parent ends the engine.
 func TestEngineEndsWithItsParent(t *testing.T) {
 	t.Parallel()

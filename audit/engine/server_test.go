@@ -23,7 +23,6 @@ func TestHTTP(t *testing.T) {
 		"credentials":   testCredentials,
 		"refusals":      testRefusals,
 		"confinement":   testConfinement,
-		"no leaks":      testNoLeaks,
 		"inserts":       testInserts,
 		"mid-stream":    testMidStream,
 		"held back":     testHeldBack,
@@ -227,8 +226,15 @@ func testConfinement(t *testing.T, s *server) {
 }
 
 // What one request does to its session must not reach another's.
-func testNoLeaks(t *testing.T, s *server) {
+func TestNothingLeaksBetweenRequests(t *testing.T) {
+	s := run(t, t.TempDir())
 	before := s.post("SELECT getSetting('max_block_size'), currentDatabase()")
+	for i := range 8 { // each of the four sessions, twice
+		s.want(s.post("SELECT getSetting('max_block_size'), currentDatabase()", "database=system", fmt.Sprintf("max_block_size=%d", 1000+i)), fmt.Sprintf("%d\tsystem\n", 1000+i))
+	}
+	for range 8 {
+		s.want(s.post("SELECT getSetting('max_block_size'), currentDatabase()"), before.body)
+	}
 	var wg sync.WaitGroup
 	for i := range 24 {
 		wg.Go(func() {

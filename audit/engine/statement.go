@@ -11,7 +11,16 @@ import (
 type scanner struct {
 	sql string
 	pos int
+	// open counts the dollars that open no heredoc. Each costs a look through
+	// the rest of the text, so there is an end to looking.
+	open int
 }
+
+// maxOpen is far more than any statement has.
+const maxOpen = 64
+
+// maxTag bounds a heredoc's name.
+const maxTag = 128
 
 type kind int
 
@@ -136,15 +145,19 @@ func (s *scanner) closing(at int, quote byte) int {
 // heredoc returns where a $tag$…$tag$ ends, or 0 if there is none.
 func (s *scanner) heredoc(at int) int {
 	n := 1
-	for at+n < len(s.sql) && isWordByte(s.sql[at+n]) {
+	for at+n < len(s.sql) && n <= maxTag && isWordByte(s.sql[at+n]) {
 		n++
 	}
 	if at+n >= len(s.sql) || s.sql[at+n] != '$' {
 		return 0
 	}
+	if s.open >= maxOpen {
+		return 0
+	}
 	tag := s.sql[at : at+n+1]
 	body := strings.Index(s.sql[at+len(tag):], tag)
 	if body < 0 {
+		s.open++
 		return 0
 	}
 	return at + body + 2*len(tag)

@@ -56,6 +56,14 @@ func TestInspect(t *testing.T) {
 	}
 }
 
+// A text made of openings must not cost its length squared; here that would
+// be minutes.
+func TestScannerIsLinear(t *testing.T) {
+	for _, piece := range []string{"$a$b", "/*", "'\\", "`x", "$", "(", "INTO ", "-- "} {
+		inspect(strings.Repeat(piece, maxQuery/len(piece)))
+	}
+}
+
 // An INSERT's data come out as they went in, wherever the URL's part, the
 // body's head and the data meet.
 func TestReadInputKeepsData(t *testing.T) {
