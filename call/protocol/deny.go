@@ -33,10 +33,11 @@ type shape struct {
 }
 
 // The JSON-RPC error codes. Most denials share one, in the range that the
-// specification leaves to servers and that neither MCP nor its SDKs use;
-// data.reason tells them apart.
+// specification leaves to servers and where neither MCP nor its SDKs have one:
+// -32000 to -32005 end the session for some clients ("client is closing").
+// data.reason tells denials apart.
 const (
-	rpcDenied  = -32003
+	rpcDenied  = -32090
 	rpcInvalid = -32600 // Invalid Request
 	rpcUnknown = -32601 // Method not found
 )

@@ -24,6 +24,10 @@ type Outcome struct {
 	answer   *answer
 }
 
+// rpcInternal (Internal error) stands for an error without a code that can be
+// read, since 0 would be success.
+const rpcInternal = -32603
+
 // NewOutcome watches the response of a call whose headers are h.
 func NewOutcome(meta call.Metadata, h call.Headers) *Outcome {
 	o := &Outcome{protocol: meta.Protocol, rpcID: identify(meta.RPCID)}
@@ -92,6 +96,8 @@ func (o *Outcome) Result(trailers call.Headers) (*call.RPCStatus, *bool) {
 	switch a := o.answer; {
 	case a == nil:
 		return nil, nil
+	case a.failed && a.code == 0:
+		return &call.RPCStatus{Code: rpcInternal, Message: bounded(a.message)}, nil
 	case a.failed:
 		return &call.RPCStatus{Code: a.code, Message: bounded(a.message)}, nil
 	case o.tool:
