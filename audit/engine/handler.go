@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"context"
 	"crypto/rand"
 	"errors"
 	"fmt"
@@ -10,6 +11,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 )
 
@@ -29,9 +31,26 @@ type front struct {
 	version, timezone, name string
 	tmp                     string // for results that are held back
 	log                     *slog.Logger
+	running                 atomic.Int64 // requests
+}
+
+// idle waits until no request runs, or says false once ctx ends.
+func (f *front) idle(ctx context.Context) bool {
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for f.running.Load() > 0 {
+		select {
+		case <-ctx.Done():
+			return false
+		case <-tick.C:
+		}
+	}
+	return true
 }
 
 func (f *front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	f.running.Add(1)
+	defer f.running.Add(-1)
 	switch r.URL.Path {
 	case "/ping":
 		w.Header().Set("Content-Type", "text/plain; charset=UTF-8")

@@ -16,6 +16,9 @@ import (
 // then they are cancelled.
 const drain = 5 * time.Second
 
+// lastBytes is how long an answer that is complete may take to leave.
+const lastBytes = 250 * time.Millisecond
+
 // Server is the engine behind its HTTP interface, in this process. There can
 // be one in a process at a time: the library holds one data directory.
 type Server struct {
@@ -100,14 +103,24 @@ func (s *Server) Run(ctx context.Context) error {
 		err = fmt.Errorf("serve the ClickHouse engine: %w", err)
 	case <-ctx.Done():
 	}
-	bounded, stop := context.WithTimeout(context.WithoutCancel(ctx), drain)
+	// Shutdown stops listening and closes what is idle; but it waits five
+	// seconds for connections on which nothing was ever asked, so the requests
+	// themselves are counted.
+	quiet, stop := context.WithTimeout(context.WithoutCancel(ctx), drain)
 	defer stop()
-	if server.Shutdown(bounded) != nil {
+	ended := make(chan error, 1)
+	go func() { ended <- server.Shutdown(quiet) }()
+	if !s.front.idle(quiet) {
 		s.cfg.Log.Warn("statements still run: cancelling them")
-		cancel()
-		// Cancelled statements end within moments; their clients may not.
-		server.Close()
+	} else {
+		select {
+		case <-ended:
+		case <-time.After(lastBytes):
+		}
 	}
+	cancel()
+	// Cancelled statements end within moments; their clients may not.
+	server.Close()
 	return errors.Join(err, s.Close())
 }
 
