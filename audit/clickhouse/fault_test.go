@@ -31,6 +31,7 @@ type bad struct {
 	*httptest.Server
 	down atomic.Bool  // nothing gets through
 	lose atomic.Int32 // percent of the inserts and updates that go wrong
+	soon atomic.Bool  // what arrives, arrives before the client gives up
 	lost atomic.Int32
 }
 
@@ -69,6 +70,10 @@ func badNetwork(t *testing.T, cfg Config) (*bad, Config) {
 		case 1:
 			forward.ServeHTTP(httptest.NewRecorder(), late)
 		case 2:
+			if b.soon.Load() {
+				forward.ServeHTTP(httptest.NewRecorder(), late)
+				break
+			}
 			go func() {
 				time.Sleep(rand.N(300 * time.Millisecond))
 				forward.ServeHTTP(httptest.NewRecorder(), late)
@@ -118,6 +123,84 @@ func TestUnknownOutcomes(t *testing.T) {
 		t.Errorf("only %d requests were lost: no test", network.lost.Load())
 	}
 	t.Logf("%d requests were lost", network.lost.Load())
+}
+
+// Deduplication in ClickHouse remembers only so much. An insert that is
+// repeated when it has forgotten must not double anything either.
+func TestUnknownOutcomesWithoutDeduplication(t *testing.T) {
+	t.Parallel()
+	db, cfg := database(t)
+	for _, table := range []string{tableEvents, tableCalls} {
+		if err := db.conn.Exec(context.Background(), "ALTER TABLE "+table+" MODIFY SETTING non_replicated_deduplication_window = 0"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	network, through := badNetwork(t, cfg)
+	network.lose.Store(70)
+	network.soon.Store(true)
+	spool := newSpool(t, t.TempDir())
+	r := ship(t, openDB(t, through), spool, time.Minute)
+	for range 40 {
+		r.append(decided(t))
+		time.Sleep(10 * time.Millisecond)
+	}
+	exactlyOnce(t, db, spool)
+}
+
+// put writes a shipper's state as if it had been saved before a kill.
+func put(t *testing.T, dir string, st state) {
+	t.Helper()
+	f, _, _, err := openState(filepath.Join(dir, "ship.state"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.close()
+	if err := f.save(st); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// A call may be read from a long backlog, hours after its leg came to another
+// replica. The row must get that leg even if it settles before it was asked
+// for, and the look for late legs has long passed it.
+func TestLegLongBeforeItsCall(t *testing.T) {
+	t.Parallel()
+	db, _ := database(t)
+	d := decided(t, call.Answered)
+	b := ship(t, db, newSpool(t, t.TempDir()), time.Minute)
+	b.append(answered(d, "long ago"))
+	eventually(t, db, "1", "SELECT toString(count()) FROM events")
+	for _, sql := range []string{
+		"INSERT INTO events SELECT * REPLACE (inserted - 3600 AS inserted) FROM events",
+		"DELETE FROM events WHERE inserted > now() - 600",
+	} {
+		if err := db.conn.Exec(context.Background(), sql); err != nil {
+			t.Fatal(err)
+		}
+	}
+	eventually(t, db, "1", "SELECT toString(count()) FROM events")
+	spool := newSpool(t, t.TempDir())
+	put(t, spool.Dir(), state{Spool: spool.ID(), Late: time.Now()})
+	ship(t, db, spool, time.Millisecond).append(d)
+	eventually(t, db, "long ago", "SELECT response_body FROM calls")
+}
+
+// A late leg that was being shipped when the process was killed still
+// completes its row.
+func TestLateLegKilled(t *testing.T) {
+	t.Parallel()
+	db, _ := database(t)
+	spool := newSpool(t, t.TempDir())
+	r := ship(t, db, spool, time.Millisecond)
+	first, d := decided(t, call.Answered), decided(t, call.Answered)
+	r.append(first, d)
+	eventually(t, db, "2", "SELECT toString(count()) FROM calls WHERE answered = 'unknown'")
+	r.stop()
+	r.append(answered(d, "late"))
+	put(t, spool.Dir(), state{Spool: spool.ID(), Low: 0, Events: 2, To: 3}) // the first call was unsettled then
+	ship(t, db, spool, time.Millisecond)
+	eventually(t, db, "late", "SELECT response_body FROM calls WHERE call_id = ?", d.CallID)
+	exactlyOnce(t, db, spool)
 }
 
 func TestClickHouseAwayAndBack(t *testing.T) {
@@ -353,78 +436,4 @@ func TestSpoolOlderThanWhatWasShipped(t *testing.T) {
 	if err := shipper.session(context.Background()); err == nil || !strings.Contains(err.Error(), "old copy was restored") {
 		t.Errorf("%v", err)
 	}
-}
-
-func TestStateFile(t *testing.T) {
-	t.Parallel()
-	path := filepath.Join(t.TempDir(), "ship.state")
-	f, _, ok, err := openState(path)
-	if err != nil || ok {
-		t.Fatalf("fresh: %v, %v", ok, err)
-	}
-	many := make([]uint64, maxSettle)
-	for i := range many {
-		many[i] = 1<<60 + uint64(i)*1000
-	}
-	for i := range uint64(5) {
-		if err := f.save(state{Spool: "s", Events: i, Calls: deltas(many), Late: time.Now()}); err != nil {
-			t.Fatal(err)
-		}
-	}
-	f.close()
-	size := func() int64 {
-		info, err := os.Stat(path)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return info.Size()
-	}
-	if size() != 2*slotSize {
-		t.Errorf("the file has %d bytes", size())
-	}
-	read := func() (state, bool) {
-		f, st, ok, err := openState(path)
-		if err != nil {
-			t.Fatal(err)
-		}
-		f.close()
-		return st, ok
-	}
-	if st, ok := read(); !ok || st.Events != 4 || fmt.Sprint(sums(st.Calls)) != fmt.Sprint(many) {
-		t.Errorf("read back %d, %v", st.Events, ok)
-	}
-	data, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	data[slotSize+slotHeader+3] ^= 1 // the last save, the fifth, was torn
-	if err := os.WriteFile(path, data, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if st, ok := read(); !ok || st.Events != 3 {
-		t.Errorf("after a torn write: %d, %v", st.Events, ok)
-	}
-	f, _, _, err = openState(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := f.save(state{Spool: "s", Events: 9}); err != nil {
-		t.Fatal(err)
-	}
-	f.close()
-	if st, _ := read(); st.Events != 9 {
-		t.Errorf("after the next: %d", st.Events)
-	}
-}
-
-func FuzzReadSlot(f *testing.F) {
-	path := filepath.Join(f.TempDir(), "s")
-	file, _, _, err := openState(path)
-	if err != nil {
-		f.Fatal(err)
-	}
-	file.save(state{Spool: "s", Calls: []uint64{1, 2}})
-	data, _ := os.ReadFile(path)
-	f.Add(data[slotSize : slotSize+200])
-	f.Fuzz(func(_ *testing.T, b []byte) { readSlot(b) })
 }

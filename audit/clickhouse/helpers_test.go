@@ -13,6 +13,3 @@ func asJSON(t testing.TB, v any) string {
 	}
 	return string(b)
 }
-
-// lateNow waits until the shipper has looked for late legs once more.
-func (s *Shipper) lateNow(t testing.TB) { t.Helper() }

@@ -12,8 +12,6 @@ import (
 	"testing"
 	"time"
 
-	ch "github.com/ClickHouse/clickhouse-go/v2"
-
 	"github.com/callgate/callgate/audit/engine"
 )
 
@@ -112,5 +110,3 @@ func openDB(t testing.TB, cfg Config) *DB {
 	t.Cleanup(func() { db.Close() })
 	return db
 }
-
-var _ = ch.HTTP
