@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"runtime"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -215,7 +216,10 @@ const largestMessage = 72 << 20
 
 // serveEnvoys serves the three services that Envoys call during a call.
 func (a *App) serveEnvoys(ctx context.Context, l net.Listener) error {
-	srv := grpc.NewServer(grpc.MaxRecvMsgSize(largestMessage), grpc.MaxSendMsgSize(largestMessage))
+	srv := grpc.NewServer(grpc.MaxRecvMsgSize(largestMessage), grpc.MaxSendMsgSize(largestMessage),
+		// Workers keep their grown stacks from call to call. Where all are
+		// busy, as with held calls, a call gets a goroutine of its own.
+		grpc.NumStreamWorkers(uint32(4*runtime.GOMAXPROCS(0))))
 	if a.has(ExtAuthz) {
 		authv3.RegisterAuthorizationServer(srv, a.authz)
 	}

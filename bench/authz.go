@@ -132,10 +132,15 @@ func (s *supply) take(n int64) (*authv3.CheckRequest, bool) {
 	return s.ready[n], true
 }
 
+// freshPerSecond is how many new tokens a run is given for each of its seconds:
+// more than any server here verifies on two cores, as signing them takes longer
+// than the run.
+const freshPerSecond = 7000
+
 // authzSubject measures one ext_authz server at addr.
 func authzSubject(name, addr string, pid int, s *supply, warm, length time.Duration) subject {
 	return subject{name: name, run: func(ctx context.Context) (sample, error) {
-		if err := s.fill(9000 * int((warm+length)/time.Second)); err != nil {
+		if err := s.fill(freshPerSecond * int((warm+length)/time.Second)); err != nil {
 			return sample{}, err
 		}
 		var clients []authv3.AuthorizationClient

