@@ -9,7 +9,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 	"time"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
@@ -93,7 +92,6 @@ func plainCheck(token string, body []byte) *authv3.CheckRequest {
 
 // supply hands out requests: one again and again, or each once.
 type supply struct {
-	mu      sync.Mutex
 	issuer  *issuer
 	fresh   bool
 	make    func(token string, body []byte) *authv3.CheckRequest

@@ -50,7 +50,7 @@ func (r *response) handle(req *extprocv3.ProcessingRequest) ([]*extprocv3.Proces
 	case *extprocv3.ProcessingRequest_RequestHeaders:
 		return one(&extprocv3.ProcessingResponse{Response: &extprocv3.ProcessingResponse_RequestHeaders{RequestHeaders: &extprocv3.HeadersResponse{}}}), nil
 	default:
-		return nil, fmt.Errorf("Envoy sends %T, which this filter's processing mode should not include; see the reference for ext_proc", m)
+		return nil, fmt.Errorf("envoy sends %T, which this filter's processing mode should not include; see the reference for ext_proc", m)
 	}
 }
 
@@ -89,7 +89,7 @@ func (r *response) begin(req *extprocv3.ProcessingRequest, m *extprocv3.HttpHead
 			return r.withhold(err)
 		}
 		if r.mode == extprocfilterv3.ProcessingMode_NONE && masker != nil && !m.GetEndOfStream() {
-			return r.withhold(errors.New("Envoy does not send the response body, so it can't be masked; set response_body_mode"))
+			return r.withhold(errors.New("envoy does not send the response body, so it can't be masked; set response_body_mode"))
 		}
 	}
 	r.server.cfg.Metrics.responses.WithLabelValues(r.meta.Connection).Inc()
