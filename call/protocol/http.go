@@ -11,14 +11,7 @@ import (
 	"github.com/callgate/callgate/call"
 )
 
-// routes reads REST requests: method and path name the function; path, query
-// and body give its arguments in one flat map, in which no name may come from
-// two places. A JSON body that is not an object is the argument "body".
-//
-// A body of a type that is neither JSON nor a form is let through unread: no
-// argument comes from it, and rules see only its call.body_size and its
-// content-type in call.headers. What looks like JSON is never let through so,
-// since many functions read JSON whatever its type.
+// routes reads REST requests; see [Function] for what becomes of them.
 type routes struct {
 	base  string
 	first *segment

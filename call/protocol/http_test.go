@@ -128,6 +128,7 @@ const (
 var httpAttacks = map[string]attack{
 	"outside the base":         {"GET /other/customers/7", nil, "", none, "no function"},
 	"base as a prefix of text": {"GET /crmx/customers/7", nil, "", none, "no function"},
+	"base without a slash":     {"GET /crmxcustomers/7", nil, "", none, "no function"},
 	"other method":             {"PUT /crm/customers/7", nil, "", none, "PUT /crm/customers/7"},
 	"head for get":             {"HEAD /crm/customers/7", nil, "", none, "no function"},
 	"method in lower case":     {"get /crm/customers/7", nil, "", none, "no function"},
@@ -183,6 +184,7 @@ var httpAttacks = map[string]attack{
 	"query nested by case":    {"GET /crm/customers/search?a[b]=2&a[B]=1", nil, "", bad, "one argument"},
 	"query dot, underscore":   {"GET /crm/customers/search?a.b=2&a_b=1", nil, "", bad, "one argument"},
 	"query space":             {"GET /crm/customers/search?amount=2&+amount=1", nil, "", bad, "one argument"},
+	"query space, underscore": {"GET /crm/customers/search?a+b=2&a_b=1", nil, "", bad, "one argument"},
 	"path and query":          {"GET /crm/customers/7?id=8", nil, "", bad, "two places"},
 	"path and query, case":    {"GET /crm/customers/7?ID=8", nil, "", bad, "two places"},
 	"path and query, list":    {"GET /crm/customers/7?id[]=8", nil, "", bad, "two places"},

@@ -42,8 +42,8 @@ type reader struct {
 
 	// member, if set, is told of each member of the outermost object, and of
 	// the objects that are its members: the key above it ("" at the top), its
-	// own key and its value's text.
-	member func(above, key, text string)
+	// own key and where its value stands.
+	member func(above, key string, start, end int)
 	above  string
 }
 
@@ -52,7 +52,7 @@ func newReader(b []byte) (*reader, error) {
 		return nil, malformed("the JSON body is not UTF-8, which parsers repair differently; send UTF-8")
 	}
 	// Texts without escapes are parts of this one copy.
-	return &reader{text: string(b)}, nil
+	return &reader{text: string(b), values: make([]any, 0, 32), keys: make([]string, 0, 32)}, nil
 }
 
 func (r *reader) document() (any, error) {
@@ -194,9 +194,9 @@ func (r *reader) object() (any, error) {
 		switch {
 		case r.member == nil:
 		case r.depth == 1:
-			r.member("", key, r.text[start:r.at])
+			r.member("", key, start, r.at)
 		case r.depth == 2:
-			r.member(r.above, key, r.text[start:r.at])
+			r.member(r.above, key, start, r.at)
 		}
 		r.keys, r.values = append(r.keys, key), append(r.values, v)
 		switch r.next() {

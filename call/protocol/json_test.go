@@ -42,6 +42,7 @@ var refusals = map[string]struct{ doc, says string }{
 	"not UTF-8, key":                {"{\"\xff\":1}", "UTF-8"},
 	"byte order mark":               {"\uFEFF{}", "byte 0"},
 	"control character":             {"\"a\nb\"", "byte 2"},
+	"control after an escape":       {"\"a\\n\nb\"", "byte 4"},
 	"trailing object":               {`{"a":1}{"a":2}`, "goes on"},
 	"trailing comma":                {`{"a":1},`, "goes on"},
 	"trailing NUL":                  {"{}\x00", "goes on"},

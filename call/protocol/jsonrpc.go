@@ -33,7 +33,7 @@ func (jsonrpc) Parse(req *call.Request) (Invocation, error) {
 	case m.method == "":
 		return inv, malformed("the JSON-RPC message has no method; name one")
 	}
-	return inv, inv.params(m.params, m.text["params"])
+	return inv, inv.params(m.params, m.raw.params)
 }
 
 // message is a JSON-RPC request, notification or response.
@@ -43,22 +43,22 @@ type message struct {
 	params any
 	answer bool           // has result or error
 	all    map[string]any // the members
-	// text is how the members, and the members of params, were written.
-	text map[string]string
+	// raw is how some were written; the bytes are the request's.
+	raw struct{ id, params, arguments, uri json.RawMessage }
 }
 
-// params makes a message's params, written as text, the arguments: an object's
+// params makes a message's params, written as raw, the arguments: an object's
 // members, or a list as the argument "params".
-func (inv *Invocation) params(params any, text string) error {
+func (inv *Invocation) params(params any, raw json.RawMessage) error {
 	switch p := params.(type) {
 	case nil:
 		inv.Args = map[string]any{}
 		return inv.write()
 	case map[string]any:
-		inv.Args, inv.ArgsJSON = p, json.RawMessage(text)
+		inv.Args, inv.ArgsJSON = p, raw
 		return nil
 	case []any:
-		inv.Args, inv.ArgsJSON = map[string]any{"params": p}, json.RawMessage(`{"params":`+text+`}`)
+		inv.Args, inv.ArgsJSON = map[string]any{"params": p}, json.RawMessage(`{"params":`+string(raw)+`}`)
 		return nil
 	default:
 		return malformed("params must be an object or a list")
@@ -71,7 +71,7 @@ var members = []string{"jsonrpc", "method", "params", "id", "result", "error"}
 // readMessage reads the one message of a body. Where it fails, what was
 // understood is in the message.
 func readMessage(req *call.Request) (message, error) {
-	m := message{text: map[string]string{}}
+	var m message
 	media, err := mediaType(req)
 	switch {
 	case err != nil:
@@ -90,12 +90,17 @@ func readMessage(req *call.Request) (message, error) {
 	default:
 		return m, malformed("the body is not a JSON-RPC message; send one JSON object")
 	}
-	r.member = func(above, key, text string) {
-		switch above {
-		case "":
-			m.text[key] = text
-		case "params":
-			m.text["params."+key] = text
+	r.member = func(above, key string, start, end int) {
+		raw := json.RawMessage(req.Body[start:end:end])
+		switch {
+		case above == "" && key == "id":
+			m.raw.id = raw
+		case above == "" && key == "params":
+			m.raw.params = raw
+		case above == "params" && key == "arguments":
+			m.raw.arguments = raw
+		case above == "params" && key == "uri":
+			m.raw.uri = raw
 		}
 	}
 	v, err := r.document()
@@ -145,10 +150,10 @@ const (
 func (m *message) readID(id any) error {
 	switch id.(type) {
 	case string, int64:
-		if len(m.text["id"]) > maxID {
+		if len(m.raw.id) > maxID {
 			return malformed("the JSON-RPC id is over %d bytes; send a shorter one", maxID)
 		}
-		m.id = json.RawMessage(m.text["id"])
+		m.id = m.raw.id
 		return nil
 	case nil:
 		if m.answer {

@@ -99,7 +99,7 @@ func (inv *Invocation) use(m message) (name string, err error) {
 	}
 	key, names := named(m.method)
 	if !names {
-		return "", inv.params(m.params, m.text["params"])
+		return "", inv.params(m.params, m.raw.params)
 	}
 	if !object {
 		return "", malformed("%s needs params", m.method)
@@ -113,13 +113,13 @@ func (inv *Invocation) use(m message) (name string, err error) {
 		if climbs(name) {
 			return name, malformed("the resource's uri has a dot segment or a backslash, which servers resolve differently; send the uri that is meant")
 		}
-		return name, inv.params(map[string]any{"uri": name}, `{"uri":`+m.text["params.uri"]+`}`)
+		return name, inv.params(map[string]any{"uri": name}, json.RawMessage(`{"uri":`+string(m.raw.uri)+`}`))
 	}
 	switch args := params["arguments"].(type) {
 	case nil:
-		return name, inv.params(nil, "")
+		return name, inv.params(nil, nil)
 	case map[string]any:
-		return name, inv.params(args, m.text["params.arguments"])
+		return name, inv.params(args, m.raw.arguments)
 	default:
 		return name, malformed("params.arguments of %s must be an object", m.method)
 	}

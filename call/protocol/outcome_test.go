@@ -66,6 +66,8 @@ func TestOutcome(t *testing.T) {
 		"long text":            {"tools/call x", "7", plain, `{"id":7,"result":{"t":"` + strings.Repeat(`\"`, 10_000) + `","isError":true}}`, "0  tool=true"},
 		"long key":             {"tools/call x", "7", plain, `{"id":7,"result":{"` + strings.Repeat("isError", 1000) + `":1,"isError":true}}`, "0  tool=true"},
 		"braces in a text":     {"tools/call x", "7", plain, `{"id":7,"result":{"t":"}}]\\\"}","u":{"t":"}]\\"},"isError":true}}`, "0  tool=true"},
+		"escapes in a text":    {"tools/call x", "7", plain, `{"id":7,"result":{"u":{"t":"a\nb"},"isError":true}}`, "0  tool=true"},
+		"event, mixed ends":    {"tools/call x", "7", sse, "data: {\"broken\r\n\ndata: " + answer + "\n\n", "0  tool=true"},
 		"event":                {"tools/call x", "7", sse, "event: message\nid: 1\ndata: " + answer + "\n\n", "0  tool=true"},
 		"event, no space":      {"tools/call x", "7", sse, "data:" + answer + "\n\n", "0  tool=true"},
 		"event, CRLF":          {"tools/call x", "7", sse, ": hi\r\n\r\ndata: " + answer + "\r\n\r\n", "0  tool=true"},

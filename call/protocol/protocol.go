@@ -53,7 +53,18 @@ type Methods interface {
 }
 
 // Function names the requests of an http connection that match a method and a
-// path template.
+// path template, such as /customers/{id}. Where several templates match, a
+// literal segment wins over a parameter, from left to right.
+//
+// The arguments of such a request are one flat map: the path's parameters, the
+// fields of the query, and those of a JSON object or a form in the body; a JSON
+// body that is no object is the argument "body". A field of a query or form
+// that comes more than once is a list. No name may come from two places, nor be
+// one that a framework could take for another (amount, Amount, amount[]).
+//
+// A body of any other type is not judged: no argument comes from it, and rules
+// see only call.body_size and the content-type in call.headers. What looks like
+// JSON under such a type is refused, since many functions read it all the same.
 type Function struct {
 	Name, Method, Path string
 }

@@ -160,10 +160,7 @@ func (s *scanner) value(kind byte) {
 		}
 		return
 	}
-	if s.kind[2] != '{' {
-		return
-	}
-	switch s.key[1] + "." + s.key[2] {
+	switch s.key[1] + "." + s.key[2] { // in a list the latter is empty
 	case "error.code":
 		if n, err := strconv.ParseInt(string(s.token), 10, 64); word && err == nil {
 			a.code = n
