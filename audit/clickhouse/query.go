@@ -92,7 +92,7 @@ func plain(v reflect.Value) any {
 		if v.IsNil() {
 			return nil
 		}
-		if v.Kind() == reflect.Pointer && v.Type().Implements(reflect.TypeFor[fmt.Stringer]()) {
+		if v.Kind() == reflect.Pointer && v.Type() != reflect.TypeFor[*time.Time]() && v.Type().Implements(reflect.TypeFor[fmt.Stringer]()) {
 			break
 		}
 		v = v.Elem()
