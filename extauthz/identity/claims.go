@@ -29,7 +29,8 @@ func (i *issuer) identity(t jwt.Token) (call.Identity, *Error) {
 	}
 	id := call.Identity{Issuer: i.URL, Subject: subject, Kind: i.DefaultKind, Groups: list(at(all, i.Groups)),
 		Method: "oidc", TokenID: t.JwtID(), Expires: t.Expiration(), Claims: all}
-	if kind, ok := at(all, i.Kind).(string); ok {
+	if said := at(all, i.Kind); said != nil {
+		kind, _ := said.(string)
 		switch k := call.Kind(kind); k {
 		case call.Human, call.CI, call.Agent, call.Workload:
 			id.Kind = k

@@ -211,7 +211,8 @@ func (v *Verifier) peek(token string) (jws.Headers, string, *Error) {
 	switch {
 	case len(h.Critical()) > 0:
 		return nil, "", refuse(call.ReasonInvalidToken, "the token has critical header parameters (crit), which are not supported")
-	case typesRefused[strings.ToLower(h.Type())]:
+	// "application/" may stand before the type or not (RFC 7515 §4.1.9).
+	case typesRefused[strings.TrimPrefix(strings.ToLower(h.Type()), "application/")]:
 		return nil, "", refuse(call.ReasonInvalidToken, "the token is of a type that is not for calls; send an access token")
 	}
 	t, err := jwt.ParseInsecure([]byte(token))
