@@ -3,9 +3,11 @@
 package connection
 
 import (
+	"cmp"
 	"fmt"
-	"net"
-	"sort"
+	"maps"
+	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/callgate/callgate/call"
@@ -41,60 +43,87 @@ type Connection struct {
 // Set is all connections of one policy. It is read-only.
 type Set struct {
 	byName map[string]*Connection
-	routes []route // most specific first
+	hosts  []host // most specific first; the last one takes any authority
+}
+
+// host is what Envoy calls a virtual host: an authority, and what stands there.
+type host struct {
+	authority string // "*" any
+	routes    []route
 }
 
 type route struct {
-	authority string // "" any
-	prefix    string
-	to        *Connection
+	own    bool   // the connection names authorities
+	prefix string // ends with "/", or is a prefix of whole segments
+	to     *Connection
 }
 
 // NewSet indexes connections.
 func NewSet(list []*Connection) (*Set, error) {
 	s := &Set{byName: make(map[string]*Connection, len(list))}
+	byHost := map[string][]route{"*": nil}
 	for _, c := range list {
 		if _, twice := s.byName[c.Name]; twice {
 			return nil, fmt.Errorf("connection %q stands twice", c.Name)
 		}
 		s.byName[c.Name] = c
-		prefixes := []string{strings.TrimSuffix(c.Path, "/")}
-		if c.Protocol == call.GRPC {
-			prefixes = nil
-			for _, svc := range c.Services {
-				prefixes = append(prefixes, "/"+svc)
-			}
+		for _, a := range c.Authorities {
+			byHost[strings.ToLower(a)] = nil
 		}
+	}
+	for _, c := range list {
 		authorities := c.Authorities
 		if len(authorities) == 0 {
-			authorities = []string{""}
+			// One host alone is looked into, so what takes any authority
+			// stands in all of them.
+			authorities = slices.Collect(maps.Keys(byHost))
 		}
 		for _, a := range authorities {
-			for _, p := range prefixes {
-				s.routes = append(s.routes, route{strings.ToLower(a), p, c})
+			a = strings.ToLower(a)
+			byHost[a] = append(byHost[a], routesOf(c)...)
+		}
+	}
+	for authority, routes := range byHost {
+		slices.SortStableFunc(routes, func(a, b route) int {
+			if len(a.prefix) != len(b.prefix) {
+				return len(b.prefix) - len(a.prefix)
 			}
-		}
+			return cmp.Compare(rank(b.own), rank(a.own))
+		})
+		s.hosts = append(s.hosts, host{authority, routes})
 	}
-	// As Envoy does: the authority first, an exact one before a wildcard, then
-	// the longest path.
-	rank := func(a string) int {
-		switch {
-		case a == "":
-			return 0
-		case strings.HasPrefix(a, "*"):
-			return len(a)
-		default:
-			return 1 << 16
+	slices.SortFunc(s.hosts, func(a, b host) int {
+		if x, y := wild(a.authority), wild(b.authority); x != y {
+			return cmp.Compare(rank(x), rank(y))
 		}
-	}
-	sort.SliceStable(s.routes, func(i, j int) bool {
-		a, b := s.routes[i], s.routes[j]
-		if len(a.prefix) != len(b.prefix) {
-			return len(a.prefix) > len(b.prefix)
-		}
-		return rank(a.authority) > rank(b.authority)
+		return len(b.authority) - len(a.authority)
 	})
 	return s, nil
+}
+
+func rank(b bool) int {
+	if b {
+		return 1
+	}
+	return 0
+}
+
+func wild(authority string) bool { return strings.HasPrefix(authority, "*") }
+
+func routesOf(c *Connection) []route {
+	own := len(c.Authorities) > 0
+	if c.Protocol == call.GRPC {
+		out := make([]route, len(c.Services))
+		for i, svc := range c.Services {
+			out[i] = route{own, "/" + svc + "/", c}
+		}
+		return out
+	}
+	prefix := strings.TrimSuffix(c.Path, "/")
+	if prefix == "" {
+		prefix = "/"
+	}
+	return []route{{own, prefix, c}}
 }
 
 // Named returns the connection of that name, or nil.
@@ -102,28 +131,51 @@ func (s *Set) Named(name string) *Connection { return s.byName[name] }
 
 // Match returns the connection for an authority and path, or nil: for meshes
 // that can't say which one their route belongs to.
+//
+// It finds what Envoy finds with the routes that the project makes for it: one
+// host, an exact one before a wildcard and a long wildcard before a short one,
+// and in that host alone the longest path.
 func (s *Set) Match(authority, path string) *Connection {
-	host := strings.ToLower(authority)
-	if h, _, err := net.SplitHostPort(host); err == nil {
-		host = h
-	}
+	name := withoutPort(strings.ToLower(authority))
 	path, _, _ = strings.Cut(path, "?")
-	for _, r := range s.routes {
-		if under(path, r.prefix) && at(host, r.authority) {
-			return r.to
+	for _, h := range s.hosts {
+		if !at(name, h.authority) {
+			continue
 		}
+		for _, r := range h.routes {
+			if under(path, r.prefix) {
+				return r.to
+			}
+		}
+		return nil
 	}
 	return nil
 }
 
-func under(path, prefix string) bool {
-	rest, ok := strings.CutPrefix(path, prefix)
-	return ok && (rest == "" || rest[0] == '/')
+// withoutPort takes a port off, as Envoy does: what stands after the last colon
+// that is not an IPv6 address's own, if it is a number.
+func withoutPort(authority string) string {
+	i := strings.LastIndexByte(authority, ':')
+	if i < 0 || i < strings.LastIndexByte(authority, ']') {
+		return authority
+	}
+	if _, err := strconv.ParseUint(authority[i+1:], 10, 32); err != nil {
+		return authority
+	}
+	return authority[:i]
 }
 
-func at(host, authority string) bool {
-	if suffix, wild := strings.CutPrefix(authority, "*"); wild {
-		return strings.HasSuffix(host, suffix) && len(host) > len(suffix)
+func under(path, prefix string) bool {
+	rest, ok := strings.CutPrefix(path, prefix)
+	return ok && (rest == "" || rest[0] == '/' || strings.HasSuffix(prefix, "/"))
+}
+
+func at(name, authority string) bool {
+	if authority == "*" {
+		return true
 	}
-	return authority == "" || host == authority
+	if suffix, ok := strings.CutPrefix(authority, "*"); ok {
+		return strings.HasSuffix(name, suffix) && len(name) > len(suffix)
+	}
+	return name == authority
 }
