@@ -9,6 +9,7 @@ import (
 	typev3 "github.com/envoyproxy/go-control-plane/envoy/type/v3"
 	rpcstatus "google.golang.org/genproto/googleapis/rpc/status"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/known/structpb"
 
 	"github.com/callgate/callgate/call"
@@ -19,8 +20,7 @@ import (
 // credential in place of the caller's.
 func (d *decision) allow(decided call.Decision) (*authv3.CheckResponse, error) {
 	if err := d.record(decided); err != nil {
-		return d.denial(call.Decision{Outcome: call.Deny, Reason: call.ReasonAuditUnavailable,
-			Message: "the call can't be recorded now, so it is not let through; try again later"}), nil
+		return d.unrecorded(), nil
 	}
 	d.server.cfg.Metrics.decided(d, decided)
 	ok := &authv3.OkHttpResponse{
@@ -68,15 +68,29 @@ func (d *decision) remove() []string {
 func (d *decision) refuse(decided call.Decision) (*authv3.CheckResponse, error) {
 	decided.PolicyVersion = d.active.Version
 	if err := d.record(decided); err != nil {
-		decided = call.Decision{Outcome: call.Deny, Reason: call.ReasonAuditUnavailable,
-			Message: "the call can't be recorded now, so it is not let through; try again later"}
+		return d.unrecorded(), nil
 	}
 	d.server.cfg.Metrics.decided(d, decided)
 	return d.denial(decided), nil
 }
 
-// fault denies a call that a fault of ours ended.
-func (d *decision) fault() *authv3.CheckResponse {
+// unrecorded denies a call whose decision left no record.
+func (d *decision) unrecorded() *authv3.CheckResponse {
+	decided := call.Decision{Outcome: call.Deny, Reason: call.ReasonAuditUnavailable, PolicyVersion: d.active.Version,
+		Message: "the call can't be recorded now, so it is not let through; try again later"}
+	d.server.cfg.Metrics.decided(d, decided)
+	return d.denial(decided)
+}
+
+// fault denies a call that a fault of ours ended. What failed may fail again
+// here: then Envoy gets an error, which denies too.
+func (d *decision) fault() (resp *authv3.CheckResponse, err error) {
+	defer func() {
+		if recover() != nil {
+			d.server.cfg.Metrics.lost.Inc()
+			resp, err = nil, status.Error(codes.Internal, "the gateway failed to decide this call")
+		}
+	}()
 	decided := call.Decision{Outcome: call.Deny, Reason: call.ReasonInternal, Message: "the gateway failed to decide this call, so it is not let through"}
 	if d.active != nil {
 		decided.PolicyVersion = d.active.Version
@@ -84,7 +98,7 @@ func (d *decision) fault() *authv3.CheckResponse {
 			d.server.cfg.Metrics.lost.Inc()
 		}
 	}
-	return d.denial(decided)
+	return d.denial(decided), nil
 }
 
 func (d *decision) denial(decided call.Decision) *authv3.CheckResponse {

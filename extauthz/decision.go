@@ -136,20 +136,26 @@ func (d *decision) whole() *denied {
 	if d.partial || int64(len(r.Body)) > d.conn.MaxBody {
 		return deny(call.ReasonBodyTooLarge, "the request body is over the %d bytes that connection %s takes; send less, or raise its max_body", d.conn.MaxBody, d.conn.Name)
 	}
-	length := r.Headers.Get("content-length")
-	if length == "" {
+	lengths := r.Headers.Values("content-length")
+	if len(lengths) > 1 {
+		return deny(call.ReasonMalformedRequest, "content-length stands more than once")
+	}
+	if len(lengths) == 0 {
+		if !d.sent && len(r.Body) == 0 && len(r.Headers.Values("transfer-encoding")) > 0 {
+			return deny(call.ReasonMalformedRequest, "the gateway was not given the request body; let Envoy send it (with_request_body)")
+		}
 		if !d.sent && len(r.Body) == 0 && r.Method != http.MethodGet && r.Method != http.MethodHead && r.Method != http.MethodDelete && r.Method != http.MethodOptions {
 			return deny(call.ReasonMalformedRequest, "the gateway was not given the request body; let Envoy send it (with_request_body)")
 		}
 		return nil
 	}
-	n, err := strconv.ParseInt(length, 10, 64)
+	n, err := strconv.ParseUint(lengths[0], 10, 63)
 	switch {
-	case err != nil || n < 0:
+	case err != nil:
 		return deny(call.ReasonMalformedRequest, "content-length is not a number")
-	case n > d.conn.MaxBody:
+	case int64(n) > d.conn.MaxBody:
 		return deny(call.ReasonBodyTooLarge, "the request body is over the %d bytes that connection %s takes; send less, or raise its max_body", d.conn.MaxBody, d.conn.Name)
-	case n != int64(len(r.Body)):
+	case int64(n) != int64(len(r.Body)):
 		return deny(call.ReasonMalformedRequest, "the gateway was given %d of %d bytes of the body; let Envoy send it whole (with_request_body)", len(r.Body), n)
 	}
 	return nil

@@ -108,7 +108,7 @@ func (s *Server) Check(ctx context.Context, req *authv3.CheckRequest) (resp *aut
 			// The panic's text may quote the request, so only the stack is logged.
 			s.cfg.Metrics.panics.Inc()
 			s.cfg.Log.ErrorContext(ctx, "panic while deciding a call; denied", "call_id", d.call.ID, "stack", string(debug.Stack()))
-			resp, err = d.fault(), nil
+			resp, err = d.fault()
 		}
 	}()
 	return d.run(req)

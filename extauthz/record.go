@@ -109,13 +109,24 @@ func redactPath(target string) string {
 	if !ok {
 		return target
 	}
-	pairs := strings.Split(query, "&")
-	for i, pair := range pairs {
-		name, _, has := strings.Cut(pair, "=")
-		plain, err := url.QueryUnescape(name)
-		if has && (err != nil || slices.Contains(secretNames, strings.ToLower(plain))) {
-			pairs[i] = name + "=[redacted]"
+	var out strings.Builder
+	out.WriteString(path)
+	out.WriteByte('?')
+	for query != "" {
+		// Some services take ";" for "&", and a second "?" is part of a name.
+		end := strings.IndexAny(query, "&;")
+		pair, separator := query, ""
+		if end >= 0 {
+			pair, separator = query[:end], query[end:end+1]
 		}
+		query = query[len(pair)+len(separator):]
+		name, _, has := strings.Cut(pair, "=")
+		plain, err := url.QueryUnescape(strings.TrimLeft(name, "?"))
+		if has && (err != nil || slices.Contains(secretNames, strings.ToLower(plain))) {
+			pair = name + "=[redacted]"
+		}
+		out.WriteString(pair)
+		out.WriteString(separator)
 	}
-	return path + "?" + strings.Join(pairs, "&")
+	return out.String()
 }
