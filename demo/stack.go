@@ -30,8 +30,8 @@ type Config struct {
 	Executable string
 	// Dir is where the stack keeps its files. It is created.
 	Dir string
-	// Serve runs Callgate with a configuration file until ctx ends, in place
-	// of a process of its own; nil means a process.
+	// Serve runs Callgate with a configuration file until ctx ends; nil means
+	// a process of its own.
 	Serve func(ctx context.Context, file string) error
 	// TLS makes Envoy's listener an https one.
 	TLS bool
@@ -147,8 +147,8 @@ func free(port int) (string, error) {
 	return l.Addr().String(), nil
 }
 
-// environment is what Callgate's processes find their secrets in.
-func (s *Stack) environment() []string {
+// Environment is what Callgate's processes find their secrets in.
+func (s *Stack) Environment() []string {
 	var env []string
 	for k, v := range s.secrets {
 		env = append(env, k+"="+v)

@@ -2,6 +2,8 @@ package demo
 
 import (
 	"context"
+	"crypto/x509"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"os"
@@ -38,6 +40,11 @@ func (s *Stack) startFunctions(context.Context) error {
 	if err != nil {
 		return fmt.Errorf("make the functions' certificates: %w", err)
 	}
+	if s.cfg.TLS {
+		if err := s.writeListenerTLS(); err != nil {
+			return err
+		}
+	}
 	if s.Issuer, err = issuer.New(issuer.Config{Log: s.cfg.Log}); err != nil {
 		return fmt.Errorf("start the issuer: %w", err)
 	}
@@ -54,6 +61,25 @@ func (s *Stack) startFunctions(context.Context) error {
 		s.group.Go(func() error { return run(s.ctx) })
 	}
 	return nil
+}
+
+// writeListenerTLS writes the certificate and key of Envoy's own listener.
+func (s *Stack) writeListenerTLS() error {
+	config, err := s.Authority.ServerTLS()
+	if err != nil {
+		return fmt.Errorf("make the listener's certificate: %w", err)
+	}
+	var chain []byte
+	for _, der := range config.Certificates[0].Certificate {
+		chain = append(chain, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})...)
+	}
+	key, err := x509.MarshalPKCS8PrivateKey(config.Certificates[0].PrivateKey)
+	if err != nil {
+		return fmt.Errorf("write the listener's key: %w", err)
+	}
+	return errors.Join(
+		os.WriteFile(s.file("listener.crt"), chain, 0o600),
+		os.WriteFile(s.file("listener.key"), pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: key}), 0o600))
 }
 
 // values fill the configuration's templates.
@@ -121,7 +147,7 @@ func (s *Stack) startCallgate(ctx context.Context) error {
 // serveProcess runs callgate serve as a process of its own.
 func (s *Stack) serveProcess(ctx context.Context, log *os.File) error {
 	cmd := exec.Command(s.cfg.Executable, "serve", "-c", s.ConfigFile)
-	cmd.Env = append(os.Environ(), s.environment()...)
+	cmd.Env = append(os.Environ(), s.Environment()...)
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.SysProcAttr = childAttributes()
 	if err := cmd.Start(); err != nil {

@@ -53,7 +53,7 @@ func (t *tour) callgate(ctx context.Context, token string, args ...string) (stri
 // quietly runs the command line without showing it.
 func (t *tour) quietly(ctx context.Context, token string, args ...string) (string, error) {
 	cmd := exec.CommandContext(ctx, t.cfg.Executable, args...)
-	cmd.Env = append(os.Environ(), t.environment()...)
+	cmd.Env = append(os.Environ(), t.Environment()...)
 	cmd.Env = append(cmd.Env, "CALLGATE_CONFIG="+t.ConfigFile, "CALLGATE_SERVER=http://"+t.Addrs.Console, "CALLGATE_TOKEN="+token)
 	out, err := cmd.CombinedOutput()
 	return string(out), err

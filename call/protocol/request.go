@@ -13,6 +13,10 @@ import (
 // sane refuses what is ambiguous in any protocol. Names of headers are lower
 // case, as in [call.Header].
 func sane(req *call.Request) error {
+	if !plainAuthority(req.Authority) {
+		// Two Host headers arrive as one with a comma, among others.
+		return malformed("the host is not one plain name or address; send exactly one Host header")
+	}
 	var once struct{ contentType, length, encoding, transfer, host, grpc, session, method, name bool }
 	for _, h := range req.Headers {
 		seen := (*bool)(nil)
@@ -190,4 +194,15 @@ func printable(s string) string {
 		clean = strings.ToValidUTF8(clean[:most], "") + "…"
 	}
 	return clean
+}
+
+// plainAuthority reports whether an authority is made of what names, addresses
+// and ports are (RFC 3986 §3.2.2, without escapes and sub-delimiters).
+func plainAuthority(s string) bool {
+	for i := range len(s) {
+		if c := s[i]; !unreserved(c) && strings.IndexByte(":[]", c) < 0 {
+			return false
+		}
+	}
+	return true
 }

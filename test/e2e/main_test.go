@@ -1,0 +1,263 @@
+// Package e2e drives everything together: a real Envoy configured over xDS
+// alone, the real ClickHouse engine, a real OIDC issuer, real functions, and
+// real clients. The serving process runs inside the test, under the race
+// detector; where a process must be killed, it is one of its own.
+package e2e
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/callgate/callgate/app"
+	"github.com/callgate/callgate/config"
+	"github.com/callgate/callgate/demo"
+	"github.com/callgate/callgate/demo/issuer"
+)
+
+// world is the stack that most tests share.
+type world struct {
+	*demo.Stack
+	dir                          string
+	logs                         *bytes.Buffer
+	scheme                       string
+	alice, bob, agent, ci, stale string
+}
+
+var (
+	binary string // callgate, for the engine's process and the command line
+	shared *world
+)
+
+func TestMain(m *testing.M) {
+	os.Exit(run(m))
+}
+
+func run(m *testing.M) int {
+	dir, err := os.MkdirTemp("", "callgate-e2e-")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	defer os.RemoveAll(dir)
+	binary = filepath.Join(dir, "callgate")
+	build := exec.Command("go", "build", "-o", binary, "github.com/callgate/callgate/cmd/callgate")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
+		fmt.Fprintf(os.Stderr, "build callgate: %v\n%s", err, out)
+		return 1
+	}
+	var stop func() error
+	shared, stop, err = start(context.Background(), demo.Config{Dir: filepath.Join(dir, "shared"), AnyPorts: true}, false)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "start the stack:", err)
+		return 1
+	}
+	code := m.Run()
+	if err := stop(); err != nil {
+		fmt.Fprintln(os.Stderr, "stop the stack:", err)
+		return 1
+	}
+	return code
+}
+
+// serve is what `callgate serve` does, in this process.
+func serve(log *slog.Logger) func(context.Context, string) error {
+	return func(ctx context.Context, file string) error {
+		cfg, err := config.Load(file, nil)
+		if err != nil {
+			return err
+		}
+		a, err := app.New(ctx, cfg, app.Options{File: file, Roles: app.Roles, Version: "test", Log: log})
+		if err != nil {
+			return err
+		}
+		return a.Run(ctx)
+	}
+}
+
+// syncBuffer is a log that may be read while it is written.
+type syncBuffer struct {
+	ch chan struct{}
+	b  *bytes.Buffer
+}
+
+func (s syncBuffer) Write(p []byte) (int, error) {
+	s.ch <- struct{}{}
+	defer func() { <-s.ch }()
+	return s.b.Write(p)
+}
+
+func start(ctx context.Context, cfg demo.Config, process bool) (*world, func() error, error) {
+	w := &world{dir: cfg.Dir, logs: &bytes.Buffer{}, scheme: "http"}
+	if cfg.TLS {
+		w.scheme = "https"
+	}
+	log := slog.New(slog.NewTextHandler(syncBuffer{make(chan struct{}, 1), w.logs}, nil))
+	slog.SetDefault(slog.New(slog.NewTextHandler(io.Discard, nil)))
+	cfg.Executable, cfg.Log = binary, log
+	if !process {
+		cfg.Serve = serve(log)
+	}
+	var err error
+	if w.Stack, err = demo.Start(ctx, cfg); err != nil {
+		return nil, nil, fmt.Errorf("%w\n%s", err, w.logs)
+	}
+	flows := w.Issuer.Flows(nil)
+	token := func(t issuer.Token, err error) string {
+		if err != nil {
+			panic(fmt.Sprintf("e2e: get a token: %v", err))
+		}
+		return t.Access
+	}
+	w.alice = token(flows.Login(ctx, issuer.Alice, issuer.Alice+"-demo-password"))
+	w.bob = token(flows.Login(ctx, issuer.Bob, issuer.Bob+"-demo-password"))
+	w.ci = token(flows.ClientCredentials(ctx, issuer.CIDeploy, issuer.CIDeploy+"-demo-secret"))
+	w.stale = token(flows.ClientCredentials(ctx, issuer.CIStale, issuer.CIStale+"-demo-secret"))
+	own := token(flows.ClientCredentials(ctx, issuer.SupportAgent, issuer.SupportAgent+"-demo-secret"))
+	w.agent = token(flows.Exchange(ctx, issuer.SupportAgent, issuer.SupportAgent+"-demo-secret", w.alice, own))
+	return w, w.Stop, nil
+}
+
+// answer is what came back of a call.
+type answer struct {
+	status int
+	header http.Header
+	body   string
+}
+
+func (a answer) id() string     { return a.header.Get("x-callgate-call-id") }
+func (a answer) reason() string { return a.header.Get("x-callgate-reason") }
+
+// call makes a call through Envoy with a client.
+func (w *world) call(t *testing.T, c *http.Client, token, method, path, body string, header ...string) answer {
+	t.Helper()
+	a, err := w.try(t.Context(), c, token, method, path, body, header...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return a
+}
+
+func (w *world) try(ctx context.Context, c *http.Client, token, method, path, body string, header ...string) (answer, error) {
+	var in io.Reader
+	if body != "" {
+		in = strings.NewReader(body)
+	}
+	req, err := http.NewRequestWithContext(ctx, method, w.scheme+"://"+w.Addrs.Envoy+path, in)
+	if err != nil {
+		return answer{}, err
+	}
+	if token != "" {
+		req.Header.Set("authorization", "Bearer "+token)
+	}
+	if body != "" {
+		req.Header.Set("content-type", "application/json")
+	}
+	for i := 0; i < len(header); i += 2 {
+		req.Header.Add(header[i], header[i+1])
+	}
+	resp, err := c.Do(req)
+	if err != nil {
+		return answer{}, err
+	}
+	defer resp.Body.Close()
+	data, err := io.ReadAll(resp.Body)
+	return answer{resp.StatusCode, resp.Header, string(data)}, err
+}
+
+// raw sends bytes as they are and reads one response.
+func (w *world) raw(t *testing.T, request string) answer {
+	t.Helper()
+	conn, err := net.Dial("tcp", w.Addrs.Envoy)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	if err := conn.SetDeadline(time.Now().Add(20 * time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.WriteString(conn, request); err != nil {
+		t.Fatal(err)
+	}
+	resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
+	if err != nil {
+		return answer{status: 0, header: http.Header{}, body: err.Error()} // cut off
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return answer{resp.StatusCode, resp.Header, string(body)}
+}
+
+// cli runs the command line.
+func (w *world) cli(t *testing.T, token string, args ...string) (string, error) {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), binary, args...)
+	cmd.Env = append(os.Environ(), w.Environment()...)
+	cmd.Env = append(cmd.Env, "CALLGATE_CONFIG="+w.ConfigFile, "CALLGATE_SERVER=http://"+w.Addrs.Console, "CALLGATE_TOKEN="+token)
+	out, err := cmd.CombinedOutput()
+	return string(out), err
+}
+
+func (w *world) query(t *testing.T, sql string) []map[string]any {
+	t.Helper()
+	out, err := w.cli(t, "", "query", "--json", sql)
+	if err != nil {
+		t.Fatalf("%s: %v: %s", sql, err, out)
+	}
+	var rows []map[string]any
+	if err := json.Unmarshal([]byte(out), &rows); err != nil {
+		t.Fatal(err)
+	}
+	return rows
+}
+
+// row waits for a call's row, of which there must be exactly one, and compares
+// columns with it.
+func (w *world) row(t *testing.T, id string, want ...any) map[string]any {
+	t.Helper()
+	if id == "" {
+		t.Fatal("the answer has no call id")
+	}
+	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(100 * time.Millisecond) {
+		rows := w.query(t, "SELECT * FROM calls WHERE call_id = '"+id+"'")
+		if len(rows) > 1 {
+			t.Fatalf("call %s has %d rows", id, len(rows))
+		}
+		if len(rows) == 0 {
+			if time.Now().After(deadline) {
+				t.Fatalf("call %s has no row", id)
+			}
+			continue
+		}
+		for i := 0; i < len(want); i += 2 {
+			if got, expected := fmt.Sprint(rows[0][want[i].(string)]), fmt.Sprint(want[i+1]); got != expected {
+				t.Errorf("row of %s: %s = %s, want %s", id, want[i], got, expected)
+			}
+		}
+		return rows[0]
+	}
+}
+
+func http1() *http.Client { return &http.Client{Transport: &http.Transport{}} }
+
+func http2() *http.Client {
+	p := new(http.Protocols)
+	p.SetUnencryptedHTTP2(true)
+	return &http.Client{Transport: &http.Transport{Protocols: p}}
+}
