@@ -81,8 +81,8 @@ func (s *Server) Process(stream extprocv3.ExternalProcessor_ProcessServer) (err 
 			s.cfg.Log.ErrorContext(r.ctx, "panic while handling a response; withheld", "call_id", r.meta.CallID, "stack", string(debug.Stack()))
 			err = status.Error(codes.Internal, "response withheld")
 		}
-		r.end()
 	}()
+	defer r.end() // before the recovery, since it may be where the fault is
 	for {
 		req, err := stream.Recv()
 		switch {

@@ -28,8 +28,10 @@ func flowFor(m *mask.Masker, meta call.Metadata, messages Messages, h call.Heade
 	if m == nil {
 		return &passing{}, nil
 	}
-	if e := h.Get("content-encoding"); e != "" && !strings.EqualFold(e, "identity") {
-		return nil, fmt.Errorf("the response is %s-encoded and can't be read to be masked; let the function answer without content-encoding", e)
+	for _, e := range h.Values("content-encoding") { // the last one counts as much as the first
+		if e != "" && !strings.EqualFold(e, "identity") {
+			return nil, fmt.Errorf("the response is %s-encoded and can't be read to be masked; let the function answer without content-encoding", e)
+		}
 	}
 	if h.Get(":status") == "206" {
 		return nil, errors.New("a partial response (206) can't be masked, since a value may be cut at its edge")

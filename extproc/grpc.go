@@ -67,13 +67,11 @@ func (f *framed) message(b []byte) ([]byte, error) {
 	if err := proto.Unmarshal(b, m); err != nil {
 		return nil, fmt.Errorf("the gRPC message is not a %s: %w", f.output.FullName(), err)
 	}
-	before := len(f.found)
 	if err := f.walk("", m); err != nil {
 		return nil, err
 	}
-	if len(f.found) == before {
-		return b, nil
-	}
+	// Written anew even where nothing is hidden: the bytes may hold what was
+	// not looked at, such as the first of two values of one field.
 	out, err := proto.MarshalOptions{Deterministic: true}.Marshal(m)
 	if err != nil {
 		return nil, fmt.Errorf("write the masked gRPC message: %w", err)
@@ -84,6 +82,9 @@ func (f *framed) message(b []byte) ([]byte, error) {
 // walk masks the fields of m in place. Field names are those of the .proto
 // file, as in paths of rules.
 func (f *framed) walk(path string, m protoreflect.Message) error {
+	if m.Descriptor().FullName() == "google.protobuf.Any" {
+		return fmt.Errorf("the field %q is a google.protobuf.Any, whose fields can't be masked; let the service return the message itself, or hide the field by its path", path)
+	}
 	if len(m.GetUnknown()) > 0 {
 		// They could hold what must be hidden, and nothing can tell.
 		return fmt.Errorf("the message at %q has fields that the descriptors in use do not know, so it can't be masked; refresh the connection's descriptors", path)
@@ -107,10 +108,8 @@ func (f *framed) field(path string, m protoreflect.Message, fd protoreflect.Fiel
 			switch {
 			case err != nil:
 				return err
-			case clear && fd.Message() != nil:
-				list.Set(i, list.NewElement())
 			case clear:
-				list.Set(i, fd.Default())
+				list.Set(i, list.NewElement()) // empty, or zero
 			default:
 				list.Set(i, next)
 			}
@@ -133,19 +132,18 @@ func (f *framed) field(path string, m protoreflect.Message, fd protoreflect.Fiel
 func (f *framed) entries(path string, m protoreflect.Message, fd protoreflect.FieldDescriptor, entries protoreflect.Map) error {
 	var err error
 	entries.Range(func(k protoreflect.MapKey, v protoreflect.Value) bool {
-		at := path + "[" + strconv.Quote(k.String()) + "]"
-		if s, ok := k.Interface().(string); ok {
-			// A key can't be replaced without the risk of two becoming one.
-			masked, found, keyErr := f.masker.String(path, s)
-			if keyErr != nil {
-				err = keyErr
-				return false
-			}
-			if masked != s {
-				f.found = append(f.found, found...)
-				entries.Clear(k)
-				return true
-			}
+		s := k.String()
+		at := path + `["` + quoted.Replace(s) + `"]`
+		// A key can't be replaced without the risk of two becoming one.
+		masked, found, keyErr := f.masker.String(path, s)
+		if keyErr != nil {
+			err = keyErr
+			return false
+		}
+		if masked != s {
+			f.found = append(f.found, found...)
+			entries.Clear(k)
+			return true
 		}
 		next, clear, valueErr := f.value(at, fd.MapValue(), v)
 		switch {
@@ -185,11 +183,22 @@ func (f *framed) value(path string, fd protoreflect.FieldDescriptor, v protorefl
 			return v, true, nil
 		}
 		// A card number may be sent as a number.
-		s, found, err := f.masker.String(path, fmt.Sprint(v.Interface()))
+		_, found, err := f.masker.String(path, digits(fd, v))
 		f.found = append(f.found, found...)
-		return v, len(found) > 0 && s != "", err
+		return v, len(found) > 0, err
 	}
 }
+
+// digits writes a number as people do, without an exponent.
+func digits(fd protoreflect.FieldDescriptor, v protoreflect.Value) string {
+	if fd.Kind() == protoreflect.DoubleKind || fd.Kind() == protoreflect.FloatKind {
+		return strconv.FormatFloat(v.Float(), 'f', -1, 64)
+	}
+	return v.String()
+}
+
+// quoted is a map's key as a path of a rule has it.
+var quoted = strings.NewReplacer(`\`, `\\`, `"`, `\"`)
 
 // hidden reports whether a path or key rule hides the field as a whole.
 func (f *framed) hidden(path string) bool {

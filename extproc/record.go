@@ -3,6 +3,7 @@ package extproc
 import (
 	"context"
 	"fmt"
+	"runtime/debug"
 
 	"github.com/callgate/callgate/call"
 	"github.com/callgate/callgate/extproc/mask"
@@ -23,7 +24,14 @@ func (r *response) record(interrupted bool, withheld string) error {
 		r.recorded = true
 		s.async <- struct{}{}
 		go func() {
-			defer func() { <-s.async }()
+			defer func() {
+				if p := recover(); p != nil { // as in Process: no text of it
+					s.cfg.Metrics.panics.Inc()
+					s.cfg.Metrics.lost.Inc()
+					s.cfg.Log.ErrorContext(ctx, "panic while recording a response", "call_id", event.CallID, "stack", string(debug.Stack()))
+				}
+				<-s.async
+			}()
 			if err := s.cfg.Recorder.Record(ctx, event); err != nil {
 				s.cfg.Metrics.lost.Inc()
 				s.cfg.Log.ErrorContext(ctx, "response not recorded", "call_id", event.CallID, "error", err)

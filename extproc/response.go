@@ -177,10 +177,12 @@ func (r *response) withhold(cause error) ([]*extprocv3.ProcessingResponse, error
 	r.server.cfg.Metrics.withheld.WithLabelValues(r.meta.Connection).Inc()
 	r.server.cfg.Log.WarnContext(r.ctx, "response withheld", "call_id", r.meta.CallID,
 		"connection", r.meta.Connection, "function", r.meta.Function, "error", cause)
-	if r.flow != nil {
-		// The record may be what failed; trying again does no harm, and the
-		// row should say what happened if it can.
-		r.tape = call.NewTape(r.meta.Record.MaxBody)
+	// The record may be what failed; trying again does no harm, and the row
+	// should say what happened if it can.
+	if !r.sent {
+		// Nothing of the body has left. Else the tape has what the caller may
+		// have: all that left, and the chunk that was about to.
+		r.tape = call.NewTape(0)
 	}
 	if err := r.record(false, cause.Error()); err != nil {
 		r.server.cfg.Log.ErrorContext(r.ctx, "withheld response not recorded", "call_id", r.meta.CallID, "error", err)
@@ -194,7 +196,7 @@ func (r *response) withhold(cause error) ([]*extprocv3.ProcessingResponse, error
 
 // end records a response that broke off before its end.
 func (r *response) end() {
-	if !r.begun || r.through || r.recorded {
+	if !r.begun || r.through || r.recorded || r.done {
 		return
 	}
 	if err := r.record(true, ""); err != nil {

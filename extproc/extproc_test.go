@@ -1,0 +1,691 @@
+package extproc
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/prometheus/client_golang/prometheus/testutil"
+	"google.golang.org/protobuf/types/known/structpb"
+
+	"github.com/callgate/callgate/call"
+)
+
+func compact(t testing.TB, text []byte) string {
+	t.Helper()
+	var b bytes.Buffer
+	if err := json.Compact(&b, text); err != nil {
+		t.Fatal(err)
+	}
+	return b.String()
+}
+
+// quiet checks that no hidden value stands in what was recorded or logged.
+func (b *bench) quiet(t testing.TB) {
+	t.Helper()
+	b.stop()
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, e := range b.events {
+		text := fmt.Sprintf("%+v", *e.Answered) + string(e.Answered.Body.Head) + string(e.Answered.Body.Tail)
+		if e.Answered.RPCStatus != nil {
+			text += e.Answered.RPCStatus.Message
+		}
+		for _, hidden := range []string{card, secret} {
+			if strings.Contains(text, hidden) {
+				t.Errorf("the record has the hidden value: %s", text)
+			}
+		}
+	}
+	for _, hidden := range []string{card, secret} {
+		if strings.Contains(b.logs.String(), hidden) {
+			t.Errorf("the log has the hidden value: %s", b.logs)
+		}
+	}
+}
+
+// Both a JSON answer and its record are masked, the headers wait for the body,
+// and what described the function's bytes goes.
+func TestJSON(t *testing.T) {
+	b := start(t)
+	body := `{"name":"Ann","password":"` + secret + `","card":"` + card + `","n":1}`
+	got := b.run(t, exchange{mode: duplex, meta: decided(call.HTTP, cards, passwords), headers: jsonType, chunks: []string{body[:30], body[30:], ""}})
+	if got.err != nil || !got.ended || !json.Valid([]byte(got.body)) || strings.Contains(got.body, card) || strings.Contains(got.body, secret) || !strings.Contains(got.body, `"n":1`) {
+		t.Fatalf("got %+v", got)
+	}
+	for _, name := range []string{"content-length", "etag", "digest", "content-digest"} {
+		if !slices.Contains(got.removed, name) {
+			t.Errorf("%s is left, though the body is another", name)
+		}
+	}
+	if got := b.steps.list(); got != "record, headers, end" {
+		t.Errorf("order: %s", got)
+	}
+	b.quiet(t)
+	a := b.one(t)
+	if string(a.Body.Head) != got.body || a.Status != 200 || a.Withheld != "" || a.Interrupted || a.Headers.Get("content-type") != "application/json" {
+		t.Errorf("recorded %+v", a)
+	}
+	if len(a.Masked) != 2 {
+		t.Errorf("masked %+v", a.Masked)
+	}
+	if n := testutil.ToFloat64(b.server.cfg.Metrics.masked.WithLabelValues("crm", "card")); n != 1 {
+		t.Errorf("counted %v cards", n)
+	}
+}
+
+// Text and JSON that another type was given are masked as a whole as well.
+func TestWhole(t *testing.T) {
+	for name, tt := range map[string]struct{ contentType, body string }{
+		"problem":        {"application/problem+json; charset=utf-8", `{"detail":"` + card + `"}`},
+		"text":           {"text/plain", "card " + card},
+		"csv":            {"text/csv", "a,b\n1," + card},
+		"json as text":   {"text/plain", `{"a":"4111\u0031111 11111111"}`[:6] + `"` + card + `"}`},
+		"no type at all": {"", `{"a":"` + card + `"}`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := start(t)
+			x := exchange{mode: duplex, meta: decided(call.HTTP, cards), chunks: []string{tt.body}}
+			if tt.contentType != "" {
+				x.headers = []string{"content-type", tt.contentType}
+			}
+			got := b.run(t, x)
+			if got.err != nil || !got.ended || got.body == "" || strings.Contains(got.body, card) {
+				t.Errorf("got %+v", got)
+			}
+			b.quiet(t)
+		})
+	}
+}
+
+// Wherever a stream is cut into chunks, the value is hidden, and what may leave
+// early does.
+func TestEventStream(t *testing.T) {
+	answer := `{"jsonrpc":"2.0","id":7,"result":{"content":[{"type":"text","text":"card ` + card + `"}],"structuredContent":{"password":"` + secret + `"},"isError":true}}`
+	body := "data: {\"jsonrpc\":\"2.0\",\"method\":\"notifications/progress\"}\n\n: ping\n\nevent: message\ndata: " + answer + "\n\n"
+	headers := []string{"content-type", "text/event-stream", "cache-control", "no-cache"}
+	var want string
+	for cut := range len(body) {
+		b := start(t)
+		got := b.run(t, exchange{mode: duplex, meta: decided(call.MCP, cards, passwords), headers: headers, chunks: []string{body[:cut], body[cut:]}})
+		if got.err != nil || !got.ended || strings.Contains(got.body, card) || strings.Contains(got.body, secret) {
+			t.Fatalf("cut at %d: %+v", cut, got)
+		}
+		if want == "" {
+			want = got.body
+		}
+		if got.body != want {
+			t.Fatalf("cut at %d: %q, before %q", cut, got.body, want)
+		}
+		b.quiet(t)
+		if a := b.one(t); string(a.Body.Head) != want || a.RPCStatus == nil || a.RPCStatus.Code != 0 || a.ToolError == nil || !*a.ToolError {
+			t.Fatalf("cut at %d: recorded %+v", cut, a)
+		}
+	}
+	b := start(t)
+	b.run(t, exchange{mode: duplex, meta: decided(call.MCP, cards), headers: headers, chunks: []string{body, ""}})
+	if got := b.steps.list(); got != "headers, body, record, end" {
+		t.Errorf("order: %s", got)
+	}
+}
+
+// A stream whose end never comes still gives what it has, event by event.
+func TestEventsFlow(t *testing.T) {
+	b := start(t)
+	stream, err := b.client.Process(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	x := exchange{mode: duplex, meta: decided(call.HTTP, cards), headers: []string{"content-type", "text/event-stream"},
+		chunks: []string{"data: " + card + "\n\n", "data: two\n\nda"}, broken: true}
+	var got result
+	for i, req := range x.requests(t) {
+		if err := stream.Send(req); err != nil {
+			t.Fatal(err)
+		}
+		m, err := stream.Recv() // each is answered before the next is sent
+		if err != nil {
+			t.Fatalf("message %d: %v", i, err)
+		}
+		got.take(t, m)
+	}
+	if strings.Contains(got.body, card) || !strings.HasSuffix(got.body, "data: two\n\n") {
+		t.Errorf("got %q", got.body)
+	}
+	_ = stream.CloseSend()
+	a := b.one(t)
+	if !a.Interrupted || string(a.Body.Head) != got.body || a.Withheld != "" {
+		t.Errorf("recorded %+v", a)
+	}
+}
+
+// What nothing hides is passed on byte for byte, whatever it is.
+func TestUntouched(t *testing.T) {
+	body := "\x1f\x8b\x00\xff" + card
+	for name, headers := range map[string][]string{
+		"encoded":    {"content-type", "image/png", "content-encoding", "gzip", "etag", "x", "content-length", "20"},
+		"unreadable": {"content-type", ";;", "content-type", "again"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := start(t)
+			got := b.run(t, exchange{mode: duplex, meta: decided(call.HTTP), status: "206", headers: headers, chunks: []string{body[:3], body[3:]}})
+			if got.err != nil || !got.ended || got.body != body || len(got.removed)+len(got.set) != 0 {
+				t.Errorf("got %+v", got)
+			}
+			if a := b.one(t); string(a.Body.Head) != body || a.Status != 206 {
+				t.Errorf("recorded %+v", a)
+			}
+		})
+	}
+}
+
+func TestLargeOutput(t *testing.T) {
+	for name, rules := range map[string][]call.MaskRule{"masked": {cards}, "untouched": nil} {
+		t.Run(name, func(t *testing.T) {
+			b := start(t)
+			body := `["` + strings.Repeat("x", 3*chunkSize) + `"]`
+			got := b.run(t, exchange{mode: duplex, meta: decided(call.HTTP, rules...), headers: jsonType, chunks: []string{body}})
+			if got.body != body || !got.ended || got.largest > 64<<10 {
+				t.Errorf("%d of %d bytes, ended %t, largest %d", len(got.body), len(body), got.ended, got.largest)
+			}
+			a := b.one(t)
+			if a.Body.Length != int64(len(body)) || !a.Body.Truncated || len(a.Body.Head)+len(a.Body.Tail) != 1<<16 {
+				t.Errorf("recorded %d bytes, %d kept", a.Body.Length, len(a.Body.Head)+len(a.Body.Tail))
+			}
+		})
+	}
+}
+
+// What Envoy answered itself, and our own denials, pass as they are.
+func TestLocalReplies(t *testing.T) {
+	denied := decided(call.HTTP, cards)
+	denied.Outcome = call.HoldExpired
+	for name, tt := range map[string]struct {
+		meta     *call.Metadata
+		details  string
+		recorded bool
+	}{
+		"our denial":            {denied, "ext_authz_denied", false},
+		"no route, undecided":   {nil, "route_not_found", false},
+		"upstream away, masked": {decided(call.HTTP, cards), "upstream_reset_before_response_started{connection_failure}", true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := start(t)
+			body := "no healthy upstream"
+			got := b.run(t, exchange{mode: duplex, meta: tt.meta, details: tt.details, status: "503", headers: []string{"content-type", "application/problem+weird", "content-length", "19"}, chunks: []string{body}})
+			if got.err != nil || got.body != body || !got.ended || len(got.removed) != 0 {
+				t.Errorf("got %+v", got)
+			}
+			b.stop()
+			if (len(b.events) == 1) != tt.recorded {
+				t.Errorf("recorded %d", len(b.events))
+			}
+		})
+	}
+}
+
+// An answer that nobody decided about, or that can't be read to be masked,
+// does not reach the caller.
+func TestWithheld(t *testing.T) {
+	of := func(headers ...string) exchange {
+		return exchange{mode: duplex, meta: decided(call.HTTP, cards), headers: headers, chunks: []string{`{"a":"` + secret + `"}`}}
+	}
+	with := func(x exchange, change func(*exchange)) exchange { change(&x); return x }
+	good := of("content-type", "application/json")
+	odd := decided(call.HTTP, call.MaskRule{Name: "odd", Detect: []string{"nothing of the kind"}})
+	small := decided(call.HTTP, cards)
+	small.MaxResponse = 8
+	for name, tt := range map[string]struct {
+		x    exchange
+		says string // in the record; empty: there is none
+	}{
+		"no decision":       {with(good, func(x *exchange) { x.meta = nil }), ""},
+		"no struct":         {with(good, func(x *exchange) { x.meta, x.metaAs = nil, structpb.NewStringValue("x") }), ""},
+		"no call id":        {with(good, func(x *exchange) { x.meta = &call.Metadata{Outcome: call.Allow} }), ""},
+		"encoded":           {of("content-type", "application/json", "content-encoding", "br"), "br-encoded"},
+		"encoded after all": {of("content-type", "text/event-stream", "content-encoding", "identity", "content-encoding", "gzip"), "gzip-encoded"},
+		"encoded in a list": {of("content-type", "text/event-stream", "content-encoding", "identity, gzip"), "encoded"},
+		"partial":           {with(good, func(x *exchange) { x.status = "206" }), "partial"},
+		"type unknown":      {of("content-type", "application/pdf"), "application/pdf"},
+		"multipart":         {of("content-type", "multipart/byteranges; boundary=x"), "multipart"},
+		"html":              {of("content-type", "text/html"), "text/html"},
+		"type unreadable":   {of("content-type", "application/json;;="), "can't be read"},
+		"type twice":        {of("content-type", "application/json", "content-type", "text/plain"), "more than one"},
+		"charset":           {of("content-type", "application/json; charset=utf-16"), "utf-16"},
+		"charset of events": {of("content-type", "text/event-stream; charset=utf-7"), "utf-7"},
+		"broken json":       {with(good, func(x *exchange) { x.chunks = []string{`{"a":`} }), "not valid"},
+		"two documents":     {with(good, func(x *exchange) { x.chunks = []string{`{}{"a":"` + secret + `"}`} }), "not valid"},
+		"text not UTF-8":    {with(of("content-type", "text/plain"), func(x *exchange) { x.chunks = []string{"\xff\xfe"} }), "not UTF-8"},
+		"over max_response": {with(good, func(x *exchange) { x.meta = small }), "max_response"},
+		"over ours":         {with(good, func(x *exchange) { x.chunks = []string{`"` + strings.Repeat("x", 1<<20) + `"`} }), "1048576"},
+		"mask unreadable":   {with(good, func(x *exchange) { x.meta = odd }), "compile mask"},
+		"body not sent":     {with(good, func(x *exchange) { x.mode, x.chunks = nobody, nil }), "response_body_mode"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := start(t)
+			got := b.run(t, tt.x)
+			if got.headers || got.body != "" || got.immediate == nil || got.err != nil {
+				t.Fatalf("got %+v", got)
+			}
+			if code := got.immediate.GetStatus().GetCode(); code != 502 {
+				t.Errorf("status %d", code)
+			}
+			var problem struct {
+				Reason, CallID string
+				Status         int
+			}
+			if err := json.Unmarshal(got.immediate.GetBody(), &problem); err != nil || problem.Reason != "response_withheld" || problem.Status != 502 {
+				t.Errorf("body %s: %v", got.immediate.GetBody(), err)
+			}
+			if strings.Contains(string(got.immediate.GetBody()), secret) || tt.says != "" && strings.Contains(string(got.immediate.GetBody()), tt.says) {
+				t.Errorf("the caller is told of the function's insides: %s", got.immediate.GetBody())
+			}
+			if n := testutil.ToFloat64(b.server.cfg.Metrics.withheld.WithLabelValues(connectionOf(tt.x))); n != 1 {
+				t.Errorf("counted %v", n)
+			}
+			b.quiet(t)
+			if tt.says == "" {
+				b.stop()
+				if len(b.events) != 0 {
+					t.Errorf("recorded %+v", b.events)
+				}
+				return
+			}
+			if a := b.one(t); !strings.Contains(a.Withheld, tt.says) || a.Body.Length != 0 || a.Interrupted {
+				t.Errorf("recorded %+v, want %q", a, tt.says)
+			}
+		})
+	}
+}
+
+func connectionOf(x exchange) string {
+	if x.meta == nil {
+		return ""
+	}
+	return x.meta.Connection
+}
+
+// A JSON-RPC caller is told in its own protocol, with its own id.
+func TestWithheldRPC(t *testing.T) {
+	b := start(t)
+	got := b.run(t, exchange{mode: duplex, meta: decided(call.MCP, cards), headers: jsonType, chunks: []string{"{"}})
+	var m struct {
+		ID    int
+		Error struct {
+			Data struct{ Reason string }
+		}
+	}
+	if got.immediate == nil || json.Unmarshal(got.immediate.GetBody(), &m) != nil || m.ID != 7 || m.Error.Data.Reason != "response_withheld" {
+		t.Errorf("got %v", got.immediate)
+	}
+}
+
+// A stream that has begun can only be cut off, and the record keeps what the
+// caller had got by then.
+func TestCut(t *testing.T) {
+	b := start(t)
+	meta := decided(call.HTTP, cards)
+	meta.MaxResponse = 64
+	got := b.run(t, exchange{mode: duplex, meta: meta, headers: []string{"content-type", "text/event-stream"},
+		chunks: []string{"data: one\n\n", "data: " + strings.Repeat("x", 100) + secret, "\n\n"}})
+	if got.err == nil || got.ended || got.immediate != nil || got.body != "data: one\n\n" {
+		t.Errorf("got %+v", got)
+	}
+	b.quiet(t)
+	if a := b.one(t); string(a.Body.Head) != got.body || !strings.Contains(a.Withheld, "64 bytes") {
+		t.Errorf("recorded %+v", a)
+	}
+}
+
+var errDisk = errors.New("no space left on device")
+
+// The caller gets nothing that could not be recorded: neither the answer that
+// is held nor the last part of one that flows.
+func TestRecorderFails(t *testing.T) {
+	always := func(int) error { return errDisk }
+	b := start(t)
+	b.fail = always
+	got := b.run(t, exchange{mode: duplex, meta: decided(call.HTTP, cards), headers: jsonType, chunks: []string{"{}"}})
+	if got.immediate == nil || got.headers {
+		t.Errorf("held: %+v", got)
+	}
+	b.stop()
+	if b.tries != 2 {
+		t.Errorf("tried %d times, want 2", b.tries)
+	}
+
+	for _, rules := range [][]call.MaskRule{nil, {cards}} {
+		b = start(t)
+		b.fail = always
+		got = b.run(t, exchange{mode: duplex, meta: decided(call.HTTP, rules...), headers: []string{"content-type", "text/event-stream"}, chunks: []string{"data: 1\n\n", "data: 2\n\n"}})
+		if got.err == nil || got.ended || strings.Contains(got.body, "2") {
+			t.Errorf("flowing: %+v", got)
+		}
+	}
+
+	b = start(t)
+	b.fail = always
+	got = b.run(t, exchange{mode: duplex, meta: decided(call.HTTP), status: "204", headersEnd: true})
+	if got.immediate == nil || got.headers {
+		t.Errorf("headers alone: %+v", got)
+	}
+
+	// The second try tells that the response was withheld.
+	b = start(t)
+	b.fail = func(n int) error {
+		if n == 0 {
+			return errDisk
+		}
+		return nil
+	}
+	got = b.run(t, exchange{mode: duplex, meta: decided(call.HTTP, cards), headers: jsonType, chunks: []string{"{}"}})
+	if a := b.one(t); got.immediate == nil || !strings.Contains(a.Withheld, "can't be made durable") || a.Interrupted || a.Body.Length != 0 {
+		t.Errorf("second try: %+v, recorded %+v", got, a)
+	}
+}
+
+// A third attempt must not turn "withheld" into "interrupted".
+func TestWithheldIsNotInterrupted(t *testing.T) {
+	b := start(t)
+	b.fail = func(n int) error {
+		if n < 2 {
+			return errDisk
+		}
+		return nil
+	}
+	b.run(t, exchange{mode: duplex, meta: decided(call.HTTP, cards), headers: jsonType, chunks: []string{"{}"}})
+	b.stop()
+	if b.tries != 2 || len(b.events) != 0 {
+		t.Errorf("tried %d times, recorded %+v", b.tries, b.events)
+	}
+}
+
+func TestRecordModes(t *testing.T) {
+	t.Run("async", func(t *testing.T) {
+		b := start(t)
+		b.wait = make(chan struct{})
+		meta := decided(call.HTTP, cards)
+		meta.Record.Response = call.RecordAsync
+		got := b.run(t, exchange{mode: duplex, meta: meta, headers: jsonType, chunks: []string{"{}"}})
+		if !got.ended || got.body != "{}" { // though nothing is recorded yet
+			t.Errorf("got %+v", got)
+		}
+		close(b.wait)
+		for range asyncRecords { // all records written behind are done
+			b.server.async <- struct{}{}
+		}
+		if a := b.one(t); string(a.Body.Head) != "{}" {
+			t.Errorf("recorded %+v", a)
+		}
+	})
+	t.Run("async, failing", func(t *testing.T) {
+		b := start(t)
+		b.fail = func(int) error { return errDisk }
+		meta := decided(call.HTTP)
+		meta.Record.Response = call.RecordAsync
+		if got := b.run(t, exchange{mode: duplex, meta: meta, headers: jsonType, chunks: []string{"{}"}}); !got.ended {
+			t.Errorf("got %+v", got)
+		}
+		for range asyncRecords {
+			b.server.async <- struct{}{}
+		}
+		if n := testutil.ToFloat64(b.server.cfg.Metrics.lost); n != 1 {
+			t.Errorf("counted %v lost", n)
+		}
+	})
+	t.Run("off", func(t *testing.T) {
+		b := start(t)
+		b.fail = func(int) error { return errDisk }
+		meta := decided(call.HTTP, cards)
+		meta.Record.Response = call.RecordOff
+		got := b.run(t, exchange{mode: duplex, meta: meta, headers: jsonType, chunks: []string{`"` + card + `"`}})
+		if !got.ended || strings.Contains(got.body, card) || b.tries != 0 {
+			t.Errorf("got %+v, %d tries", got, b.tries)
+		}
+	})
+	t.Run("headers asked for", func(t *testing.T) {
+		b := start(t)
+		meta := decided(call.HTTP)
+		meta.Record.Headers = []string{"x-cost"}
+		b.run(t, exchange{mode: duplex, meta: meta, headers: []string{"x-cost", "3\xff", "set-cookie", secret, "Content-Type", "a/b"}, chunks: []string{"x"}})
+		b.quiet(t)
+		if a := b.one(t); fmt.Sprint(a.Headers) != "[{x-cost 3\uFFFD} {content-type a/b}]" {
+			t.Errorf("recorded %v", a.Headers)
+		}
+	})
+}
+
+// A caller that hangs up, and an Envoy that ends the stream early.
+func TestBrokenOff(t *testing.T) {
+	t.Run("held", func(t *testing.T) {
+		b := start(t)
+		got := b.run(t, exchange{mode: duplex, meta: decided(call.HTTP, passwords), headers: jsonType, chunks: []string{`{"password":"` + secret}, broken: true})
+		if got.messages != 0 {
+			t.Errorf("got %+v", got)
+		}
+		b.quiet(t)
+		if a := b.one(t); !a.Interrupted || a.Body.Length != 0 {
+			t.Errorf("recorded %+v", a)
+		}
+	})
+	t.Run("canceled", func(t *testing.T) {
+		b := start(t)
+		ctx, cancel := context.WithCancel(t.Context())
+		stream, err := b.client.Process(ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		x := exchange{mode: duplex, meta: decided(call.HTTP), headers: jsonType, chunks: []string{"{"}, broken: true}
+		for _, req := range x.requests(t) {
+			if err := stream.Send(req); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := stream.Recv(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		cancel()
+		a := b.one(t)
+		if !a.Interrupted || string(a.Body.Head) != "{" || b.live != nil {
+			t.Errorf("recorded %+v, with a context that is over: %v", a, b.live)
+		}
+	})
+	t.Run("a denial of ours", func(t *testing.T) {
+		b := start(t)
+		denied := decided(call.HTTP)
+		denied.Outcome = call.Deny
+		b.run(t, exchange{mode: duplex, meta: denied, details: "ext_authz_denied", chunks: []string{"x"}, broken: true})
+		if b.stop(); len(b.events) != 0 {
+			t.Errorf("recorded %+v", b.events)
+		}
+	})
+	t.Run("before the headers", func(t *testing.T) {
+		b := start(t)
+		for _, x := range [][]int{{}, {1}, {2}} { // a chunk, or trailers, come first
+			stream, err := b.client.Process(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			all := exchange{chunks: []string{"x"}, trailers: []string{"a", "b"}}.requests(t)
+			for _, i := range x {
+				if err := stream.Send(all[i]); err != nil {
+					t.Fatal(err)
+				}
+			}
+			_ = stream.CloseSend()
+			if m, err := stream.Recv(); m != nil || err == nil {
+				t.Errorf("%v: got %v, %v", x, m, err)
+			}
+		}
+		if b.stop(); len(b.events) != 0 {
+			t.Errorf("recorded %+v", b.events)
+		}
+	})
+}
+
+// A fault while one response is handled ends that response alone, even if it
+// comes back while that is recorded.
+func TestPanic(t *testing.T) {
+	b := start(t, func(c *Config) { c.Messages = messages{panic: true} })
+	got := b.run(t, exchange{mode: duplex, meta: decided(call.GRPC, cards), headers: []string{"content-type", "application/grpc"}, chunks: []string{customer(t, `{}`)}})
+	if got.err == nil || got.messages != 0 || strings.Contains(got.err.Error(), secret) {
+		t.Errorf("got %+v", got)
+	}
+	if got := b.run(t, exchange{mode: duplex, meta: decided(call.HTTP), headers: jsonType, chunks: []string{"{}"}}); !got.ended {
+		t.Errorf("the next response: %+v", got)
+	}
+	b.quiet(t)
+	if n := testutil.ToFloat64(b.server.cfg.Metrics.panics); n != 1 || !strings.Contains(b.logs.String(), someID.String()) {
+		t.Errorf("counted %v; log %s", n, b.logs)
+	}
+	if len(b.events) != 2 || !b.events[0].Answered.Interrupted {
+		t.Errorf("recorded %+v", b.events)
+	}
+}
+
+func TestRecorderPanics(t *testing.T) {
+	b := start(t)
+	b.fail = func(int) error { panic("a fault that quotes " + secret) }
+	got := b.run(t, exchange{mode: duplex, meta: decided(call.HTTP, cards), headers: jsonType, chunks: []string{"{}"}})
+	if got.err == nil || got.messages != 0 {
+		t.Errorf("got %+v", got)
+	}
+	meta := decided(call.HTTP, cards)
+	meta.Record.Response = call.RecordAsync
+	b.run(t, exchange{mode: duplex, meta: meta, headers: jsonType, chunks: []string{"{}"}})
+	for range asyncRecords {
+		b.server.async <- struct{}{}
+	}
+	b.quiet(t)
+	if n := testutil.ToFloat64(b.server.cfg.Metrics.lost); n != 1 {
+		t.Errorf("counted %v lost", n)
+	}
+}
+
+// Headers that end the response leave with nothing removed: a HEAD answer tells
+// of the bytes that a GET would give.
+func TestHeadersAlone(t *testing.T) {
+	b := start(t)
+	got := b.run(t, exchange{mode: duplex, meta: decided(call.HTTP, cards), headers: append(jsonType, "content-encoding", "gzip"), headersEnd: true})
+	if got.err != nil || !got.headers || len(got.removed) != 0 || got.immediate != nil {
+		t.Errorf("got %+v", got)
+	}
+	if got := b.steps.list(); got != "record, headers" {
+		t.Errorf("order: %s", got)
+	}
+	if a := b.one(t); a.Status != 200 || a.Body.Length != 0 || a.Interrupted {
+		t.Errorf("recorded %+v", a)
+	}
+}
+
+// The body modes of an Envoy that somebody else configures.
+func TestOtherModes(t *testing.T) {
+	body := `{"card":"` + card + `"}`
+	t.Run("buffered", func(t *testing.T) {
+		b := start(t)
+		got := b.run(t, exchange{mode: buffered, meta: decided(call.HTTP, cards), headers: jsonType, chunks: []string{body}})
+		if got.err != nil || strings.Contains(got.body, card) || got.set["content-length"] != fmt.Sprint(len(got.body)) || got.body == "" {
+			t.Errorf("got %+v", got)
+		}
+		if got := b.steps.list(); got != "headers, record, body" {
+			t.Errorf("order: %s", got)
+		}
+		b.quiet(t)
+	})
+	t.Run("buffered, broken json", func(t *testing.T) {
+		b := start(t)
+		got := b.run(t, exchange{mode: buffered, meta: decided(call.HTTP, passwords), headers: jsonType, chunks: []string{`{"password":"` + secret}})
+		if got.err == nil || got.body != "" {
+			t.Errorf("got %+v", got)
+		}
+	})
+	t.Run("streamed", func(t *testing.T) {
+		b := start(t)
+		got := b.run(t, exchange{mode: streaming, meta: decided(call.HTTP, cards), headers: jsonType, chunks: []string{body[:20], body[20:]}})
+		if got.err != nil || strings.Contains(got.body, card) || got.messages != 3 || !json.Valid([]byte(got.body)) {
+			t.Errorf("got %+v", got)
+		}
+		if a := b.one(t); string(a.Body.Head) != got.body {
+			t.Errorf("recorded %+v", a)
+		}
+	})
+	t.Run("none, nothing to hide", func(t *testing.T) {
+		b := start(t)
+		if got := b.run(t, exchange{mode: nobody, meta: decided(call.HTTP), headers: jsonType}); got.err != nil || !got.headers {
+			t.Errorf("got %+v", got)
+		}
+		b.one(t)
+	})
+}
+
+// What is compiled for masks stays bounded, and works on after it was dropped.
+func TestMaskers(t *testing.T) {
+	m := maskers{hashKey: bytes.Repeat([]byte("k"), 32)}
+	for i := range maxMaskers + 1 {
+		meta := *decided(call.HTTP, call.MaskRule{Name: fmt.Sprint(i), Keys: []string{"k"}, How: "hash"})
+		first, err := m.get(meta)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if again, err := m.get(meta); again != first || err != nil {
+			t.Fatalf("compiled twice: %v", err)
+		}
+		if len(m.kept) > maxMaskers {
+			t.Fatalf("%d are kept", len(m.kept))
+		}
+	}
+	// A path means the same for a tool as for REST, so the two differ.
+	rest, err := m.get(*decided(call.HTTP, passwords))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if tool, err := m.get(*decided(call.MCP, passwords)); err != nil || tool == rest {
+		t.Errorf("one masker for two protocols, %v", err)
+	}
+}
+
+// Whatever comes, hidden values don't leave, however it is cut into chunks.
+func FuzzHTTP(f *testing.F) {
+	f.Add("application/json", []byte(`{"password":"x","a":["`+card+`"]}`), uint8(5))
+	f.Add("text/event-stream", []byte("data: {\"password\":\"x\"}\n\ndata: "+card+"\r\r"), uint8(1))
+	f.Add("application/x-ndjson", []byte("{}\n{\"a\":\""+card+"\"}"), uint8(3))
+	f.Add("text/plain; charset=utf-8", []byte("password: x"), uint8(2))
+	m := maskers{hashKey: bytes.Repeat([]byte("k"), 32)}
+	meta := *decided(call.HTTP, cards, passwords)
+	f.Fuzz(func(t *testing.T, contentType string, body []byte, step uint8) {
+		masker, err := m.get(meta)
+		if err != nil {
+			t.Fatal(err)
+		}
+		through := func(size int) (string, error) {
+			fl, err := flowFor(masker, meta, nil, call.Headers{{Name: "content-type", Value: contentType}}, 1<<16)
+			if err != nil {
+				return "", err
+			}
+			var out []byte
+			for rest := body; len(rest) > 0; {
+				n := min(len(rest), size)
+				p, err := fl.write(rest[:n])
+				if err != nil {
+					return "", err
+				}
+				if fl.whole() && len(p) > 0 {
+					t.Fatalf("%q left before the end", p)
+				}
+				out, rest = append(out, p...), rest[n:]
+			}
+			p, err := fl.close()
+			return string(append(out, p...)), err
+		}
+		whole, err := through(len(body) + 1)
+		cut, cutErr := through(int(step) + 1)
+		if (err == nil) != (cutErr == nil) || err == nil && whole != cut {
+			t.Fatalf("whole %q, %v; in pieces %q, %v", whole, err, cut, cutErr)
+		}
+	})
+}
