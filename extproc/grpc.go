@@ -172,15 +172,16 @@ func (f *framed) value(path string, fd protoreflect.FieldDescriptor, v protorefl
 		f.found = append(f.found, found...)
 		return protoreflect.ValueOfBytes([]byte(s)), false, err
 	case protoreflect.BoolKind, protoreflect.EnumKind:
-		return v, f.hidden(path), nil
+		hides, err := f.hidden(path)
+		return v, hides, err
 	case protoreflect.MessageKind, protoreflect.GroupKind:
-		if f.hidden(path) {
-			return v, true, nil
+		if hides, err := f.hidden(path); hides || err != nil {
+			return v, hides, err
 		}
 		return v, false, f.walk(path, v.Message())
 	default:
-		if f.hidden(path) {
-			return v, true, nil
+		if hides, err := f.hidden(path); hides || err != nil {
+			return v, hides, err
 		}
 		// A card number may be sent as a number.
 		_, found, err := f.masker.String(path, digits(fd, v))
@@ -201,13 +202,12 @@ func digits(fd protoreflect.FieldDescriptor, v protoreflect.Value) string {
 var quoted = strings.NewReplacer(`\`, `\\`, `"`, `\"`)
 
 // hidden reports whether a path or key rule hides the field as a whole.
-func (f *framed) hidden(path string) bool {
+func (f *framed) hidden(path string) (bool, error) {
 	_, found, hides, err := f.masker.Field(path)
-	if err != nil || hides {
+	if hides {
 		f.found = append(f.found, found)
-		return true
 	}
-	return false
+	return hides, err
 }
 
 func join(path, name string) string {
