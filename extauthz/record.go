@@ -2,6 +2,7 @@ package extauthz
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"net/url"
 	"slices"
@@ -39,10 +40,15 @@ func (d *decision) event(decided call.Decision) call.Event {
 	if decided.Approval != nil {
 		took = max(0, took-decided.Approval.HeldFor)
 	}
+	path, hidden := redactPath(clean(r.Path))
+	args := d.call.ArgsJSON
+	if d.call.Protocol == call.HTTP { // whose arguments are the query's too
+		args = redactArgs(args, hidden)
+	}
 	e := &call.DecidedEvent{
 		Identity: d.call.Identity, Connection: d.call.Connection, Protocol: d.call.Protocol,
-		Function: clean(d.call.Function), ArgsJSON: d.call.ArgsJSON, Session: clean(d.call.Session), Decision: decided,
-		Method: clean(r.Method), Scheme: clean(r.Scheme), Authority: clean(r.Authority), Path: redactPath(clean(r.Path)),
+		Function: clean(d.call.Function), ArgsJSON: args, Session: clean(d.call.Session), Decision: decided,
+		Method: clean(r.Method), Scheme: clean(r.Scheme), Authority: withoutUser(clean(r.Authority)), Path: path,
 		Headers: recorded(r.Headers, settings.Headers),
 		Body:    call.NewBody(r.Body, settings.MaxBody, clean(r.Headers.Get("content-type")), clean(r.Headers.Get("content-encoding"))),
 		TraceID: r.TraceID, RequestID: clean(r.RequestID), RPCID: string(d.call.RPCID),
@@ -103,12 +109,14 @@ var secretNames = []string{
 	"subject_token", "token", "x-amz-credential", "x-amz-security-token", "x-amz-signature", "x-goog-signature",
 }
 
-// redactPath hides the values of query parameters that carry credentials.
-func redactPath(target string) string {
+// redactPath hides the values of query parameters that carry credentials. It
+// returns their names too, decoded.
+func redactPath(target string) (string, []string) {
 	path, query, ok := strings.Cut(target, "?")
 	if !ok {
-		return target
+		return target, nil
 	}
+	var hidden []string
 	var out strings.Builder
 	out.WriteString(path)
 	out.WriteByte('?')
@@ -124,9 +132,40 @@ func redactPath(target string) string {
 		plain, err := url.QueryUnescape(strings.TrimLeft(name, "?"))
 		if has && (err != nil || slices.Contains(secretNames, strings.ToLower(plain))) {
 			pair = name + "=[redacted]"
+			hidden = append(hidden, plain)
 		}
 		out.WriteString(pair)
 		out.WriteString(separator)
 	}
-	return out.String()
+	return out.String(), hidden
+}
+
+// redactArgs hides arguments of these names. Arguments that can't be read are
+// left out altogether.
+func redactArgs(args json.RawMessage, names []string) json.RawMessage {
+	if len(names) == 0 || len(args) == 0 {
+		return args
+	}
+	var all map[string]json.RawMessage
+	if json.Unmarshal(args, &all) != nil {
+		return nil
+	}
+	for _, name := range names {
+		if _, there := all[name]; there {
+			all[name] = json.RawMessage(`"[redacted]"`)
+		}
+	}
+	out, err := json.Marshal(all)
+	if err != nil {
+		return nil
+	}
+	return out
+}
+
+// withoutUser takes a user's name and password out of an authority.
+func withoutUser(authority string) string {
+	if i := strings.LastIndexByte(authority, '@'); i >= 0 {
+		return "[redacted]" + authority[i:]
+	}
+	return authority
 }
