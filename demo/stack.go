@@ -38,6 +38,12 @@ type Config struct {
 	// AnyPorts takes free ports instead of the product's own, so that several
 	// stacks can run side by side.
 	AnyPorts bool
+	// Roles are those of Callgate's process, comma-separated; empty: all.
+	Roles string
+	// Env is added to the environment of Callgate's process.
+	Env []string
+	// NoEngine leaves the ClickHouse engine out, as if it were away.
+	NoEngine bool
 	// Progress is told what takes longer than a moment.
 	Progress func(line string)
 	Log      *slog.Logger
@@ -66,6 +72,8 @@ type Stack struct {
 	group   *errgroup.Group
 	ctx     context.Context
 	stops   []func() error
+	// stopServe stops the present serving process.
+	stopServe func() error
 }
 
 // Start starts everything and returns when calls can be made. Stop ends it,

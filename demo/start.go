@@ -107,6 +107,9 @@ func (s *Stack) log(name string) (*os.File, error) {
 }
 
 func (s *Stack) startEngine(ctx context.Context) error {
+	if s.cfg.NoEngine {
+		return nil
+	}
 	s.progress("starting the embedded ClickHouse engine")
 	log, err := s.log("clickhouse.log")
 	if err != nil {
@@ -141,13 +144,18 @@ func (s *Stack) startCallgate(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	s.stops = append(s.stops, func() error { return s.stopServe() })
 	return s.serveProcess(ctx, log)
 }
 
 // serveProcess runs callgate serve as a process of its own.
 func (s *Stack) serveProcess(ctx context.Context, log *os.File) error {
-	cmd := exec.Command(s.cfg.Executable, "serve", "-c", s.ConfigFile)
-	cmd.Env = append(os.Environ(), s.Environment()...)
+	args := []string{"serve", "-c", s.ConfigFile}
+	if s.cfg.Roles != "" {
+		args = append(args, "--roles", s.cfg.Roles)
+	}
+	cmd := exec.Command(s.cfg.Executable, args...)
+	cmd.Env = append(append(os.Environ(), s.Environment()...), s.cfg.Env...)
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.SysProcAttr = childAttributes()
 	if err := cmd.Start(); err != nil {
@@ -156,7 +164,7 @@ func (s *Stack) serveProcess(ctx context.Context, log *os.File) error {
 	done := make(chan error, 1)
 	go func() { done <- cmd.Wait() }()
 	s.Callgate = cmd.Process
-	s.stops = append(s.stops, func() error {
+	s.stopServe = func() error {
 		_ = cmd.Process.Signal(syscall.SIGTERM) // it may have ended
 		select {
 		case err := <-done:
@@ -164,7 +172,7 @@ func (s *Stack) serveProcess(ctx context.Context, log *os.File) error {
 		case <-time.After(stopBound):
 			return errors.Join(errors.New("callgate serve did not stop in time"), cmd.Process.Kill())
 		}
-	})
+	}
 	return s.awaitCallgate(ctx, done)
 }
 
@@ -189,9 +197,11 @@ func (s *Stack) Restart(ctx context.Context) error {
 	if err := s.Callgate.Kill(); err != nil {
 		return fmt.Errorf("kill callgate serve: %w", err)
 	}
-	if stop := s.stops[len(s.stops)-1]; s.Envoy != nil {
-		// The envoy started last; what serves stands before it.
-		s.stops = append(s.stops[:len(s.stops)-2], stop)
+	if err := s.stopServe(); err != nil {
+		var killed *exec.ExitError
+		if !errors.As(err, &killed) {
+			return fmt.Errorf("wait for callgate serve: %w", err)
+		}
 	}
 	log, err := os.OpenFile(s.file("callgate.log"), os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {

@@ -1,0 +1,167 @@
+package console
+
+import (
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+
+	"github.com/callgate/callgate/approvals"
+	"github.com/callgate/callgate/call"
+	"github.com/callgate/callgate/extauthz/identity"
+)
+
+// desk is an approval service with one hold; err makes it fail.
+type desk struct {
+	decided []string
+	err     error
+}
+
+var hold = approvals.Hold{ID: "apr_1", Identity: call.Identity{Issuer: "i", Subject: "alice"}, Approvers: call.Approvers{Groups: []string{"finance"}, People: []string{"i|carol"}},
+	Connection: "crm", Function: "refunds.create", Status: approvals.Status{State: approvals.Open}}
+
+func (d *desk) List(context.Context, approvals.Filter, *call.Identity) ([]approvals.Hold, error) {
+	return []approvals.Hold{hold}, d.err
+}
+
+func (d *desk) Show(_ context.Context, id string) (approvals.View, error) {
+	if id != hold.ID {
+		return approvals.View{}, approvals.ErrNotFound
+	}
+	return approvals.View{ID: hold.ID, Identity: hold.Identity, Approvers: hold.Approvers, State: approvals.Open, Arguments: `{"amount":500}`}, d.err
+}
+
+func (d *desk) Decide(_ context.Context, id string, by call.Identity, approve bool, comment string) error {
+	if d.err != nil {
+		return d.err
+	}
+	d.decided = append(d.decided, id+" "+by.Subject+" "+map[bool]string{true: "yes", false: "no"}[approve]+" "+comment)
+	return nil
+}
+
+// people maps tokens to identities.
+type people map[string]call.Identity
+
+func (p people) Identify(_ context.Context, h call.Headers) (call.Identity, error) {
+	v := h.Values("authorization")
+	if len(v) != 1 {
+		return call.Identity{}, &identity.Error{Reason: call.ReasonNoCredentials, Message: "no credentials"}
+	}
+	if v[0] == "Bearer away" {
+		return call.Identity{}, &identity.Error{Reason: call.ReasonIdentityUnavailable, Message: "try again later"}
+	}
+	id, ok := p[strings.TrimPrefix(v[0], "Bearer ")]
+	if !ok {
+		return call.Identity{}, &identity.Error{Reason: call.ReasonInvalidToken, Message: "not valid"}
+	}
+	return id, nil
+}
+
+var somebody = people{
+	"alice":   {Issuer: "i", Subject: "alice"},
+	"bob":     {Issuer: "i", Subject: "bob", Groups: []string{"finance"}},
+	"carol":   {Issuer: "i", Subject: "carol"},
+	"carol2":  {Issuer: "other", Subject: "carol"},
+	"mallory": {Issuer: "i", Subject: "mallory", Groups: []string{"sales"}},
+}
+
+func api(t *testing.T, d *desk) *httptest.Server {
+	t.Helper()
+	s := httptest.NewServer(New(Config{Approvals: d, Identifier: somebody, Log: slog.New(slog.NewTextHandler(io.Discard, nil)),
+		Status: func() Status {
+			return Status{Version: "test", PolicyVersion: "v1", Envoys: []Envoy{{Node: "edge", Version: "v1"}}}
+		}}).Handler())
+	t.Cleanup(s.Close)
+	return s
+}
+
+// A hold is shown to its approvers and its requester, and to nobody else.
+func TestWhoSeesAHold(t *testing.T) {
+	s := api(t, &desk{})
+	for who, sees := range map[string]bool{"alice": true, "bob": true, "carol": true, "carol2": false, "mallory": false} {
+		c := NewClient(s.URL, who)
+		list, err := c.Approvals(t.Context(), "open")
+		if err != nil || (len(list) == 1) != sees {
+			t.Errorf("%s lists %v, %v", who, list, err)
+		}
+		_, err = c.Approval(t.Context(), "apr_1")
+		var refused Refused
+		if sees != (err == nil) || !sees && (!errors.As(err, &refused) || refused.Status != http.StatusNotFound) {
+			t.Errorf("%s is shown it: %v", who, err)
+		}
+	}
+}
+
+func TestTokens(t *testing.T) {
+	s := api(t, &desk{})
+	for token, status := range map[string]int{"": 401, "forged": 401, "away": 503} {
+		_, err := NewClient(s.URL, token).Status(t.Context())
+		var refused Refused
+		if !errors.As(err, &refused) || refused.Status != status {
+			t.Errorf("%q: %v, want %d", token, err, status)
+		}
+	}
+	if got, err := NewClient(s.URL, "mallory").Status(t.Context()); err != nil || got.Envoys[0].Node != "edge" {
+		t.Errorf("%v %v", got, err)
+	}
+}
+
+func TestDecide(t *testing.T) {
+	d := &desk{}
+	s := api(t, d)
+	if _, err := NewClient(s.URL, "bob").Decide(t.Context(), "apr_1", true, "fine"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := NewClient(s.URL, "carol").Decide(t.Context(), "apr_1", false, ""); err != nil {
+		t.Fatal(err)
+	}
+	if got := strings.Join(d.decided, ", "); got != "apr_1 bob yes fine, apr_1 carol no " {
+		t.Errorf("decided %q", got)
+	}
+}
+
+// The service's refusals keep their meaning; its faults tell nothing.
+func TestDecideErrors(t *testing.T) {
+	for err, want := range map[error]int{
+		approvals.ErrNotFound: 404, approvals.ErrNotApprover: 403, approvals.ErrSelfApproval: 403, approvals.ErrDecided: 409, approvals.ErrExpired: 409,
+		approvals.ErrCanceled: 409, approvals.ErrInvalid: 400, errors.New("open /var/secret: disk I/O error"): 503,
+	} {
+		_, got := NewClient(api(t, &desk{err: err}).URL, "bob").Decide(t.Context(), "apr_1", true, "")
+		var refused Refused
+		if !errors.As(got, &refused) || refused.Status != want || strings.Contains(refused.Detail, "/var/secret") {
+			t.Errorf("%v: %v, want %d", err, got, want)
+		}
+	}
+}
+
+// A foreign page in an approver's browser must not be able to decide.
+func TestCrossSitePosts(t *testing.T) {
+	d := &desk{}
+	s := api(t, d)
+	for name, c := range map[string]struct{ method, contentType, body string }{
+		"a form":      {"POST", "application/x-www-form-urlencoded", "comment=x"},
+		"plain text":  {"POST", "text/plain", `{"comment":"x"}`},
+		"a GET":       {"GET", "application/json", ""},
+		"other keys":  {"POST", "application/json", `{"coment":"x"}`},
+		"a long body": {"POST", "application/json", `{"comment":"` + strings.Repeat("x", maxComment) + `"}`},
+	} {
+		req, err := http.NewRequestWithContext(t.Context(), c.method, s.URL+"/api/v1/approvals/apr_1/approve", strings.NewReader(c.body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Header.Set("content-type", c.contentType)
+		req.Header.Set("authorization", "Bearer bob")
+		resp, err := http.DefaultClient.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp.Body.Close()
+		if resp.StatusCode < 400 || len(d.decided) > 0 {
+			t.Errorf("%s: %s, decided %v", name, resp.Status, d.decided)
+		}
+	}
+}
