@@ -16,6 +16,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/callgate/callgate/call"
+	"github.com/callgate/callgate/call/protocol"
 	"github.com/callgate/callgate/extauthz/connection"
 	"github.com/callgate/callgate/extauthz/identity"
 )
@@ -384,4 +385,33 @@ func TestTraceID(t *testing.T) {
 			t.Errorf("%q: %q", in, got)
 		}
 	}
+}
+
+// anything is a parser that takes every request.
+type anything struct{}
+
+func (anything) Parse(*call.Request) (protocol.Invocation, error) {
+	return protocol.Invocation{Function: "refunds.create"}, nil
+}
+
+// Parsers look at lengths too; this stage must not depend on them.
+func TestTheBodyIsWholeWhateverTheParserSays(t *testing.T) {
+	r := newRig(t)
+	r.conns["crm"].Parser = anything{}
+	if a := r.check(t, request()); a.GetOkResponse() == nil {
+		t.Fatalf("%v", a.CheckResponse)
+	}
+	for name, lengths := range map[string][]string{"short": {"1"}, "long": {"4000"}, "two": {fmt.Sprint(len(refundBody)), fmt.Sprint(len(refundBody))}, "signed": {fmt.Sprintf("+%d", len(refundBody))}} {
+		t.Run(name, func(t *testing.T) {
+			req := request(drop("content-length"))
+			for _, n := range lengths {
+				add("content-length", n)(req)
+			}
+			r.check(t, req).denied(t, 400, call.ReasonMalformedRequest)
+		})
+	}
+	hidden := request(drop("content-length"), drop("x-envoy-auth-partial-body"), add("transfer-encoding", "chunked"), func(req *authv3.CheckRequest) {
+		httpOf(req).Method, httpOf(req).RawBody = "GET", nil
+	})
+	r.check(t, hidden).denied(t, 400, call.ReasonMalformedRequest)
 }

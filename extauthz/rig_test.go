@@ -16,7 +16,6 @@ import (
 	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
 	"github.com/prometheus/client_golang/prometheus"
 	"google.golang.org/protobuf/encoding/protojson"
-	"google.golang.org/protobuf/proto"
 
 	"github.com/callgate/callgate/call"
 	"github.com/callgate/callgate/call/protocol"
@@ -330,8 +329,4 @@ func set(t testing.TB, options []*corev3.HeaderValueOption) map[string]string {
 		out[o.Header.Key] = o.Header.Value
 	}
 	return out
-}
-
-func clone(req *authv3.CheckRequest) *authv3.CheckRequest {
-	return proto.Clone(req).(*authv3.CheckRequest)
 }
