@@ -53,6 +53,8 @@ func checkOf(p plan, connection string, most uint32, hold time.Duration) (*anypb
 			// What else this Envoy reports, so that a row can tell "did not
 			// happen" from "not seen".
 			"legs": "answered,finished",
+			// With this set, a request that came without a body has none.
+			"body": "sent",
 		},
 		WithRequestBody: body(most),
 	}

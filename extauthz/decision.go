@@ -87,6 +87,8 @@ func (d *decision) find(extensions map[string]string) {
 	} else {
 		d.conn = d.active.Connections.Match(d.call.Request.Authority, d.call.Request.Path)
 	}
+	// Envoy marks a body as whole or partial only where there is one.
+	d.sent = d.sent || extensions["body"] == "sent"
 	for _, leg := range strings.Split(extensions["legs"], ",") {
 		switch k := call.EventKind(leg); k {
 		case call.Answered, call.Finished:

@@ -22,18 +22,21 @@ func one(m *extprocv3.ProcessingResponse) []*extprocv3.ProcessingResponse {
 var validators = []string{"content-length", "etag", "digest", "repr-digest", "content-digest", "content-md5"}
 
 // headersOK lets the response headers go, without what is no longer true.
-func (r *response) headersOK() *extprocv3.ProcessingResponse {
-	common := &extprocv3.CommonResponse{}
+func (r *response) headersOK(mutation *extprocv3.HeaderMutation) *extprocv3.ProcessingResponse {
+	common := &extprocv3.CommonResponse{HeaderMutation: mutation}
 	if _, same := r.flow.(*passing); !same {
-		common.HeaderMutation = &extprocv3.HeaderMutation{RemoveHeaders: validators}
+		if mutation == nil {
+			common.HeaderMutation = &extprocv3.HeaderMutation{}
+		}
+		common.HeaderMutation.RemoveHeaders = append(common.HeaderMutation.RemoveHeaders, validators...)
 	}
 	return &extprocv3.ProcessingResponse{Response: &extprocv3.ProcessingResponse_ResponseHeaders{
 		ResponseHeaders: &extprocv3.HeadersResponse{Response: common}}}
 }
 
-func trailersOK() *extprocv3.ProcessingResponse {
+func trailersOK(mutation *extprocv3.HeaderMutation) *extprocv3.ProcessingResponse {
 	return &extprocv3.ProcessingResponse{Response: &extprocv3.ProcessingResponse_ResponseTrailers{
-		ResponseTrailers: &extprocv3.TrailersResponse{}}}
+		ResponseTrailers: &extprocv3.TrailersResponse{HeaderMutation: mutation}}}
 }
 
 // chunkSize is the most that Envoy should be sent in one message.

@@ -317,6 +317,7 @@ func (out *result) take(t testing.TB, m *extprocv3.ProcessingResponse) {
 		if !out.headers || out.ended {
 			t.Error("trailers before the headers or after the end")
 		}
+		mutated(m.ResponseTrailers.GetHeaderMutation())
 		out.ended = true
 	case *extprocv3.ProcessingResponse_ImmediateResponse:
 		if out.headers {

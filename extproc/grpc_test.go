@@ -1,6 +1,7 @@
 package extproc
 
 import (
+	"slices"
 	"strings"
 	"testing"
 
@@ -163,6 +164,30 @@ func TestGRPCTrailersOnly(t *testing.T) {
 	}
 	if a := b.one(t); a.RPCStatus == nil || a.RPCStatus.Code != 5 || a.RPCStatus.Message != "no such customer" || a.Headers.Get("grpc-status") != "5" {
 		t.Errorf("recorded %+v %+v", a, a.RPCStatus)
+	}
+}
+
+// What a service says in its status is hidden like its messages; details of
+// types that nobody here knows go.
+func TestGRPCStatusIsMasked(t *testing.T) {
+	said := []string{"grpc-status", "3", "grpc-message", "card " + card + " is %E2%82%AC blocked", "grpc-status-details-bin", "CAMSBGNhcmQ"}
+	for name, x := range map[string]exchange{
+		"trailers":      {headers: grpcType, trailers: said},
+		"trailers only": {headers: append(slices.Clone(grpcType), said...), headersEnd: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := start(t)
+			x.mode, x.meta = duplex, decided(call.GRPC, cards)
+			got := b.run(t, x)
+			if got.err != nil || !strings.HasPrefix(got.set["grpc-message"], "card ") || strings.Contains(got.set["grpc-message"], card) ||
+				!strings.HasSuffix(got.set["grpc-message"], "is %E2%82%AC blocked") || !slices.Contains(got.removed, "grpc-status-details-bin") {
+				t.Errorf("got %+v", got)
+			}
+			a := b.one(t)
+			if a.RPCStatus == nil || a.RPCStatus.Code != 3 || strings.Contains(a.RPCStatus.Message, card) || !strings.Contains(a.RPCStatus.Message, "€") || len(a.Masked) != 1 {
+				t.Errorf("recorded %+v, %+v", a.RPCStatus, a.Masked)
+			}
+		})
 	}
 }
 

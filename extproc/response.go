@@ -11,6 +11,7 @@ import (
 
 	"github.com/callgate/callgate/call"
 	"github.com/callgate/callgate/call/protocol"
+	"github.com/callgate/callgate/extproc/mask"
 )
 
 // response is the state of one response on its way to the caller.
@@ -26,6 +27,8 @@ type response struct {
 	headers  call.Headers
 	trailers call.Headers
 	flow     flow
+	masker   *mask.Masker   // nil: nothing is hidden
+	inStatus []mask.Finding // what was hidden in a gRPC status
 	tape     *call.Tape
 	outcome  *protocol.Outcome
 	sent     bool // the headers have gone to the caller
@@ -46,7 +49,11 @@ func (r *response) handle(req *extprocv3.ProcessingRequest) ([]*extprocv3.Proces
 		return r.body(m.ResponseBody.GetBody(), m.ResponseBody.GetEndOfStream())
 	case *extprocv3.ProcessingRequest_ResponseTrailers:
 		r.trailers = headersOf(m.ResponseTrailers.GetTrailers())
-		return r.finish(trailersOK())
+		mutation, err := r.maskStatus(r.trailers)
+		if err != nil {
+			return r.withhold(err)
+		}
+		return r.finish(trailersOK(mutation))
 	case *extprocv3.ProcessingRequest_RequestHeaders:
 		return one(&extprocv3.ProcessingResponse{Response: &extprocv3.ProcessingResponse_RequestHeaders{RequestHeaders: &extprocv3.HeadersResponse{}}}), nil
 	default:
@@ -63,13 +70,14 @@ func (r *response) begin(req *extprocv3.ProcessingRequest, m *extprocv3.HttpHead
 	switch {
 	case err != nil:
 		return r.withhold(err)
-	case !known && local(req.GetAttributes()), known && !meta.Outcome.Allowed():
+	case local(req.GetAttributes()) && !(known && meta.Outcome.Allowed()):
+		// A denial of ours, or what Envoy answered before anybody decided.
 		r.through = true
 		r.flow = &passing{}
-	case !known:
-		// A response of a function's that nobody decided about: the filters
-		// stand in the wrong order, or ext_authz was bypassed.
-		return r.withhold(errors.New("there is no decision for this call; ext_authz must run before ext_proc, and its metadata namespace be forwarded"))
+	case !known || !meta.Outcome.Allowed():
+		// A response of a function's that nobody allowed: the filters stand
+		// in the wrong order, or ext_authz was bypassed.
+		return r.withhold(errors.New("there is no decision that allows this call; ext_authz must run before ext_proc, and its metadata namespace be forwarded"))
 	case local(req.GetAttributes()):
 		// Envoy's own words (an unreachable upstream, a time-out) hide nothing,
 		// but they are what the caller got.
@@ -79,6 +87,7 @@ func (r *response) begin(req *extprocv3.ProcessingRequest, m *extprocv3.HttpHead
 		if err != nil {
 			return r.withhold(err)
 		}
+		r.masker = masker
 		limit := meta.MaxResponse
 		if limit <= 0 {
 			limit = r.server.cfg.MaxResponse
@@ -98,14 +107,18 @@ func (r *response) begin(req *extprocv3.ProcessingRequest, m *extprocv3.HttpHead
 	switch {
 	case m.GetEndOfStream():
 		r.trailers = r.headers // a gRPC trailers-only response has its status here
-		return r.finish(r.headersOK())
+		mutation, err := r.maskStatus(r.trailers)
+		if err != nil {
+			return r.withhold(err)
+		}
+		return r.finish(r.headersOK(mutation))
 	case r.mode == extprocfilterv3.ProcessingMode_NONE:
-		return r.finish(r.headersOK())
+		return r.finish(r.headersOK(nil))
 	case r.flow.whole() && r.duplex():
 		return nil, nil // the headers wait for the body
 	default:
 		r.sent = true
-		return one(r.headersOK()), nil
+		return one(r.headersOK(nil)), nil
 	}
 }
 
@@ -165,7 +178,7 @@ func (r *response) finish(rest ...*extprocv3.ProcessingResponse) ([]*extprocv3.P
 	}
 	if !r.sent && r.flow.whole() && r.duplex() {
 		r.sent = true
-		rest = append(one(r.headersOK()), rest...)
+		rest = append(one(r.headersOK(nil)), rest...)
 	}
 	r.done = true
 	return rest, nil

@@ -119,8 +119,8 @@ func TestUnknownOutcomes(t *testing.T) {
 	eventually(t, db, "150 135", "SELECT concat(toString(count()), ' ', toString(countIf(answered = 'seen' AND finished = 'seen'))) FROM calls")
 	time.Sleep(400 * time.Millisecond) // stragglers of the network
 	exactlyOnce(t, db, spool)
-	if network.lost.Load() < 5 {
-		t.Errorf("only %d requests were lost: no test", network.lost.Load())
+	if network.lost.Load() == 0 {
+		t.Error("no request was lost: no test")
 	}
 	t.Logf("%d requests were lost", network.lost.Load())
 }

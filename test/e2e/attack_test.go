@@ -192,3 +192,14 @@ func TestUpgradeOfferIsIgnored(t *testing.T) {
 		t.Errorf("the function got the offer: %v", last.Header)
 	}
 }
+
+// A request without a body has none, whatever its method.
+func TestNoBody(t *testing.T) {
+	before := shared.REST.Arrived()
+	a := shared.raw(t, "POST /crm/refunds HTTP/1.1\r\nHost: x\r\nConnection: close\r\nAuthorization: Bearer "+shared.alice+"\r\n\r\n")
+	// The rule about amounts can't be evaluated without one.
+	if a.status != 403 || a.reason() != "policy_error" || shared.REST.Arrived() != before {
+		t.Errorf("%d %s", a.status, a.body)
+	}
+	shared.row(t, a.id(), "decision", "deny", "reason", "policy_error", "rule", "large refunds need an approver")
+}
