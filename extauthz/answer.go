@@ -14,6 +14,7 @@ import (
 
 	"github.com/callgate/callgate/call"
 	"github.com/callgate/callgate/call/protocol"
+	"github.com/callgate/callgate/extauthz/connection"
 )
 
 // allow records the decision and lets the call go on, with the service's own
@@ -132,7 +133,8 @@ func overwrite(name, value string) *corev3.HeaderValueOption {
 	}
 }
 
-// metadata is call.Metadata, built by hand: this is every call's path.
+// metadata is call.Metadata, built by hand: this is every call's path. What is
+// the same for all calls of a connection was built when the policy came.
 func (d *decision) metadata(decided call.Decision) *structpb.Struct {
 	f := map[string]*structpb.Value{
 		"call_id":    structpb.NewStringValue(d.call.ID.String()),
@@ -141,26 +143,54 @@ func (d *decision) metadata(decided call.Decision) *structpb.Struct {
 		"protocol":   structpb.NewStringValue(string(d.call.Protocol)),
 	}
 	if decided.Outcome.Allowed() {
+		fixed := d.active.fixed[d.conn]
 		f["function"] = structpb.NewStringValue(clean(d.call.Function))
-		f["rpc_id"] = structpb.NewStringValue(clean(string(d.call.RPCID)))
-		f["max_response"] = structpb.NewNumberValue(float64(d.conn.MaxResponse))
-		f["record"] = object(map[string]*structpb.Value{
-			"max_body": structpb.NewNumberValue(float64(d.conn.Record.MaxBody)),
-			"response": structpb.NewStringValue(d.conn.Record.Response),
-			"headers":  texts(d.conn.Record.Headers),
-		})
-		if len(d.mask.Rules) > 0 {
-			rules := make([]*structpb.Value, len(d.mask.Rules))
-			for i, r := range d.mask.Rules {
-				rules[i] = object(map[string]*structpb.Value{
-					"name": structpb.NewStringValue(r.Name), "paths": texts(r.Paths), "keys": texts(r.Keys),
-					"detect": texts(r.Detect), "how": structpb.NewStringValue(r.How),
-				})
+		f["max_response"], f["record"] = fixed.maxResponse, fixed.record
+		if len(d.call.RPCID) > 0 {
+			f["rpc_id"] = structpb.NewStringValue(clean(string(d.call.RPCID)))
+		}
+		switch {
+		case len(d.mask.Rules) == len(d.conn.Mask.Rules):
+			if fixed.mask != nil {
+				f["mask"] = fixed.mask // no rule added to it
 			}
-			f["mask"] = object(map[string]*structpb.Value{"rules": structpb.NewListValue(&structpb.ListValue{Values: rules})})
+		default:
+			f["mask"] = maskValue(d.mask)
 		}
 	}
 	return &structpb.Struct{Fields: map[string]*structpb.Value{call.MetadataKey: object(f)}}
+}
+
+// fixedMetadata is what the metadata of all calls of a connection share. It is
+// only read, by any number of answers at once.
+type fixedMetadata struct {
+	maxResponse, record, mask *structpb.Value
+}
+
+func fix(c *connection.Connection) fixedMetadata {
+	f := fixedMetadata{
+		maxResponse: structpb.NewNumberValue(float64(c.MaxResponse)),
+		record: object(map[string]*structpb.Value{
+			"max_body": structpb.NewNumberValue(float64(c.Record.MaxBody)),
+			"response": structpb.NewStringValue(c.Record.Response),
+			"headers":  texts(c.Record.Headers),
+		}),
+	}
+	if len(c.Mask.Rules) > 0 {
+		f.mask = maskValue(c.Mask)
+	}
+	return f
+}
+
+func maskValue(m call.Mask) *structpb.Value {
+	rules := make([]*structpb.Value, len(m.Rules))
+	for i, r := range m.Rules {
+		rules[i] = object(map[string]*structpb.Value{
+			"name": structpb.NewStringValue(r.Name), "paths": texts(r.Paths), "keys": texts(r.Keys),
+			"detect": texts(r.Detect), "how": structpb.NewStringValue(r.How),
+		})
+	}
+	return object(map[string]*structpb.Value{"rules": structpb.NewListValue(&structpb.ListValue{Values: rules})})
 }
 
 func object(fields map[string]*structpb.Value) *structpb.Value {

@@ -45,6 +45,8 @@ type Active struct {
 	Version     string
 	Connections *connection.Set
 	Policy      Policy
+
+	fixed map[*connection.Connection]fixedMetadata // by Activate
 }
 
 // Config is what a [Server] needs.
@@ -78,7 +80,13 @@ func New(cfg Config) *Server {
 }
 
 // Activate makes calls that arrive from now on be decided by a.
-func (s *Server) Activate(a Active) { s.active.Store(&a) }
+func (s *Server) Activate(a Active) {
+	a.fixed = map[*connection.Connection]fixedMetadata{}
+	for _, c := range a.Connections.All() {
+		a.fixed[c] = fix(c)
+	}
+	s.active.Store(&a)
+}
 
 // Run records, as soon as it can be done, what a connection's own choice let
 // through unrecorded. It returns when ctx ends.

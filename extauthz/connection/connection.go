@@ -126,6 +126,15 @@ func routesOf(c *Connection) []route {
 	return []route{{own, prefix, c}}
 }
 
+// All returns the connections, in no order.
+func (s *Set) All() []*Connection {
+	out := make([]*Connection, 0, len(s.byName))
+	for _, c := range s.byName {
+		out = append(out, c)
+	}
+	return out
+}
+
 // Named returns the connection of that name, or nil.
 func (s *Set) Named(name string) *Connection { return s.byName[name] }
 
