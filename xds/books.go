@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"maps"
 	"sort"
 	"strings"
 	"sync"
@@ -29,8 +30,9 @@ type books struct {
 	metrics *Metrics
 
 	mu      sync.Mutex
-	version string            // last set
-	want    map[string]string // type URL → content hash of that version
+	version string                       // last set
+	want    map[string]string            // type URL → content hash of that version
+	each    map[string]map[string]string // type URL → resource → its version
 	streams map[int64]*stream
 	changed chan struct{} // closed and replaced at every change
 }
@@ -52,10 +54,10 @@ func newBooks(log *slog.Logger, m *Metrics) *books {
 }
 
 // expect notes what the Envoys should run from now on.
-func (b *books) expect(version string, hashes map[string]string) {
+func (b *books) expect(version string, hashes map[string]string, each map[string]map[string]string) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.version, b.want = version, hashes
+	b.version, b.want, b.each = version, hashes, each
 	for _, s := range b.streams {
 		// What was refused may have been mended by what comes now.
 		clear(s.refused)
@@ -111,6 +113,20 @@ func (b *books) asked(id int64, node, typeURL, nonce string, refusal *rpcstatus.
 		b.metrics.accepted.Inc()
 		b.settle(s)
 	}
+	b.wake()
+}
+
+// brought takes what an Envoy says it has from an earlier stream. What it has
+// already it is not sent again, so it will not acknowledge it either.
+func (b *books) brought(id int64, typeURL string, has map[string]string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if len(has) == 0 || !maps.Equal(has, b.each[typeURL]) {
+		return
+	}
+	s := b.stream(id)
+	s.accepted[typeURL] = b.want[typeURL]
+	b.settle(s)
 	b.wake()
 }
 

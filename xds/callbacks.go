@@ -36,6 +36,7 @@ func (c callbacks) OnStreamDeltaRequest(id int64, r *discoveryv3.DeltaDiscoveryR
 		}
 	}
 	c.books.asked(delta(id), r.GetNode().GetId(), r.GetTypeUrl(), r.GetResponseNonce(), r.GetErrorDetail())
+	c.books.brought(delta(id), r.GetTypeUrl(), r.GetInitialResourceVersions())
 	return nil
 }
 

@@ -88,7 +88,10 @@ func (s *Server) Set(ctx context.Context, version string, r envoy.Resources) err
 	if err := snapshot.Consistent(); err != nil {
 		return fmt.Errorf("serve version %s: resources refer to others that are missing: %w", version, err)
 	}
-	s.books.expect(version, hashes)
+	if err := snapshot.ConstructVersionMap(); err != nil {
+		return fmt.Errorf("serve version %s: %w", version, err)
+	}
+	s.books.expect(version, hashes, snapshot.VersionMap)
 	if err := s.cache.SetSnapshot(ctx, everyone, snapshot); err != nil {
 		return fmt.Errorf("serve version %s: %w", version, err)
 	}

@@ -138,6 +138,60 @@ func TestAcceptedVersion(t *testing.T) {
 	}
 }
 
+// An Envoy that comes back with what it had is not sent it again; it runs the
+// version all the same.
+func TestReconnect(t *testing.T) {
+	s, api := serve(t)
+	if err := s.Set(t.Context(), "v1", resources(t, "v1", time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	has := map[string]map[string]string{}
+	first := connect(t, api, "edge-1")
+	for range 3 {
+		m, err := first.stream.Recv()
+		if err != nil {
+			t.Fatal(err)
+		}
+		has[m.GetTypeUrl()] = map[string]string{}
+		for _, r := range m.GetResources() {
+			has[m.GetTypeUrl()][r.GetName()] = r.GetVersion()
+		}
+	}
+	stream, err := api.DeltaAggregatedResources(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	again := &client{t, stream}
+	for _, typeURL := range whole {
+		again.send(&discoveryv3.DeltaDiscoveryRequest{TypeUrl: typeURL, Node: &corev3.Node{Id: "edge-2"}, InitialResourceVersions: has[typeURL],
+			ResourceNamesSubscribe: map[bool][]string{true: {"callgate"}}[typeURL == resourcev3.RouteType]})
+	}
+	go func() { // answers what comes, empty as it is
+		for {
+			m, err := stream.Recv()
+			if err != nil {
+				return
+			}
+			if len(m.GetResources()) > 0 {
+				t.Errorf("%s was sent again", m.GetTypeUrl())
+			}
+			if stream.Send(&discoveryv3.DeltaDiscoveryRequest{TypeUrl: m.GetTypeUrl(), ResponseNonce: m.GetNonce()}) != nil {
+				return
+			}
+		}
+	}()
+	for ctx := bounded(t); ; time.Sleep(time.Millisecond) {
+		for _, n := range s.Status() {
+			if n.ID == "edge-2" && n.Version == "v1" && n.Pending == "" {
+				return
+			}
+		}
+		if ctx.Err() != nil {
+			t.Fatalf("status %+v", s.Status())
+		}
+	}
+}
+
 func TestRefusedVersion(t *testing.T) {
 	s, api := serve(t)
 	if err := s.Set(t.Context(), "v1", resources(t, "v1", time.Second)); err != nil {
