@@ -140,7 +140,7 @@ func (c *Codec) read(leaf []byte) (call.Event, error) {
 // payload checks that exactly the payload that the kind names is set.
 func payload(e *call.Event) error {
 	set := 0
-	for _, present := range []bool{e.Decided != nil, e.Answered != nil, e.Finished != nil, e.Approval != nil, e.Change != nil} {
+	for _, present := range []bool{e.Decided != nil, e.Answered != nil, e.Finished != nil, e.Approval != nil, e.Change != nil, e.Counted != nil} {
 		if present {
 			set++
 		}
@@ -157,6 +157,8 @@ func payload(e *call.Event) error {
 		right = e.Approval != nil
 	case call.Changed:
 		right = e.Change != nil
+	case call.Counted:
+		right = e.Counted != nil
 	default:
 		return fmt.Errorf("unknown kind of event %q", e.Kind)
 	}

@@ -44,7 +44,7 @@ func events() []call.Event {
 				Approval: &call.Approval{ID: "a", By: []string{"i|b"}, Comment: "ok", HeldFor: time.Second, AskedAt: at, EndedAt: at, Expires: at, Attempts: 2}},
 			Method: "POST", Scheme: "https", Authority: "a", Path: "/\xff\x00", Headers: call.Headers{{Name: "x", Value: "\xfe"}},
 			Body:   call.Body{Length: 3, SHA256: [32]byte{1}, Truncated: true, ContentType: "t", Encoding: "gzip"},
-			Source: "10.0.0.1:1", EnvoyNode: "n", TraceID: "t", RequestID: "r", RPCID: `"1"`, Started: at, Took: 5, Expect: []call.EventKind{call.Answered},
+			Source: "10.0.0.1:1", EnvoyNode: "n", TraceID: "t", RequestID: "r", RPCID: `"1"`, Started: at, Took: 5, Expect: []call.EventKind{call.Answered}, Late: true,
 		}},
 		{Kind: call.Answered, CallID: id, Time: at, Answered: &call.AnsweredEvent{
 			Status: 200, RPCStatus: &call.RPCStatus{}, ToolError: &no, Headers: call.Headers{{Name: "a", Value: "b"}},
@@ -56,6 +56,7 @@ func events() []call.Event {
 		}},
 		{Kind: call.Held, CallID: id, Time: at, Approval: &call.ApprovalEvent{ID: "a", Step: "asked", By: "i|s", Comment: "c", Rule: "r", Expires: at, Binding: [32]byte{7}, Function: "f"}},
 		{Kind: call.Changed, Time: at, Change: &call.ChangeEvent{What: "policy.activated", Version: "v", Detail: "d"}},
+		{Kind: call.Counted, Time: at, Counted: &call.CountedEvent{Node: "n", From: at, To: at.Add(time.Minute), Entries: 9, Decided: 6, Undecided: 3, Reached: 1}},
 	}
 }
 

@@ -13,13 +13,14 @@ const (
 	Held     EventKind = "held"     // an approval was asked for
 	Approved EventKind = "approved" // a person approved or refused
 	Changed  EventKind = "changed"  // policy, configuration or an operator's own act
+	Counted  EventKind = "counted"  // what an Envoy's access log held in a while
 )
 
 // Event is one entry of the audit trail. Exactly one of the payloads is set,
 // the one its kind names. It never carries a credential.
 type Event struct {
 	Kind   EventKind `cbor:"0,keyasint"`
-	CallID ID        `cbor:"1,keyasint"` // zero for Changed
+	CallID ID        `cbor:"1,keyasint"` // zero for Changed and Counted
 	Time   time.Time `cbor:"2,keyasint"`
 
 	Decided  *DecidedEvent  `cbor:"4,keyasint,omitempty"`
@@ -27,6 +28,7 @@ type Event struct {
 	Finished *FinishedEvent `cbor:"6,keyasint,omitempty"`
 	Approval *ApprovalEvent `cbor:"7,keyasint,omitempty"` // for Held and Approved
 	Change   *ChangeEvent   `cbor:"8,keyasint,omitempty"`
+	Counted  *CountedEvent  `cbor:"9,keyasint,omitempty"`
 }
 
 // Body is a request or response body as recorded: whole up to the
@@ -66,6 +68,9 @@ type DecidedEvent struct {
 	// Expect names the legs that will follow, so that a row can tell
 	// "did not happen" from "not seen".
 	Expect []EventKind `cbor:"20,keyasint,omitempty"`
+	// Late is set where the record could not be made in time and the
+	// connection lets such calls through: the event was recorded afterwards.
+	Late bool `cbor:"23,keyasint,omitempty"`
 }
 
 // AnsweredEvent tells what the function returned and what the caller got. The
@@ -132,4 +137,17 @@ type ChangeEvent struct {
 	What    string `cbor:"0,keyasint"` // "policy.activated", "policy.refused"
 	Version string `cbor:"1,keyasint,omitempty"`
 	Detail  string `cbor:"2,keyasint,omitempty"`
+}
+
+// CountedEvent tells how many access-log entries of one Envoy reached one
+// replica from From until To, so that what is missing can be noticed. Entries
+// is Decided plus Undecided.
+type CountedEvent struct {
+	Node      string    `cbor:"0,keyasint"` // the Envoy's node id
+	From      time.Time `cbor:"1,keyasint"`
+	To        time.Time `cbor:"2,keyasint"`
+	Entries   uint64    `cbor:"3,keyasint"` // of requests that ended
+	Decided   uint64    `cbor:"4,keyasint"` // with a call's id: each has its finished event, or was lost and counted as that
+	Undecided uint64    `cbor:"5,keyasint"` // without: Envoy answered by itself, or Reached
+	Reached   uint64    `cbor:"6,keyasint"` // those of Undecided that reached an upstream past the decision
 }
