@@ -217,6 +217,9 @@ func (s *Shipper) insert(ctx context.Context, b *batch) error {
 	}
 	defer out.Abort()
 	for _, it := range b.items {
+		if r, ok := it.row.(*Row); ok {
+			r.Inserted = s.clock.now() // at each attempt: who follows calls goes by it
+		}
 		if err := out.AppendStruct(it.row); err != nil {
 			// Nothing was sent: the row does not fit its columns.
 			return &refusedError{err: err}

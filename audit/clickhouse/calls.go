@@ -16,19 +16,20 @@ var ErrNotFound = errors.New("no such call")
 // Filter says which calls to list. Empty fields mean any.
 type Filter struct {
 	Since, Until time.Time // when the call came; Until is not included
-	Subject      string    // the subject, or who was at work for it
+	Identity     string    // the subject, or who was at work for it; "issuer|subject" where subjects are not unique
 	Connection   string
 	Function     string
 	Decision     string // an outcome, or "allowed" or "denied" for any that was
 	Reason       string
 	Rule         string
 	Session      string
-	Limit        int // 0 means 100
+	Limit        int // 0 means 100; at most MaxCalls
 }
 
 const (
 	defaultLimit = 100
-	maxLimit     = 10_000
+	// MaxCalls bounds a listing.
+	MaxCalls = 10_000
 )
 
 // summaryColumns are the columns of [Summary].
@@ -62,7 +63,22 @@ type Summary struct {
 
 // Calls lists the newest calls that f wants, newest first.
 func (d *DB) Calls(ctx context.Context, f Filter) ([]Summary, error) {
-	var where []string
+	where, args := f.where()
+	limit := f.Limit
+	if limit <= 0 {
+		limit = defaultLimit
+	}
+	sql := "SELECT " + summaryColumns + " FROM calls WHERE " + where + fmt.Sprintf(" ORDER BY time DESC, call_id DESC LIMIT %d", min(limit, MaxCalls))
+	var list []Summary
+	if err := d.conn.Select(ctx, &list, sql, args...); err != nil {
+		return nil, fmt.Errorf("list calls: %w", explain(err))
+	}
+	return list, nil
+}
+
+// where is the condition that f stands for, with its arguments.
+func (f Filter) where() (string, []any) {
+	where := []string{"1"}
 	var args []any
 	add := func(condition string, values ...any) {
 		where = append(where, condition)
@@ -74,8 +90,15 @@ func (d *DB) Calls(ctx context.Context, f Filter) ([]Summary, error) {
 	if !f.Until.IsZero() {
 		add("time < " + instant(f.Until))
 	}
-	if f.Subject != "" {
-		add("(subject = ? OR acting = ?)", f.Subject, f.Subject)
+	if f.Identity != "" {
+		anyone := "subject = ? OR acting = ?"
+		values := []any{f.Identity, f.Identity}
+		// A subject may hold a bar of its own, an issuer, which is a URL, none.
+		if issuer, subject, both := strings.Cut(f.Identity, "|"); both {
+			anyone += " OR issuer = ? AND subject = ? OR actors.issuer[1] = ? AND actors.subject[1] = ?"
+			values = append(values, issuer, subject, issuer, subject)
+		}
+		add("("+anyone+")", values...)
 	}
 	for _, c := range []struct{ column, value string }{
 		{"connection", f.Connection}, {"function", f.Function}, {"reason", f.Reason}, {"rule", f.Rule}, {"session", f.Session},
@@ -93,20 +116,7 @@ func (d *DB) Calls(ctx context.Context, f Filter) ([]Summary, error) {
 	default:
 		add("decision = ?", f.Decision)
 	}
-	sql := "SELECT " + summaryColumns + " FROM calls"
-	if len(where) > 0 {
-		sql += " WHERE " + strings.Join(where, " AND ")
-	}
-	limit := f.Limit
-	if limit <= 0 {
-		limit = defaultLimit
-	}
-	sql += fmt.Sprintf(" ORDER BY time DESC LIMIT %d", min(limit, maxLimit))
-	var list []Summary
-	if err := d.conn.Select(ctx, &list, sql, args...); err != nil {
-		return nil, fmt.Errorf("list calls: %w", explain(err))
-	}
-	return list, nil
+	return strings.Join(where, " AND "), args
 }
 
 // Call is the row of one call, or [ErrNotFound].
@@ -130,4 +140,50 @@ func (d *DB) call(ctx context.Context, id uuid.UUID, more string) (Row, error) {
 		return Row{}, fmt.Errorf("%w: %s; its row appears moments after it ended, or has it been deleted?", ErrNotFound, id)
 	}
 	return rows[0], nil
+}
+
+// Entry is one event of a call in the ledger.
+type Entry struct {
+	Time     time.Time `ch:"time" json:"time"`
+	Kind     string    `ch:"kind" json:"kind"`
+	Spool    string    `ch:"spool" json:"spool"`
+	Index    uint64    `ch:"spool_index" json:"spool_index"`
+	Inserted time.Time `ch:"inserted" json:"inserted"` // by the clock of ClickHouse
+	Unjoined bool      `ch:"unjoined" json:"unjoined"` // came to another spool than its call, or after its row
+}
+
+// Entries lists the ledger's events of a call, in the order of their times.
+func (d *DB) Entries(ctx context.Context, id uuid.UUID) ([]Entry, error) {
+	sql := "SELECT time, kind, spool, spool_index, inserted, unjoined FROM events WHERE call_id = ?"
+	if at, ok := made(id); ok {
+		sql += " AND time >= " + instant(at.Add(-time.Hour)) // clocks of replicas differ, but not by an hour
+	}
+	var list []Entry
+	if err := d.conn.Select(ctx, &list, sql+" ORDER BY time, spool, spool_index LIMIT 1000", id); err != nil {
+		return nil, fmt.Errorf("look for events of call %s: %w", id, explain(err))
+	}
+	return list, nil
+}
+
+// Step is one step in the life of an approval.
+type Step struct {
+	Time       time.Time  `ch:"time" json:"time"`
+	ApprovalID string     `ch:"approval_id" json:"approval_id"`
+	CallID     uuid.UUID  `ch:"call_id" json:"call_id"` // the call that was held
+	Step       string     `ch:"step" json:"step"`
+	By         string     `ch:"by" json:"by"` // "issuer|subject"
+	Comment    string     `ch:"comment" json:"comment"`
+	Rule       string     `ch:"rule" json:"rule"`
+	Expires    *time.Time `ch:"expires" json:"expires"`
+}
+
+// Steps lists what happened to the approvals of a call: the one that it asked
+// for, and the one, which may be of an earlier call, that it was let through by.
+func (d *DB) Steps(ctx context.Context, id uuid.UUID, approval string) ([]Step, error) {
+	sql := "SELECT time, approval_id, call_id, step, by, comment, rule, expires FROM approvals WHERE (call_id = ? OR approval_id = ? AND approval_id != '')"
+	var list []Step
+	if err := d.conn.Select(ctx, &list, sql+" ORDER BY time, spool, spool_index LIMIT 1000", id, approval); err != nil {
+		return nil, fmt.Errorf("look for approvals of call %s: %w", id, explain(err))
+	}
+	return list, nil
 }

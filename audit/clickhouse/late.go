@@ -123,10 +123,10 @@ func (s *Shipper) late(ctx context.Context) {
 }
 
 func (s *Shipper) completeLate(ctx context.Context) error {
-	var now time.Time
-	if err := s.db.conn.QueryRow(ctx, "SELECT now64(3, 'UTC')").Scan(&now); err != nil {
-		return fmt.Errorf("ask for the time: %w", explain(err))
+	if err := s.setClock(ctx); err != nil {
+		return err
 	}
+	now := s.clock.there
 	from := s.state.Late.Add(-lateSlack)
 	if s.state.Late.IsZero() {
 		from = now.Add(-lateSince)

@@ -1,6 +1,7 @@
 package clickhouse
 
 import (
+	"bytes"
 	"context"
 	"database/sql/driver"
 	"encoding/hex"
@@ -175,13 +176,16 @@ func Text(v any) string {
 	}
 }
 
+// harmless reports whether r can't drive a terminal or turn the direction of
+// text.
+func harmless(r rune) bool {
+	return r >= 0x20 && r < 0x7f || r > 0x9f && r != '\u2028' && r != '\u2029' && r != '\ufeff' &&
+		(r < '\u200b' || r > '\u200f') && (r < '\u202a' || r > '\u202e') && (r < '\u2066' || r > '\u2069')
+}
+
 // escape writes control characters, and those that turn the direction of
 // text, as Go does in string literals.
 func escape(s string) string {
-	harmless := func(r rune) bool {
-		return r == ' ' || r >= 0x20 && r < 0x7f || r > 0x9f && r != '\u2028' && r != '\u2029' && r != '\ufeff' &&
-			(r < '\u200b' || r > '\u200f') && (r < '\u202a' || r > '\u202e') && (r < '\u2066' || r > '\u2069')
-	}
 	if strings.IndexFunc(s, func(r rune) bool { return !harmless(r) }) < 0 {
 		return s
 	}
@@ -203,4 +207,25 @@ func escape(s string) string {
 		}
 	}
 	return b.String()
+}
+
+// EscapeJSON writes the same characters in a JSON document as \u escapes,
+// which changes nothing for who reads it as JSON. They can stand only in its
+// strings; the white space between its tokens stays.
+func EscapeJSON(doc []byte) []byte {
+	dangerous := func(r rune) bool { return !harmless(r) && r != '\n' && r != '\t' && r != '\r' }
+	if bytes.IndexFunc(doc, dangerous) < 0 {
+		return doc
+	}
+	out := make([]byte, 0, len(doc)+16)
+	for len(doc) > 0 {
+		r, n := utf8.DecodeRune(doc)
+		if dangerous(r) {
+			out = fmt.Appendf(out, `\u%04x`, r)
+		} else {
+			out = append(out, doc[:n]...)
+		}
+		doc = doc[n:]
+	}
+	return out
 }

@@ -131,8 +131,12 @@ func TestCalls(t *testing.T) {
 		"limit":      {Filter{Limit: 2}, "f4 f3"},
 		"since":      {Filter{Since: time.Now().Add(-150 * time.Second)}, "f4 f3"},
 		"until":      {Filter{Until: time.Now().Add(-210 * time.Second)}, "f1 f0"},
-		"actor":      {Filter{Subject: "bot", Limit: 1}, "f4"},
-		"subject":    {Filter{Subject: "o'neil'); DROP TABLE calls; --"}, "f3"},
+		"actor":      {Filter{Identity: "bot", Limit: 1}, "f4"},
+		"subject":    {Filter{Identity: "o'neil'); DROP TABLE calls; --"}, "f3"},
+		"issuer":     {Filter{Identity: "https://idp.example|ada", Limit: 1}, "f4"},
+		"its actor":  {Filter{Identity: "https://idp.example|bot", Limit: 1}, "f4"},
+		"no issuer":  {Filter{Identity: "https://other.example|ada"}, ""},
+		"far actor":  {Filter{Identity: "|cron"}, ""},
 		"injection":  {Filter{Function: "' OR 1=1 --"}, ""},
 		"function":   {Filter{Function: "f2", Connection: "crm", Session: "s-1"}, "f2"},
 		"denied":     {Filter{Decision: "denied"}, "f3"},
@@ -156,9 +160,48 @@ func TestCalls(t *testing.T) {
 	if row, err := db.Call(context.Background(), ids[2]); err != nil || row.Function != "f2" || row.ActorSubjects[1] != "cron" {
 		t.Errorf("%+v, %v", row, err)
 	}
+	if list, err := db.Entries(context.Background(), ids[2]); err != nil || len(list) != 1 || list[0].Kind != "decided" || list[0].Index != 2 || list[0].Inserted.IsZero() {
+		t.Errorf("%+v, %v", list, err)
+	}
 	for _, id := range []uuid.UUID{uuid.New(), {}} {
 		if _, err := db.Call(context.Background(), id); !errors.Is(err, ErrNotFound) {
 			t.Errorf("%s: %v", id, err)
+		}
+	}
+}
+
+// What a caller sent can't drive the terminal of who reads JSON, and is the
+// same JSON still.
+func TestEscapeJSON(t *testing.T) {
+	t.Parallel()
+	in := "a\x1b\u009b\u202e\u2066\x7fü\u200b"
+	doc, err := json.Marshal(map[string]string{in: in})
+	if err != nil {
+		t.Fatal(err)
+	}
+	out := EscapeJSON(append(doc, '\n'))
+	if strings.ContainsAny(string(out), "\x1b\u009b\u202e\u2066\x7f\u200b") || !strings.HasSuffix(string(out), "\n") {
+		t.Errorf("%q", out)
+	}
+	var back map[string]string
+	if err := json.Unmarshal(out, &back); err != nil || back[in] != in {
+		t.Errorf("%q is read as %q: %v", out, back, err)
+	}
+}
+
+// A row's JSON loses no byte and no digit.
+func TestRowJSON(t *testing.T) {
+	t.Parallel()
+	status := uint16(200)
+	data, err := json.Marshal(Row{Subject: "ü", Args: `{"n":12345678901234567890.5}`, RequestBody: "\xff\x00", HTTPStatus: &status,
+		RequestBodySHA256: strings.Repeat("\x0f", 32), ResponseBodySHA256: noHash, RequestHeaders: map[string]string{"x": "1"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{`"subject":"ü"`, `"args":{"n":12345678901234567890.5}`, `"request_body":"0xff00"`, `"http_status":200`, `"bytes_in":null`,
+		`"request_body_sha256":"` + strings.Repeat("0f", 32) + `"`, `"response_body_sha256":""`, `"request_headers":{"x":"1"}`} {
+		if !strings.Contains(string(data), want) {
+			t.Errorf("%s not in %s", want, data)
 		}
 	}
 }

@@ -1,7 +1,13 @@
 package clickhouse
 
 import (
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
 	"math"
+	"reflect"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -107,6 +113,43 @@ type Row struct {
 
 	Spool      string `ch:"spool" json:"spool"`
 	SpoolIndex uint64 `ch:"spool_index" json:"spool_index"`
+
+	Inserted time.Time `ch:"inserted" json:"inserted"` // set when it is sent
+}
+
+// MarshalJSON writes the row as [Rows.Values] renders one: an object by column,
+// strings that are not UTF-8 as hex with "0x" before it. Hashes are hex, empty
+// where there is none, and the arguments are JSON of their own.
+func (r Row) MarshalJSON() ([]byte, error) {
+	out := []byte{'{'}
+	v := reflect.ValueOf(r)
+	for i := range v.NumField() {
+		name := v.Type().Field(i).Tag.Get("json")
+		value := plain(v.Field(i))
+		switch s, _ := v.Field(i).Interface().(string); {
+		case strings.HasSuffix(name, "_sha256"):
+			value = hash(s)
+		case name == "args" && json.Valid([]byte(s)):
+			value = json.RawMessage(s)
+		}
+		data, err := json.Marshal(value)
+		if err != nil {
+			return nil, fmt.Errorf("write column %s: %w", name, err)
+		}
+		if i > 0 {
+			out = append(out, ',')
+		}
+		out = append(append(strconv.AppendQuote(out, name), ':'), data...)
+	}
+	return append(out, '}'), nil
+}
+
+// hash writes a hash, or nothing for none.
+func hash(s string) string {
+	if s == noHash {
+		return ""
+	}
+	return hex.EncodeToString([]byte(s))
 }
 
 // LegState says what a row knows of a leg.

@@ -61,6 +61,7 @@ type Shipper struct {
 	lastLate  time.Time // when late legs were last looked for
 	lateHint  bool      // an unjoined leg was shipped, which may be of our own
 	began     time.Time // when the last round began
+	clock     clock     // of ClickHouse
 	trimmed   uint64    // up to where the spool was told to delete
 	trimmedAt time.Time
 
@@ -127,6 +128,9 @@ func (s *Shipper) Run(ctx context.Context) error {
 func (s *Shipper) session(ctx context.Context) (err error) {
 	err = s.persist(ctx, "migrate the schema", func(ctx context.Context) error { return s.db.Migrate(ctx, s.cfg.Log) })
 	if err != nil {
+		return err
+	}
+	if err := s.persist(ctx, "ask for the time", s.setClock); err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, s.end()) }()

@@ -1,12 +1,15 @@
 package main
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"io"
 	"text/tabwriter"
 
 	"github.com/spf13/cobra"
+
+	"github.com/callgate/callgate/audit/clickhouse"
 )
 
 // jsonFlag adds --json to a listing.
@@ -15,13 +18,15 @@ func jsonFlag(c *cobra.Command) *bool {
 }
 
 func printJSON(w io.Writer, v any) error {
-	enc := json.NewEncoder(w)
+	var b bytes.Buffer
+	enc := json.NewEncoder(&b)
 	enc.SetIndent("", "  ")
 	enc.SetEscapeHTML(false)
 	if err := enc.Encode(v); err != nil {
 		return fmt.Errorf("print JSON: %w", err)
 	}
-	return nil
+	_, err := w.Write(clickhouse.EscapeJSON(b.Bytes()))
+	return err
 }
 
 // table prints aligned columns; the first row is the heading.

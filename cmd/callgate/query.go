@@ -3,6 +3,7 @@ package main
 import (
 	"encoding/csv"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"strings"
@@ -38,6 +39,40 @@ columns with what they mean.`,
 		}
 	}
 	return c
+}
+
+// ask runs a query and prints its result.
+func ask(c *cobra.Command, sql string, out rows) (err error) {
+	db, err := openTrail(c)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, db.Close()) }()
+	found, err := db.Query(c.Context(), sql)
+	if err != nil {
+		return withCode(exitNo, err)
+	}
+	defer func() { err = errors.Join(err, found.Close()) }()
+	var names []string
+	for _, column := range found.Columns() {
+		names = append(names, column.Name)
+	}
+	if err := out.columns(names); err != nil {
+		return err
+	}
+	for found.Next() {
+		values, err := found.Values()
+		if err != nil {
+			return withCode(exitNo, err)
+		}
+		if err := out.row(values); err != nil {
+			return err
+		}
+	}
+	if err := found.Err(); err != nil {
+		return withCode(exitNo, err)
+	}
+	return out.end()
 }
 
 // rows prints a result as it comes.
@@ -133,7 +168,7 @@ func (r *jsonRows) row(values []any) error {
 		b.Write(value)
 	}
 	b.WriteString("}")
-	_, err := io.WriteString(r.w, b.String())
+	_, err := r.w.Write(clickhouse.EscapeJSON([]byte(b.String())))
 	return err
 }
 

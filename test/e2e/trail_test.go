@@ -1,0 +1,199 @@
+package e2e
+
+import (
+	"bufio"
+	"encoding/json"
+	"io"
+	"os"
+	"os/exec"
+	"strings"
+	"testing"
+	"time"
+)
+
+// command is the command line, to be started.
+func (w *world) command(t *testing.T, args ...string) *exec.Cmd {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), binary, args...)
+	cmd.Env = append(append(os.Environ(), w.Environment()...), "CALLGATE_CONFIG="+w.ConfigFile)
+	return cmd
+}
+
+// What an operator sees of one call: in the list by each filter, and whole.
+func TestCallsListAndShow(t *testing.T) {
+	w := shared
+	a := w.call(t, http1(), w.agent, "GET", "/crm/customers/c-1", "", "user-agent", "\u009b31mred\u202e")
+	w.row(t, a.id())
+	for _, filter := range []string{"--identity=alice", "--identity=" + w.issuerURL(t) + "|alice", "--connection=crm", "--function=customers.get", "--decision=allowed",
+		"--decision=allow", "--reason=rule", "--since=1d", "--since=10m --until=" + time.Now().Add(time.Hour).UTC().Format(time.RFC3339)} {
+		out, err := w.cli(t, "", append([]string{"calls", "list", "--limit", "1000"}, strings.Fields(filter)...)...)
+		if err != nil || !strings.Contains(out, a.id()) {
+			t.Errorf("%s: %v: %s", filter, err, out)
+		}
+	}
+	for _, filter := range []string{"--identity=nobody", "--decision=denied", "--since=0s", "--until=2020-01-01 --since=2019-12-31", "--rule=x", "--session=x"} {
+		if out, err := w.cli(t, "", append([]string{"calls", "list", "--limit", "1000"}, strings.Fields(filter)...)...); err != nil || strings.Contains(out, a.id()) {
+			t.Errorf("%s: %v: %s", filter, err, out)
+		}
+	}
+	out, err := w.cli(t, "", "calls", "list", "--identity", "nobody", "--json")
+	if err != nil || strings.TrimSpace(out) != "[]" {
+		t.Errorf("%v: %s", err, out)
+	}
+	out, err = w.cli(t, "", "calls", "show", a.id())
+	if err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	for _, want := range []string{"Call " + a.id() + ": customers.get on crm, allow (rule)", "\nWho\n", "subject      alice", "\nWhat\n", "\nDecision\n",
+		"rule         support uses the CRM", "\nRequest\n", "GET http://", "\nResponse\n", "status       200", "masked ", "\nTimes\n", "\nRecord\n",
+		"decided   spool ", "answered  spool ", "finished  spool "} {
+		if !strings.Contains(out, want) {
+			t.Errorf("%q is not in\n%s", want, out)
+		}
+	}
+	if strings.ContainsAny(out, "\x1b\u009b") {
+		t.Errorf("what the caller sent drives the terminal: %q", out)
+	}
+	out, err = w.cli(t, "", "calls", "show", a.id(), "--json")
+	var s struct {
+		Call   map[string]any
+		Events []struct{ Kind string }
+	}
+	if err != nil || json.Unmarshal([]byte(out), &s) != nil || s.Call["call_id"] != a.id() || len(s.Events) != 3 {
+		t.Errorf("%v: %s", err, out)
+	}
+	if out, err := w.cli(t, "", "calls", "show", "01935b5e-7f6a-7c1e-9d3b-2f1f0a9c8b7d"); err == nil || !strings.Contains(out, "no such call") {
+		t.Errorf("%v: %s", err, out)
+	}
+}
+
+// issuerURL is who vouches for the people of the demo.
+func (w *world) issuerURL(t *testing.T) string {
+	t.Helper()
+	rows := w.query(t, "SELECT any(issuer) AS issuer FROM calls WHERE subject = 'alice'")
+	return rows[0]["issuer"].(string)
+}
+
+// A held call's page tells who was asked and who said what.
+func TestShowApproval(t *testing.T) {
+	w := shared
+	done := make(chan answer, 1)
+	go func() {
+		a, err := w.try(t.Context(), http1(), w.alice, "POST", "/crm/refunds", bigRefund)
+		if err != nil {
+			t.Error(err)
+		}
+		done <- a
+	}()
+	id := held(t, w)
+	if out, err := w.cli(t, w.bob, "approvals", "approve", id, "--comment", "asked them"); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	a := <-done
+	w.row(t, a.id(), "decision", "hold→allow")
+	out, err := w.cli(t, "", "calls", "show", a.id())
+	if err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	for _, want := range []string{"approval     " + id, "  asked", "  approved by ", ": asked them"} {
+		if !strings.Contains(out, want) {
+			t.Errorf("%q is not in\n%s", want, out)
+		}
+	}
+}
+
+// Following prints each call once, a line of JSON each, and ends well when it is
+// interrupted and when nobody reads any more.
+func TestCallsTail(t *testing.T) {
+	w := shared
+	start := func() (*exec.Cmd, *bufio.Scanner, io.Closer, *strings.Builder) {
+		cmd := w.command(t, "calls", "tail", "--identity", "alice", "--since", "1h", "--json")
+		var said strings.Builder
+		cmd.Stderr = &said
+		// A pipe of our own: that of os/exec is closed when the process ends.
+		r, wr, err := os.Pipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		cmd.Stdout = wr
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		wr.Close()
+		t.Cleanup(func() { r.Close() })
+		return cmd, bufio.NewScanner(r), r, &said
+	}
+	first := w.call(t, http1(), w.alice, "GET", "/crm/customers/c-1", "")
+	w.row(t, first.id())
+	cmd, out, _, said := start()
+	times := map[string]int{}
+	until := func(ids ...string) {
+		t.Helper()
+		for seen := 0; seen < len(ids); {
+			if !out.Scan() {
+				t.Fatalf("ended: %v: %s", out.Err(), said)
+			}
+			var c struct {
+				ID string `json:"call_id"`
+			}
+			if err := json.Unmarshal(out.Bytes(), &c); err != nil {
+				t.Fatalf("%v: %s", err, out.Text())
+			}
+			times[c.ID]++
+			seen = 0
+			for _, id := range ids {
+				if times[id] > 0 {
+					seen++
+				}
+			}
+		}
+	}
+	until(first.id())
+	var ids []string
+	for range 5 {
+		ids = append(ids, w.call(t, http1(), w.alice, "GET", "/crm/customers/c-1", "").id())
+	}
+	until(ids...)
+	if err := cmd.Process.Signal(os.Interrupt); err != nil {
+		t.Fatal(err)
+	}
+	for out.Scan() {
+		t.Errorf("after the interrupt: %s", out.Text())
+	}
+	if err := cmd.Wait(); err != nil || said.String() != "" {
+		t.Errorf("interrupted: %v: %s", err, said)
+	}
+	for id, n := range times {
+		if n != 1 {
+			t.Errorf("call %s was told %d times", id, n)
+		}
+	}
+
+	cmd, out, pipe, said := start()
+	until(first.id())
+	pipe.Close() // and no further call comes
+	if err := cmd.Wait(); err != nil || said.String() != "" {
+		t.Errorf("nobody reads: %v: %s", err, said)
+	}
+}
+
+func TestCallsUsage(t *testing.T) {
+	for args, want := range map[string]string{
+		"list --decision deneid":  "not known; choose allowed",
+		"list --since yesterday":  "is no time; write how long ago",
+		"list --limit 100001":     "callgate query has no limit",
+		"tail --until 2020-01-01": "unknown flag",
+	} {
+		cmd := shared.command(t, append([]string{"calls"}, strings.Fields(args)...)...)
+		out, _ := cmd.CombinedOutput() // the exit code is looked at
+		if code := cmd.ProcessState.ExitCode(); code != 2 || !strings.Contains(string(out), want) {
+			t.Errorf("%s: %d: %s", args, code, out)
+		}
+	}
+	cmd := shared.command(t, "calls", "list")
+	cmd.Env = append(cmd.Env, "CALLGATE_AUDIT_CLICKHOUSE_URL=http://127.0.0.1:1")
+	out, _ := cmd.CombinedOutput()
+	if code := cmd.ProcessState.ExitCode(); code != 3 || !strings.Contains(string(out), "reach ClickHouse at http://127.0.0.1:1") {
+		t.Errorf("ClickHouse away: %d: %s", code, out)
+	}
+}
