@@ -3,12 +3,15 @@ package app
 import (
 	"context"
 	"net"
+	"time"
 
+	"github.com/callgate/callgate/audit"
+	"github.com/callgate/callgate/audit/clickhouse"
 	"github.com/callgate/callgate/console"
 )
 
 func (a *App) serveConsole(ctx context.Context, l net.Listener) error {
-	api := console.New(console.Config{Approvals: a.people.approvals, Identifier: a.people.verifier, Status: a.status, Log: a.log})
+	api := console.New(console.Config{Approvals: a.people.approvals, Identifier: a.people.verifier, Status: a.status, Audit: a.audit, Log: a.log})
 	return serveHTTP(ctx, l, api.Handler())
 }
 
@@ -22,4 +25,39 @@ func (a *App) status() console.Status {
 		s.Envoys = append(s.Envoys, console.Envoy{Node: n.ID, Version: n.Version, Pending: n.Pending, Refused: n.Refused, Since: n.Since})
 	}
 	return s
+}
+
+// audit is how the trail stands.
+func (a *App) audit() console.Audit {
+	sp := a.trail.spool.Status()
+	out := console.Audit{Node: a.cfg.Node, Spool: AuditSpool(a.trail.spool.Dir(), sp)}
+	if a.trail.shipper == nil {
+		return out
+	}
+	st := a.trail.shipper.Status()
+	ship := &console.Shipping{ClickHouse: console.Reachable, Backlog: st.Durable - min(st.Durable, max(st.Shipped, sp.First)), Unsettled: st.Unsettled,
+		Quarantined: st.Quarantined, Quarantine: clickhouse.QuarantineDir(a.trail.spool.Dir())}
+	switch {
+	case st.Stopped != "":
+		ship.ClickHouse, ship.Why = console.Stopped, st.Stopped
+	case st.Away:
+		ship.ClickHouse, ship.Why = console.Away, st.AwayWhy
+	}
+	if !st.Oldest.IsZero() && ship.Backlog > 0 {
+		ship.Lag = max(0, time.Since(st.Oldest).Seconds())
+	}
+	out.Shipping = ship
+	return out
+}
+
+// AuditSpool is what the admin API tells of a spool.
+func AuditSpool(dir string, st audit.Status) console.Spool {
+	out := console.Spool{ID: st.ID, Dir: dir, Records: st.Durable - st.First, Bytes: st.Bytes, MaxBytes: st.MaxBytes, Level: st.Level}
+	if st.MaxBytes > 0 {
+		out.Percent = 100 * float64(st.Bytes) / float64(st.MaxBytes)
+	}
+	if st.Err != nil {
+		out.Error = st.Err.Error()
+	}
+	return out
 }

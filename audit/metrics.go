@@ -7,9 +7,11 @@ type Metrics struct {
 	appended, failed, damaged prometheus.Counter
 	append, commit, batch     prometheus.Histogram
 	bytes, limit, records     prometheus.Gauge
+	level                     prometheus.Gauge
 }
 
 // NewMetrics registers the package's metrics. Alert on
+// callgate_spool_alert_percent, which is 50, 80 and 95 as the spool fills, or on
 // callgate_spool_bytes / callgate_spool_limit_bytes, and on any damage.
 func NewMetrics(r prometheus.Registerer) *Metrics {
 	counter := func(name, help string) prometheus.Counter {
@@ -37,6 +39,7 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 		batch:    histogram("batch_records", "Events made durable by one sync.", prometheus.ExponentialBuckets(1, 2, 12)),
 		bytes:    gauge("bytes", "Bytes the spool takes."),
 		limit:    gauge("limit_bytes", "Bytes at which calls are denied."),
+		level:    gauge("alert_percent", "How full the spool is: 0, or 50, 80 or 95 percent of its limit passed."),
 		records:  gauge("records", "Events kept: not shipped, or their call not settled."),
 	}
 }

@@ -15,7 +15,8 @@ type Status struct {
 	Durable  uint64 `json:"durable"` // index after the last one on disk
 	Bytes    int64  `json:"bytes"`
 	MaxBytes int64  `json:"max_bytes"`
-	Err      error  `json:"-"` // why it can't be written; nil where it can
+	Level    int    `json:"level"` // percent of MaxBytes that it has passed: 50, 80, 95; else 0
+	Err      error  `json:"-"`     // why it can't be written; nil where it can
 }
 
 // Status tells how the spool stands.
@@ -24,7 +25,7 @@ func (s *Spool) Status() Status {
 	defer s.mu.Unlock()
 	return Status{
 		ID: s.id.String(), First: s.firstLocked(), Durable: s.durable,
-		Bytes: s.used, MaxBytes: s.cfg.MaxBytes, Err: s.broken,
+		Bytes: s.used, MaxBytes: s.cfg.MaxBytes, Level: s.level, Err: s.broken,
 	}
 }
 

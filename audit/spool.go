@@ -72,7 +72,7 @@ type Spool struct {
 	broken   error     // why the disk could not be written
 	retry    time.Time // when it may be tried again
 	closed   bool
-	level    int // index into alertLevels of the last warning, -1 for none
+	level    int // of alertLevels, in percent; 0 for none
 	damaged  map[uint64]bool
 	wake     chan struct{} // tells the writer that something is pending; closed with closed
 	finished chan struct{} // closed when the writer has ended
@@ -119,7 +119,7 @@ func Open(cfg SpoolConfig) (*Spool, error) {
 	s := &Spool{
 		cfg: cfg, codec: codec, lock: lock,
 		bufs:    sync.Pool{New: func() any { return new(bytes.Buffer) }},
-		pending: newBatch(nil), level: -1,
+		pending: newBatch(nil),
 		damaged: make(map[uint64]bool),
 		wake:    make(chan struct{}, 1), finished: make(chan struct{}),
 	}

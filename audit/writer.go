@@ -179,27 +179,46 @@ func (s *Spool) retire() error {
 	return err
 }
 
-// alertLevels are the parts of max_bytes at which the log warns.
-var alertLevels = [...]int64{50, 80, 95}
+// alertLevels are the percents of max_bytes at which the log warns, and
+// alertSlack how many the spool must fall below one until it counts as left:
+// a spool that is as full as that comes and goes with each batch.
+var alertLevels = [...]int{50, 80, 95}
+
+const alertSlack = 2
+
+// levelOf is the highest of alertLevels that used bytes of limit have reached,
+// where it was before; 0 is none.
+func levelOf(used, limit int64, before int) int {
+	level := 0
+	for _, percent := range alertLevels {
+		reached := int64(percent)
+		if percent <= before {
+			reached -= alertSlack
+		}
+		if float64(used)*100 >= float64(limit)*float64(reached) {
+			level = percent
+		}
+	}
+	return level
+}
 
 // account tells metrics and log how full the spool is.
 func (s *Spool) account() {
 	s.mu.Lock()
 	used, first, durable, before := s.used, s.firstLocked(), s.durable, s.level
-	level := -1
-	for i, percent := range alertLevels {
-		if used >= s.cfg.MaxBytes/100*percent {
-			level = i
-		}
-	}
+	level := levelOf(used, s.cfg.MaxBytes, before)
 	s.level = level
 	s.mu.Unlock()
 	m := s.cfg.Metrics
 	m.bytes.Set(float64(used))
 	m.limit.Set(float64(s.cfg.MaxBytes))
 	m.records.Set(float64(durable - first))
-	if level > before {
+	m.level.Set(float64(level))
+	switch {
+	case level > before:
 		s.cfg.Log.Warn("spool is filling; at max_bytes calls are denied. Is ClickHouse away or too slow?",
-			"percent", alertLevels[level], "bytes", used, "max_bytes", s.cfg.MaxBytes)
+			"percent", level, "bytes", used, "max_bytes", s.cfg.MaxBytes)
+	case level < before:
+		s.cfg.Log.Info("spool is emptying", "below_percent", before, "bytes", used, "max_bytes", s.cfg.MaxBytes)
 	}
 }

@@ -47,6 +47,53 @@ type Envoy struct {
 	Since   time.Time `json:"since"`
 }
 
+// Audit is how the audit trail of one replica stands.
+type Audit struct {
+	Node  string `json:"node"`
+	Spool Spool  `json:"spool"`
+	// Shipping is nil where no ClickHouse is configured.
+	Shipping *Shipping `json:"shipping"`
+	// Checkpoint is the last that was signed; nil where none was.
+	Checkpoint *Checkpoint `json:"checkpoint"`
+}
+
+// Spool is the local disk that events wait on.
+type Spool struct {
+	ID       string  `json:"id"`
+	Dir      string  `json:"dir"`
+	Records  uint64  `json:"records"` // kept: not shipped, or their call not settled
+	Bytes    int64   `json:"bytes"`
+	MaxBytes int64   `json:"max_bytes"`
+	Percent  float64 `json:"percent"`         // of max_bytes
+	Level    int     `json:"level"`           // the alert that it has passed: 50, 80 or 95 percent; else 0
+	Error    string  `json:"error,omitempty"` // why it takes no events, and calls are denied
+}
+
+// The states of shipping.
+const (
+	Reachable = "reachable" // ClickHouse takes what is sent
+	Away      = "away"      // it does not, and is tried again
+	Stopped   = "stopped"   // an operator must look
+)
+
+// Shipping is how far the way to ClickHouse is.
+type Shipping struct {
+	ClickHouse  string  `json:"clickhouse"`    // reachable, away or stopped
+	Why         string  `json:"why,omitempty"` // where it is not reachable
+	Backlog     uint64  `json:"backlog"`       // events that ClickHouse does not have
+	Lag         float64 `json:"lag_seconds"`   // age of the oldest of them
+	Unsettled   int     `json:"unsettled"`     // calls whose row waits for a leg
+	Quarantined int     `json:"quarantined"`   // rows that ClickHouse refused
+	Quarantine  string  `json:"quarantine"`    // the folder where they lie
+}
+
+// Checkpoint is a signed state of the ledger.
+type Checkpoint struct {
+	Size uint64    `json:"size"` // the first so many events of the spool are signed
+	Time time.Time `json:"time"`
+	Key  string    `json:"key"` // name of the key that signed it
+}
+
 // decision is the body of an approve or deny request.
 type decision struct {
 	Comment string `json:"comment"`

@@ -62,6 +62,12 @@ func (c *Client) Status(ctx context.Context) (Status, error) {
 	return out, c.do(ctx, http.MethodGet, "/api/v1/status", nil, &out)
 }
 
+// Audit returns how the audit trail of the process stands.
+func (c *Client) Audit(ctx context.Context) (Audit, error) {
+	var out Audit
+	return out, c.do(ctx, http.MethodGet, "/api/v1/audit", nil, &out)
+}
+
 // maxAnswer bounds what the client reads of an answer.
 const maxAnswer = 64 << 20
 

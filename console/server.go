@@ -30,6 +30,7 @@ type Config struct {
 	Approvals  Approvals
 	Identifier Identifier
 	Status     func() Status
+	Audit      func() Audit
 	Log        *slog.Logger
 }
 
@@ -43,6 +44,7 @@ func New(cfg Config) *Server { return &Server{cfg: cfg} }
 func (s *Server) Handler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /api/v1/status", s.as(s.status))
+	mux.HandleFunc("GET /api/v1/audit", s.as(s.audit))
 	mux.HandleFunc("GET /api/v1/approvals", s.as(s.list))
 	mux.HandleFunc("GET /api/v1/approvals/{id}", s.as(s.show))
 	mux.HandleFunc("POST /api/v1/approvals/{id}/approve", s.as(s.decide(true)))
@@ -79,6 +81,10 @@ func (s *Server) as(h func(w http.ResponseWriter, r *http.Request, who call.Iden
 
 func (s *Server) status(w http.ResponseWriter, _ *http.Request, _ call.Identity) {
 	answer(w, s.cfg.Status())
+}
+
+func (s *Server) audit(w http.ResponseWriter, _ *http.Request, _ call.Identity) {
+	answer(w, s.cfg.Audit())
 }
 
 // listMost bounds a listing.

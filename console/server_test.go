@@ -74,9 +74,27 @@ func api(t *testing.T, d *desk) *httptest.Server {
 	s := httptest.NewServer(New(Config{Approvals: d, Identifier: somebody, Log: slog.New(slog.NewTextHandler(io.Discard, nil)),
 		Status: func() Status {
 			return Status{Version: "test", PolicyVersion: "v1", Envoys: []Envoy{{Node: "edge", Version: "v1"}}}
+		},
+		Audit: func() Audit {
+			return Audit{Node: "n", Spool: Spool{ID: "s", Records: 3, Level: 80}, Shipping: &Shipping{ClickHouse: Away, Lag: 1.5}}
 		}}).Handler())
 	t.Cleanup(s.Close)
 	return s
+}
+
+// How the trail stands is told to whoever is known, and to nobody else.
+func TestAudit(t *testing.T) {
+	s := api(t, &desk{})
+	got, err := NewClient(s.URL, "mallory").Audit(t.Context())
+	if err != nil || got.Node != "n" || got.Spool.Level != 80 || got.Shipping.ClickHouse != Away || got.Checkpoint != nil {
+		t.Errorf("%+v, %v", got, err)
+	}
+	for _, token := range []string{"", "nobody"} {
+		var refused Refused
+		if got, err := NewClient(s.URL, token).Audit(t.Context()); !errors.As(err, &refused) || refused.Status != http.StatusUnauthorized || got.Node != "" {
+			t.Errorf("token %q: %+v, %v", token, got, err)
+		}
+	}
 }
 
 // A hold is shown to its approvers and its requester, and to nobody else.

@@ -293,6 +293,9 @@ func (s *Shipper) persist(ctx context.Context, what string, operation func(conte
 		backoff.WithNotify(func(err error, wait time.Duration) {
 			s.cfg.Metrics.retries.Inc()
 			s.measure()
+			s.mu.Lock()
+			s.status.AwayWhy = err.Error()
+			s.mu.Unlock()
 			if s.away.CompareAndSwap(false, true) {
 				s.cfg.Log.WarnContext(ctx, "ClickHouse does not take the trail; events stay in the spool and are sent again",
 					"doing", what, "error", err)

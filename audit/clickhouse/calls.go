@@ -142,6 +142,19 @@ func (d *DB) call(ctx context.Context, id uuid.UUID, more string) (Row, error) {
 	return rows[0], nil
 }
 
+// Shipped tells how far a spool's events are in ClickHouse: none from the
+// returned index on are.
+func (d *DB) Shipped(ctx context.Context, spool string) (uint64, error) {
+	var n, last uint64
+	if err := d.conn.QueryRow(ctx, "SELECT count(), max(spool_index) FROM events WHERE spool = ?", spool).Scan(&n, &last); err != nil {
+		return 0, fmt.Errorf("look what events has: %w", explain(err))
+	}
+	if n == 0 {
+		return 0, nil
+	}
+	return last + 1, nil
+}
+
 // Entry is one event of a call in the ledger.
 type Entry struct {
 	Time     time.Time `ch:"time" json:"time"`

@@ -217,6 +217,9 @@ func TestClickHouseAwayAndBack(t *testing.T) {
 	for !r.shipper.Status().Away {
 		time.Sleep(time.Millisecond)
 	}
+	if st := r.shipper.Status(); st.AwayWhy == "" || st.Oldest.IsZero() || time.Since(st.Oldest) > time.Minute {
+		t.Errorf("away: %+v", st)
+	}
 	network.down.Store(false)
 	eventually(t, db, "1000", "SELECT toString(countIf(finished = 'seen')) FROM calls")
 	exactlyOnce(t, db, spool)
@@ -226,7 +229,7 @@ func TestClickHouseAwayAndBack(t *testing.T) {
 		r.append(d)
 		time.Sleep(10 * time.Millisecond)
 	}
-	if st := r.shipper.Status(); st.Away || st.Shipped == 0 || st.Stopped != "" {
+	if st := r.shipper.Status(); st.Away || st.AwayWhy != "" || st.Shipped == 0 || st.Stopped != "" {
 		t.Errorf("status %+v", st)
 	}
 }

@@ -14,6 +14,13 @@ import (
 // and are not lost. A file holds one row and the reason.
 type quarantine struct{ dir string }
 
+// QuarantineDir is where the rows of the spool in dir lie that ClickHouse
+// refused.
+func QuarantineDir(dir string) string { return filepath.Join(dir, "quarantine") }
+
+// Quarantined is how many rows lie in the quarantine of the spool in dir.
+func Quarantined(dir string) int { return quarantine{QuarantineDir(dir)}.count() }
+
 // quarantined is the content of a file.
 type quarantined struct {
 	Table  string    `json:"table"`

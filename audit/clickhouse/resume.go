@@ -18,7 +18,7 @@ func (s *Shipper) resume(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	s.file, s.calls, s.newest = file, newUnsettled(), time.Time{}
+	s.file, s.calls, s.newest, s.oldest = file, newUnsettled(), time.Time{}, time.Time{}
 	id := s.spool.ID()
 	if !ok || st.Spool != id {
 		if st, err = s.ask(ctx, id); err != nil {
@@ -75,16 +75,9 @@ func (s *Shipper) resume(ctx context.Context) error {
 // disk.
 func (s *Shipper) ask(ctx context.Context, id string) (state, error) {
 	st := state{Spool: id, Low: s.spool.Status().First}
-	err := s.persist(ctx, "look what it has", func(ctx context.Context) error {
-		var n, last uint64
-		row := s.db.conn.QueryRow(ctx, "SELECT count(), max(spool_index) FROM events WHERE spool = ?", id)
-		if err := row.Scan(&n, &last); err != nil {
-			return fmt.Errorf("look what events has: %w", explain(err))
-		}
-		if n > 0 {
-			st.Events = last + 1
-		}
-		return nil
+	err := s.persist(ctx, "look what it has", func(ctx context.Context) (err error) {
+		st.Events, err = s.db.Shipped(ctx, id)
+		return err
 	})
 	st.Events = max(st.Events, st.Low)
 	st.To = st.Events

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"path/filepath"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -58,6 +57,7 @@ type Shipper struct {
 	reader    *audit.Reader
 	calls     *unsettled
 	newest    time.Time // time of the newest event read
+	oldest    time.Time // time of the first event read that is not shipped; zero where all are
 	lastLate  time.Time // when late legs were last looked for
 	lateHint  bool      // an unjoined leg was shipped, which may be of our own
 	began     time.Time // when the last round began
@@ -75,8 +75,12 @@ type Status struct {
 	Durable     uint64 `json:"durable"` // all events below are in the spool or shipped
 	Unsettled   int    `json:"unsettled"`
 	Quarantined int    `json:"quarantined"`
-	Away        bool   `json:"away"`              // ClickHouse does not take the trail at the moment
+	Away        bool   `json:"away"` // ClickHouse does not take the trail at the moment
+	AwayWhy     string `json:"away_why,omitempty"`
 	Stopped     string `json:"stopped,omitempty"` // why shipping can't go on
+	// Oldest is when the oldest event was made that is not in ClickHouse; zero
+	// where all are.
+	Oldest time.Time `json:"oldest,omitzero"`
 }
 
 // NewShipper returns a Shipper. Run ships.
@@ -86,7 +90,7 @@ func NewShipper(cfg ShipperConfig) *Shipper {
 	}
 	return &Shipper{
 		cfg: cfg, spool: cfg.Spool, db: cfg.DB, calls: newUnsettled(),
-		quarantine: quarantine{dir: filepath.Join(cfg.Spool.Dir(), "quarantine")},
+		quarantine: quarantine{dir: QuarantineDir(cfg.Spool.Dir())},
 		inserts: map[string]string{
 			tableEvents:    insertInto(cfg.DB.cfg.Database, tableEvents, eventRow{}),
 			tableCalls:     insertInto(cfg.DB.cfg.Database, tableCalls, Row{}),
@@ -239,6 +243,9 @@ func (s *Shipper) take(rec audit.Record, now time.Time, out *items, replay bool)
 	if e.Time.After(s.newest) {
 		s.newest = e.Time
 	}
+	if s.oldest.IsZero() && rec.Index >= s.state.Events {
+		s.oldest = e.Time
+	}
 	switch {
 	case e.Decided != nil:
 		if !s.calls.decide(e, rec, now) {
@@ -331,7 +338,7 @@ func (s *Shipper) send(ctx context.Context, items items, rows []item, doubt bool
 		}
 	}
 	s.state.Events, s.state.Calls = s.state.To, nil
-	s.state.Low = s.calls.low(s.state.Events)
+	s.state.Low, s.oldest = s.calls.low(s.state.Events), time.Time{}
 	s.measure()
 	return nil
 }
@@ -380,9 +387,12 @@ func (s *Shipper) idle(ctx context.Context) error {
 // measure tells metrics and status how shipping stands.
 func (s *Shipper) measure() {
 	durable := s.spool.Status().Durable
-	age := 0.0
-	if durable > s.state.Events && !s.newest.IsZero() {
-		age = max(0, time.Since(s.newest).Seconds())
+	oldest, age := s.oldest, 0.0
+	if oldest.IsZero() && durable > s.state.Events {
+		oldest = s.newest // the next is not read yet, and is not older
+	}
+	if !oldest.IsZero() {
+		age = max(0, time.Since(oldest).Seconds())
 	}
 	m := s.cfg.Metrics
 	m.backlog.Set(float64(durable - min(durable, s.state.Events)))
@@ -390,7 +400,7 @@ func (s *Shipper) measure() {
 	m.oldest.Set(age)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.status.Shipped, s.status.Unsettled = s.state.Events, len(s.calls.byID)
+	s.status.Shipped, s.status.Unsettled, s.status.Oldest = s.state.Events, len(s.calls.byID), oldest
 }
 
 // Status tells how shipping stands.
@@ -400,6 +410,27 @@ func (s *Shipper) Status() Status {
 	s.mu.Unlock()
 	st.Durable = s.spool.Status().Durable
 	st.Quarantined = s.quarantine.count()
-	st.Away = s.away.Load()
+	if st.Away = s.away.Load(); !st.Away {
+		st.AwayWhy = ""
+	}
+	if st.Oldest.IsZero() && st.Durable > st.Shipped {
+		st.Oldest = s.firstUnshipped(st.Shipped) // nothing was read yet
+	}
 	return st
+}
+
+// firstUnshipped is when the event at index was made, or the first that is
+// kept; zero where that can't be told.
+func (s *Shipper) firstUnshipped(index uint64) time.Time {
+	r := s.spool.NewReader(index)
+	records, _, err := r.Read(1, 1)
+	// It is only for people to look at; what can't be read is told of elsewhere.
+	if r.Close() != nil || err != nil || len(records) == 0 {
+		return time.Time{}
+	}
+	e, err := records[0].Event(s.spool.Codec())
+	if err != nil {
+		return time.Time{}
+	}
+	return e.Time
 }

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/callgate/callgate/console"
 )
@@ -25,8 +26,7 @@ file. A token is never taken from the command line, where others could see it.`,
   callgate approvals list
   callgate approvals approve apr_k3j5m2n4p6q7r2s3 --comment "checked with the customer"`,
 	}
-	c.PersistentFlags().String("server", envOr("CALLGATE_SERVER", "http://127.0.0.1:8080"), "Callgate's admin API; CALLGATE_SERVER sets it too")
-	c.PersistentFlags().String("token-file", os.Getenv("CALLGATE_TOKEN_FILE"), "file with your OIDC token; CALLGATE_TOKEN_FILE sets it too")
+	apiFlags(c.PersistentFlags())
 	c.AddCommand(newApprovalsList(), newApprovalsShow(), newDecide("approve", true), newDecide("deny", false))
 	return c
 }
@@ -38,28 +38,43 @@ func envOr(name, otherwise string) string {
 	return otherwise
 }
 
+// apiFlags adds what names the admin API and who asks it.
+func apiFlags(f *pflag.FlagSet) {
+	f.String("server", envOr("CALLGATE_SERVER", "http://127.0.0.1:8080"), "Callgate's admin API; CALLGATE_SERVER sets it too")
+	f.String("token-file", os.Getenv("CALLGATE_TOKEN_FILE"), "file with your OIDC token; CALLGATE_TOKEN_FILE sets it too")
+}
+
+// errNoToken tells how to say who one is.
+var errNoToken = withCode(exitUsage, errors.New("no token: set CALLGATE_TOKEN to an OIDC token of yours, or name a file with --token-file"))
+
 // client builds a client of the admin API from the command's flags.
 func client(c *cobra.Command) (*console.Client, error) {
+	api, token, err := anyClient(c)
+	if err == nil && !token {
+		err = errNoToken
+	}
+	return api, err
+}
+
+// anyClient is client, but does without a token; it tells whether there is one.
+func anyClient(c *cobra.Command) (api *console.Client, has bool, err error) {
 	server, err := c.Flags().GetString("server")
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	file, err := c.Flags().GetString("token-file")
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	token := os.Getenv("CALLGATE_TOKEN")
 	if file != "" {
 		data, err := os.ReadFile(file)
 		if err != nil {
-			return nil, withCode(exitUsage, fmt.Errorf("read your token: %w", err))
+			return nil, false, withCode(exitUsage, fmt.Errorf("read your token: %w", err))
 		}
 		token = strings.TrimSpace(string(data))
 	}
-	if token == "" {
-		return nil, withCode(exitUsage, errors.New("no token: set CALLGATE_TOKEN to an OIDC token of yours, or name a file with --token-file"))
-	}
-	return console.NewClient(server, token), nil
+	return console.NewClient(server, token), token != "", nil
 }
 
 // answered gives the API's refusals their exit code.

@@ -203,4 +203,8 @@ func TestFullSpool(t *testing.T) {
 	if a := w.call(t, http1(), w.alice, "POST", "/crm/sql", body); a.status != 503 || w.REST.Arrived() != before {
 		t.Errorf("a call ran without a record: %d %s", a.status, a.body)
 	}
+	out, err := w.cli(t, w.alice, "audit", "status")
+	if err != nil || !strings.Contains(out, "over 95 % full; at its limit calls are denied") {
+		t.Errorf("%v: %s", err, out)
+	}
 }

@@ -197,3 +197,61 @@ func TestCallsUsage(t *testing.T) {
 		t.Errorf("ClickHouse away: %d: %s", code, out)
 	}
 }
+
+// The trail's state is told by the service, and by its disk where none answers.
+func TestAuditStatus(t *testing.T) {
+	w := shared
+	w.row(t, w.call(t, http1(), w.alice, "GET", "/crm/customers/c-1", "").id())
+	type status struct {
+		Source, Node string
+		Spool        struct {
+			ID      string
+			Records uint64
+			Bytes   int64
+		}
+		Shipping struct {
+			ClickHouse  string
+			Quarantined int
+		}
+	}
+	ask := func(token string, env ...string) (s status, out string, code int) {
+		cmd := w.command(t, "audit", "status", "--json")
+		cmd.Env = append(append(cmd.Env, "CALLGATE_SERVER=http://"+w.Addrs.Console, "CALLGATE_TOKEN="+token), env...)
+		var said strings.Builder
+		cmd.Stderr = &said
+		data, _ := cmd.Output() // the exit code is looked at
+		if cmd.ProcessState.ExitCode() == 0 {
+			if err := json.Unmarshal(data, &s); err != nil {
+				t.Fatalf("%v: %s", err, data)
+			}
+		}
+		return s, said.String(), cmd.ProcessState.ExitCode()
+	}
+	served, said, code := ask(w.alice)
+	if code != 0 || served.Source == "" || served.Spool.Bytes == 0 || served.Shipping.ClickHouse != "reachable" {
+		t.Errorf("%d: %+v %s", code, served, said)
+	}
+	disk, said, code := ask("", "CALLGATE_SERVER=http://127.0.0.1:1")
+	if code != 0 || disk.Source != "" || disk.Spool.ID != served.Spool.ID || disk.Spool.Records == 0 || disk.Shipping.ClickHouse != "reachable" ||
+		!strings.Contains(said, "no service answers at http://127.0.0.1:1") {
+		t.Errorf("%d: %+v %s", code, disk, said)
+	}
+	if disk, said, code := ask("", "CALLGATE_SERVER=http://127.0.0.1:1", "CALLGATE_AUDIT_CLICKHOUSE_URL=http://127.0.0.1:1"); code != 0 || disk.Shipping.ClickHouse != "away" {
+		t.Errorf("ClickHouse away: %d: %+v %s", code, disk, said)
+	}
+	if _, said, code := ask(""); code != 2 || !strings.Contains(said, "set CALLGATE_TOKEN") {
+		t.Errorf("no token: %d: %s", code, said)
+	}
+	if _, said, code := ask(w.stale); code != 1 || !strings.Contains(said, "expired") {
+		t.Errorf("old token: %d: %s", code, said)
+	}
+	if _, said, code := ask("", "CALLGATE_SERVER=http://127.0.0.1:1", "CALLGATE_AUDIT_SPOOL_DIR="+t.TempDir()+"/none"); code != 3 || !strings.Contains(said, "there is no spool in") {
+		t.Errorf("no spool: %d: %s", code, said)
+	}
+	out, err := w.cli(t, w.alice, "audit", "status")
+	for _, want := range []string{"events kept", "alert        none", "ClickHouse   reachable", "unsettled", "quarantine   0 rows", "checkpoint"} {
+		if err != nil || !strings.Contains(out, want) {
+			t.Errorf("%q is not in %v\n%s", want, err, out)
+		}
+	}
+}
