@@ -48,11 +48,18 @@ func OpenClickHouse(cfg *config.Config) (*clickhouse.DB, error) {
 	if ch.URL == "" {
 		return nil, errors.New("audit.clickhouse.url is not set; name the ClickHouse that holds the trail")
 	}
-	db, err := clickhouse.Open(clickhouse.Config{URL: ch.URL, Database: ch.Database, Username: ch.Username, Password: ch.Password.Read, CAFile: ch.CAFile})
+	db, err := clickhouse.Open(ClickHouse(cfg))
 	if err != nil {
 		return nil, fmt.Errorf("audit.clickhouse: %w", err)
 	}
 	return db, nil
+}
+
+// ClickHouse maps what a configuration says about ClickHouse.
+func ClickHouse(cfg *config.Config) clickhouse.Config {
+	ch := cfg.Audit.ClickHouse
+	return clickhouse.Config{URL: ch.URL, Database: ch.Database, Username: ch.Username, Password: ch.Password.Read, CAFile: ch.CAFile,
+		Cluster: clickhouse.Cluster{Name: ch.Cluster, Path: ch.ReplicaPath, Replica: ch.ReplicaName, Quorum: ch.InsertQuorum}}
 }
 
 func (t *trail) run(ctx context.Context) error {

@@ -124,13 +124,26 @@ type Spool struct {
 
 // ClickHouse is the server, cluster or embedded engine that holds the trail.
 type ClickHouse struct {
-	// URL is http(s)://host:port or clickhouse://host:port (native protocol).
+	// URL is http(s)://host:port or clickhouse(s)://host:port (native
+	// protocol). Several hosts, separated by commas, are tried in turn.
 	// Empty: the trail stays in the spool until one is set.
 	URL      string `yaml:"url"`
 	Database string `yaml:"database"` // default callgate
 	Username string `yaml:"username"` // default default
 	Password Secret `yaml:"password"`
 	CAFile   string `yaml:"ca_file"`
+	// Cluster is the name of the cluster, as in the servers' remote_servers,
+	// that the tables are made on: replicated, with a distributed table over
+	// each. Default: a single server.
+	Cluster string `yaml:"cluster"`
+	// ReplicaPath is where a table's replicas meet in Keeper, with the
+	// servers' own macros. Default /clickhouse/tables/{shard}/{database}/{table}.
+	ReplicaPath string `yaml:"replica_path"`
+	// ReplicaName names a server among a table's replicas. Default {replica}.
+	ReplicaName string `yaml:"replica_name"`
+	// InsertQuorum is how many replicas must have rows before they leave the
+	// spool: auto (the majority) or a number. Default auto.
+	InsertQuorum string `yaml:"insert_quorum"`
 	// SettleAfter is how long a call's row waits for a leg that has not
 	// arrived; then it is written with that leg unknown, and completed when
 	// the leg comes after all. Default 60s.

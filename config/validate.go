@@ -85,11 +85,27 @@ func (c *Config) validate(doc document, p *problems) {
 	if !identifier.MatchString(ch.Database) {
 		bad("audit.clickhouse.database", "%q is not a plain identifier", ch.Database)
 	}
+	if ch.Cluster == "" && (ch.ReplicaPath != "" || ch.ReplicaName != "" || ch.InsertQuorum != "") {
+		bad("audit.clickhouse", "replica_path, replica_name and insert_quorum mean something on a cluster only; set cluster to its name")
+	}
+	if ch.Cluster != "" && !macroForm.MatchString(ch.Cluster) {
+		bad("audit.clickhouse.cluster", "%q is not the name of a cluster", ch.Cluster)
+	}
+	if ch.ReplicaPath != "" && (!strings.HasPrefix(ch.ReplicaPath, "/") || !strings.Contains(ch.ReplicaPath, "{table}")) {
+		bad("audit.clickhouse.replica_path", "%q would be shared by all tables; want a path from / with {table} in it", ch.ReplicaPath)
+	}
+	if ch.ReplicaName != "" && !macroForm.MatchString(ch.ReplicaName) {
+		bad("audit.clickhouse.replica_name", "%q is not a name; the servers' macro {replica} is the default", ch.ReplicaName)
+	}
+	if n, err := strconv.Atoi(ch.InsertQuorum); ch.InsertQuorum != "" && ch.InsertQuorum != "auto" && (err != nil || n < 1) {
+		bad("audit.clickhouse.insert_quorum", "%q is neither auto nor a number of replicas", ch.InsertQuorum)
+	}
 	oneSource(ch.Password, func(msg string) { bad("audit.clickhouse.password", "%s", msg) })
 }
 
 var (
 	identifier  = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
+	macroForm   = regexp.MustCompile(`^[A-Za-z0-9_.{}-]+$`)
 	nameForm    = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]*[a-z0-9])?$`)
 	headerForm  = regexp.MustCompile(`^[a-z0-9!#$%&'*+.^_|~-]+$`)
 	serviceForm = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*$`)

@@ -62,7 +62,8 @@ type item struct {
 	events []*call.Event // what it was made of
 }
 
-// batch is the rows of one insert: one table, one day.
+// batch is the rows of one insert: one table, one day, one block of the spool,
+// so that it is one part on one shard.
 type batch struct {
 	table string
 	items []item
@@ -70,16 +71,21 @@ type batch struct {
 	doubt bool
 }
 
-// batches groups the items of a table by day. The order within a day stays.
+// batches groups the items of a table by what must not be mixed in an insert.
+// The order within a group stays.
 func batches(table string, items []item, doubt bool) []*batch {
+	type group struct {
+		day   string
+		block uint64
+	}
 	var list []*batch
-	byDay := make(map[string]*batch)
+	groups := make(map[group]*batch)
 	for _, it := range items {
-		d := day(it.time)
-		b := byDay[d]
+		g := group{day(it.time), it.index / spoolBlock}
+		b := groups[g]
 		if b == nil {
 			b = &batch{table: table, doubt: doubt}
-			byDay[d] = b
+			groups[g] = b
 			list = append(list, b)
 		}
 		b.items = append(b.items, it)
@@ -205,12 +211,12 @@ var rowFaults = []int32{
 // insert sends b in one block.
 func (s *Shipper) insert(ctx context.Context, b *batch) error {
 	started := time.Now()
-	ctx = ch.Context(ctx, ch.WithSettings(ch.Settings{
+	ctx = ch.Context(ctx, ch.WithSettings(s.db.cfg.inserting(ch.Settings{
 		"insert_deduplicate":         1,
 		"insert_deduplication_token": b.token(s.spool.ID()),
 		"async_insert":               0,
 		"max_insert_block_size":      len(b.items) + 1,
-	}))
+	})))
 	out, err := s.db.conn.PrepareBatch(ctx, s.inserts[b.table])
 	if err != nil {
 		return fmt.Errorf("insert into %s: %w", b.table, explain(err))
@@ -264,7 +270,7 @@ func (s *Shipper) present(ctx context.Context, table, day string, low, high uint
 		sql += " AND toDate(time) = toDate(?)"
 		args = append(args, day)
 	}
-	rows, err := s.db.conn.Query(ctx, sql, args...)
+	rows, err := s.db.conn.Query(s.db.exact(ctx), sql, args...)
 	if err != nil {
 		return nil, fmt.Errorf("look what %s has: %w", table, explain(err))
 	}

@@ -146,7 +146,7 @@ func (d *DB) call(ctx context.Context, id uuid.UUID, more string) (Row, error) {
 // returned index on are.
 func (d *DB) Shipped(ctx context.Context, spool string) (uint64, error) {
 	var n, last uint64
-	if err := d.conn.QueryRow(ctx, "SELECT count(), max(spool_index) FROM events WHERE spool = ?", spool).Scan(&n, &last); err != nil {
+	if err := d.conn.QueryRow(d.exact(ctx), "SELECT count(), max(spool_index) FROM events WHERE spool = ?", spool).Scan(&n, &last); err != nil {
 		return 0, fmt.Errorf("look what events has: %w", explain(err))
 	}
 	if n == 0 {

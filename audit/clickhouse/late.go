@@ -3,6 +3,7 @@ package clickhouse
 import (
 	"context"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"reflect"
 	"slices"
@@ -10,7 +11,6 @@ import (
 	"strings"
 	"time"
 
-	ch "github.com/ClickHouse/clickhouse-go/v2"
 	"github.com/google/uuid"
 
 	"github.com/callgate/callgate/call"
@@ -83,7 +83,7 @@ func (s *Shipper) legsOf(ctx context.Context, ids []uuid.UUID, found func(*call.
 // readLegs gives each leg that a query finds to found, until roundBytes were
 // read, and returns the last and how many there were.
 func (s *Shipper) readLegs(ctx context.Context, found func(*call.Event, int), sql string, args ...any) (last foundLeg, n int, err error) {
-	rows, err := s.db.conn.Query(ctx, sql, args...)
+	rows, err := s.db.conn.Query(s.db.exact(ctx), sql, args...)
 	if err != nil {
 		return last, 0, fmt.Errorf("look for legs: %w", explain(err))
 	}
@@ -137,7 +137,7 @@ func (s *Shipper) completeLate(ctx context.Context) error {
 		last, n, err := s.readLegs(ctx, legs.add, "SELECT "+legColumns+` FROM events
 			WHERE unjoined AND kind IN ('answered', 'finished')
 				AND inserted >= `+instant(after.Inserted)+` AND (inserted, spool, spool_index) > (`+instant(after.Inserted)+`, ?, ?)
-				AND call_id IN (SELECT call_id FROM calls
+				AND call_id GLOBAL IN (SELECT call_id FROM calls
 					WHERE spool = ? AND time >= `+instant(from.Add(-lateSince))+` AND (answered = 'unknown' OR finished = 'unknown'))
 			ORDER BY inserted, spool, spool_index LIMIT ?`,
 			after.Spool, after.Index, s.spool.ID(), legsPerPage)
@@ -189,45 +189,68 @@ func (s *Shipper) complete(ctx context.Context, legs legs) error {
 		ids = append(ids, id)
 	}
 	for part := range slices.Chunk(ids, idsPerQuery) {
-		first, last := span(part)
-		rows, err := s.db.conn.Query(ctx, `SELECT call_id, time, toString(answered) AS answered, toString(finished) AS finished FROM calls
-			WHERE spool = ? AND time BETWEEN `+instant(first.Add(-time.Hour))+" AND "+instant(last.Add(time.Hour))+" AND call_id IN ("+uuids(part)+")", s.spool.ID())
+		updates, err := s.missing(ctx, legs, part)
 		if err != nil {
-			return fmt.Errorf("look for rows to complete: %w", explain(err))
+			return err
 		}
-		answered := &update{leg: "answered", columns: answeredColumns}
-		finished := &update{leg: "finished", columns: finishedColumns}
-		for rows.Next() {
-			var st legStates
-			if err := rows.ScanStruct(&st); err != nil {
-				rows.Close()
-				return fmt.Errorf("look for rows to complete: %w", err)
-			}
-			for _, e := range legs[st.CallID] {
-				switch {
-				case e.Answered != nil && st.Answered == LegUnknown:
-					answered.add(st, e)
-					st.Answered = LegSeen
-				case e.Finished != nil && st.Finished == LegUnknown:
-					finished.add(st, e)
-					st.Finished = LegSeen
-				}
-			}
-		}
-		if err := rows.Err(); err != nil {
-			return fmt.Errorf("look for rows to complete: %w", explain(err))
-		}
-		for _, u := range []*update{finished, answered} {
-			for _, sql := range u.statements(s.spool.ID()) {
-				ctx := ch.Context(ctx, ch.WithSettings(ch.Settings{"max_query_size": len(sql) + 1<<20, "max_ast_elements": 1_000_000}))
-				if err := s.db.conn.Exec(ctx, sql); err != nil {
-					return fmt.Errorf("complete rows: %w", explain(err))
-				}
+		for _, u := range updates {
+			if err := s.db.update(ctx, u.statements(s.db.schema().rows(tableCalls), s.spool.ID(), s.db.updateBytes())); err != nil {
+				return fmt.Errorf("complete rows: %w", explain(err))
 			}
 			s.cfg.Metrics.completed.Add(float64(len(u.rows)))
 		}
+		if !s.db.clustered() || len(updates) == 0 {
+			continue
+		}
+		// The servers of a cluster take an update from a queue, and one that
+		// is away would not be waited for.
+		if updates, err = s.missing(ctx, legs, part); err != nil {
+			return err
+		}
+		if len(updates) > 0 {
+			return errors.New("complete rows: a shard has not taken an update yet")
+		}
 	}
 	return nil
+}
+
+// missing are the updates that put legs into the rows of ids that miss them.
+func (s *Shipper) missing(ctx context.Context, legs legs, ids []uuid.UUID) ([]*update, error) {
+	first, last := span(ids)
+	rows, err := s.db.conn.Query(s.db.exact(ctx), `SELECT call_id, time, toString(answered) AS answered, toString(finished) AS finished FROM calls
+		WHERE spool = ? AND time BETWEEN `+instant(first.Add(-time.Hour))+" AND "+instant(last.Add(time.Hour))+" AND call_id IN ("+uuids(ids)+")", s.spool.ID())
+	if err != nil {
+		return nil, fmt.Errorf("look for rows to complete: %w", explain(err))
+	}
+	defer rows.Close()
+	answered := &update{leg: "answered", columns: answeredColumns}
+	finished := &update{leg: "finished", columns: finishedColumns}
+	for rows.Next() {
+		var st legStates
+		if err := rows.ScanStruct(&st); err != nil {
+			return nil, fmt.Errorf("look for rows to complete: %w", err)
+		}
+		for _, e := range legs[st.CallID] {
+			switch {
+			case e.Answered != nil && st.Answered == LegUnknown:
+				answered.add(st, e)
+				st.Answered = LegSeen
+			case e.Finished != nil && st.Finished == LegUnknown:
+				finished.add(st, e)
+				st.Finished = LegSeen
+			}
+		}
+	}
+	if err := rows.Err(); err != nil {
+		return nil, fmt.Errorf("look for rows to complete: %w", explain(err))
+	}
+	var updates []*update
+	for _, u := range []*update{finished, answered} {
+		if len(u.rows) > 0 {
+			updates = append(updates, u)
+		}
+	}
+	return updates, nil
 }
 
 // column is a column that a leg fills. Its type is given where a literal needs
@@ -274,29 +297,87 @@ func (u *update) add(st legStates, e *call.Event) {
 const (
 	rowsPerUpdate  = 100
 	bytesPerUpdate = 256 << 10 // of bodies
+	// On a cluster a statement goes through a node of Keeper, which holds
+	// 1 MiB; a byte of a body is two there.
+	bytesPerClusterUpdate = 128 << 10
 )
 
-// statements are the lightweight updates, each of which may be run again. They
-// make small patches; ALTER UPDATE would rewrite the parts.
-func (u *update) statements(spool string) []string {
+// statements are the lightweight updates of table, each of which may be run
+// again. They make small patches; ALTER UPDATE would rewrite the parts. No
+// statement holds more than about limit bytes of bodies, unless limit is 0.
+func (u *update) statements(table, spool string, limit int) []string {
 	var list []string
 	for rest := u.rows; len(rest) > 0; {
 		n, size := 0, 0
 		for n < len(rest) && n < rowsPerUpdate && (n == 0 || size < bytesPerUpdate) {
-			size += len(rest[n].row.ResponseBody) + len(rest[n].row.ResponseBodyTail)
+			row := rest[n].row
+			bytes := len(row.ResponseBody) + len(row.ResponseBodyTail)
+			if limit > 0 && size+bytes > limit {
+				break
+			}
+			size += bytes
 			n++
 		}
-		list = append(list, u.statement(spool, rest[:n]))
+		if n == 0 {
+			list = append(list, u.pieces(table, spool, rest[0], limit)...)
+			n = 1
+		} else {
+			list = append(list, u.statement(table, spool, rest[:n], nil))
+		}
 		rest = rest[n:]
 	}
 	return list
 }
 
-func (u *update) statement(spool string, rows []completion) string {
-	ids := make([]uuid.UUID, len(rows))
+// pieces completes one row whose bodies are too long for a statement: they are
+// put together in the row, which says unknown until it is whole. A piece is
+// added only where the one before it ends, so a repetition changes nothing.
+func (u *update) pieces(table, spool string, c completion, limit int) []string {
+	var list []string
+	bodies := map[string]bool{}
+	for _, b := range []struct{ column, text string }{{"response_body", c.row.ResponseBody}, {"response_body_tail", c.row.ResponseBodyTail}} {
+		bodies[b.column] = true
+		for at := 0; at == 0 || at < len(b.text); at += limit {
+			piece := literal(b.text[at:min(at+limit, len(b.text))])
+			set, where := piece, ""
+			if at > 0 {
+				set = "concat(" + b.column + ", " + piece + ")"
+				where = fmt.Sprintf(" AND length(%s) = %d", b.column, at)
+			}
+			list = append(list, "UPDATE "+table+" SET "+b.column+" = "+set+u.where(spool, []completion{c})+where)
+		}
+	}
+	return append(list, u.statement(table, spool, []completion{c}, bodies))
+}
+
+// statement fills all columns of a leg but those in without.
+func (u *update) statement(table, spool string, rows []completion, without map[string]bool) string {
+	var sql strings.Builder
+	sql.WriteString("UPDATE " + table + " SET " + u.leg + " = 'seen'")
+	for _, c := range u.columns {
+		if without[c.name] {
+			continue
+		}
+		values := make([]string, len(rows))
+		for i := range rows {
+			values[i] = "CAST(" + literal(rows[i].row.field(c.name)) + ", '" + c.typ + "')"
+		}
+		v := values[0]
+		if len(rows) > 1 {
+			v = "[" + strings.Join(values, ", ") + "][indexOf(CAST([" + uuids(idsOf(rows)) + "], 'Array(UUID)'), call_id)]"
+		}
+		if c.how != "" {
+			v = fmt.Sprintf(c.how, v)
+		}
+		sql.WriteString(", `" + c.name + "` = " + v)
+	}
+	return sql.String() + u.where(spool, rows)
+}
+
+// where is the rows that still miss the leg.
+func (u *update) where(spool string, rows []completion) string {
 	first, last := rows[0].Time, rows[0].Time
-	for i, r := range rows {
-		ids[i] = r.CallID
+	for _, r := range rows {
 		if r.Time.Before(first) {
 			first = r.Time
 		}
@@ -304,26 +385,16 @@ func (u *update) statement(spool string, rows []completion) string {
 			last = r.Time
 		}
 	}
-	list := uuids(ids)
-	var sql strings.Builder
-	sql.WriteString("UPDATE calls SET " + u.leg + " = 'seen'")
-	for _, c := range u.columns {
-		values := make([]string, len(rows))
-		for i := range rows {
-			values[i] = "CAST(" + literal(rows[i].row.field(c.name)) + ", '" + c.typ + "')"
-		}
-		v := values[0]
-		if len(rows) > 1 {
-			v = "[" + strings.Join(values, ", ") + "][indexOf(CAST([" + list + "], 'Array(UUID)'), call_id)]"
-		}
-		if c.how != "" {
-			v = fmt.Sprintf(c.how, v)
-		}
-		sql.WriteString(", `" + c.name + "` = " + v)
+	return fmt.Sprintf(" WHERE spool = '%s' AND time BETWEEN %s AND %s AND %s = 'unknown' AND call_id IN (%s)",
+		spool, instant(first), instant(last), u.leg, uuids(idsOf(rows)))
+}
+
+func idsOf(rows []completion) []uuid.UUID {
+	ids := make([]uuid.UUID, len(rows))
+	for i, r := range rows {
+		ids[i] = r.CallID
 	}
-	fmt.Fprintf(&sql, " WHERE spool = '%s' AND time BETWEEN %s AND %s AND %s = 'unknown' AND call_id IN (%s)",
-		spool, instant(first), instant(last), u.leg, list)
-	return sql.String()
+	return ids
 }
 
 // field is the value of the field for a column.

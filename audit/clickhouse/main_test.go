@@ -68,24 +68,56 @@ func startEngine(path, addr string) (*engine.Process, error) {
 	}, func(line string) { fmt.Fprintln(os.Stderr, line) })
 }
 
-// database is a fresh database, with the schema, in the shared engine.
-func database(t testing.TB) (*DB, Config) {
+// sharedEngine is the address of an engine that tests share. It believes to be
+// the only server of a cluster called trail.
+func sharedEngine(t testing.TB) string {
 	t.Helper()
 	shared.once.Do(func() {
-		if shared.dir, shared.err = os.MkdirTemp("", "callgate-engine-"); shared.err == nil {
-			shared.proc, shared.err = startEngine(filepath.Join(shared.dir, "data"), "127.0.0.1:0")
+		if shared.dir, shared.err = os.MkdirTemp("", "callgate-engine-"); shared.err != nil {
+			return
 		}
+		path := filepath.Join(shared.dir, "data")
+		for file, text := range clusterConfig {
+			file = filepath.Join(path, "callgate-config", file)
+			if shared.err = os.MkdirAll(filepath.Dir(file), 0o700); shared.err != nil {
+				return
+			}
+			if shared.err = os.WriteFile(file, []byte(text), 0o600); shared.err != nil {
+				return
+			}
+		}
+		shared.proc, shared.err = startEngine(path, "127.0.0.1:0")
 	})
 	if shared.err != nil {
 		t.Fatal(shared.err)
 	}
+	return shared.proc.Addr()
+}
+
+// database is a fresh database, with the schema, in the shared engine.
+func database(t testing.TB) (*DB, Config) {
+	t.Helper()
+	db, cfg := emptyDatabase(t)
+	if err := db.Migrate(context.Background(), slog.New(slog.DiscardHandler)); err != nil {
+		t.Fatal(err)
+	}
+	return db, cfg
+}
+
+// emptyDatabase is a database that does not exist yet. In tests below
+// TestCluster it is to be on a cluster.
+func emptyDatabase(t testing.TB) (*DB, Config) {
+	t.Helper()
 	name := "t_" + strings.Map(func(r rune) rune {
 		if r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' {
 			return r
 		}
 		return '_'
 	}, t.Name())
-	cfg := Config{URL: "http://" + shared.proc.Addr(), Database: name[:min(len(name), 63)], Password: func() (string, error) { return password, nil }}
+	cfg := Config{URL: "http://" + sharedEngine(t), Database: name[:min(len(name), 63)], Password: func() (string, error) { return password, nil }}
+	if strings.HasPrefix(t.Name(), "TestCluster/") {
+		cfg = oneServerCluster(t, cfg)
+	}
 	db := openDB(t, cfg)
 	outside, err := db.connect("")
 	if err != nil {
@@ -93,9 +125,6 @@ func database(t testing.TB) (*DB, Config) {
 	}
 	defer outside.Close()
 	if err := outside.Exec(context.Background(), "DROP DATABASE IF EXISTS "+cfg.Database); err != nil {
-		t.Fatal(err)
-	}
-	if err := db.Migrate(context.Background(), slog.New(slog.DiscardHandler)); err != nil {
 		t.Fatal(err)
 	}
 	return db, cfg

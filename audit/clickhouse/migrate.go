@@ -5,11 +5,12 @@ import (
 	"embed"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"log/slog"
+	"slices"
 	"strconv"
 	"strings"
-	"text/template"
 
 	ch "github.com/ClickHouse/clickhouse-go/v2"
 	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
@@ -37,16 +38,22 @@ ENGINE = {{engine "ReplacingMergeTree"}}
 ORDER BY version
 COMMENT 'Migrations that this database has.'`
 
-// Migrations returns the steps for database, in order.
-func Migrations(database string) ([]Migration, error) {
-	if database == "" {
-		database = defaultDatabase
+// Migrations returns the steps for the database of cfg, in order. Step 0 makes
+// the database and the table of steps.
+func Migrations(cfg Config) ([]Migration, error) {
+	if err := cfg.complete(); err != nil {
+		return nil, err
 	}
+	s := schema{cfg.Database, cfg.Cluster}
+	book, err := s.render(migrationTable)
+	if err != nil {
+		return nil, err
+	}
+	list := []Migration{{Name: "database", Statements: append([]string{"CREATE DATABASE IF NOT EXISTS " + cfg.Database + s.onCluster()}, book...)}}
 	names, err := fs.Glob(migrationFiles, "migrations/*.sql")
 	if err != nil {
 		return nil, fmt.Errorf("list migrations: %w", err)
 	}
-	var list []Migration
 	for i, file := range names {
 		number, name, _ := strings.Cut(strings.TrimSuffix(strings.TrimPrefix(file, "migrations/"), ".sql"), "_")
 		version, err := strconv.ParseUint(number, 10, 32)
@@ -59,82 +66,109 @@ func Migrations(database string) ([]Migration, error) {
 		}
 		m := Migration{Version: uint32(version), Name: name}
 		for _, statement := range strings.Split(string(text), "\n;;\n") {
-			sql, err := render(database, statement)
+			sql, err := s.render(statement)
 			if err != nil {
 				return nil, fmt.Errorf("migration %s: %w", file, err)
 			}
-			m.Statements = append(m.Statements, sql)
+			m.Statements = append(m.Statements, sql...)
 		}
 		list = append(list, m)
 	}
 	return list, nil
 }
 
-// render fills in where a statement's tables live. This is the one place that
-// knows, so that replicated and distributed tables need no other DDL.
-func render(database, statement string) (string, error) {
-	t, err := template.New("").Funcs(template.FuncMap{
-		"table":  func(name string) string { return database + "." + name },
-		"engine": func(name string) string { return name },
-	}).Parse(statement)
+// done is the statement that books m.
+func (m Migration) done(database string) string {
+	return fmt.Sprintf("INSERT INTO %s.schema_migrations (version, name) VALUES (%d, '%s')", database, m.Version, m.Name)
+}
+
+// DDL writes the whole schema, ready to be pasted into a ClickHouse client.
+// Afterwards Migrate finds nothing to do.
+func DDL(w io.Writer, cfg Config) error {
+	list, err := Migrations(cfg)
 	if err != nil {
-		return "", err
+		return err
 	}
-	var sql strings.Builder
-	if err := t.Execute(&sql, nil); err != nil {
-		return "", err
+	if err := cfg.complete(); err != nil {
+		return err
 	}
-	return strings.TrimSpace(sql.String()), nil
+	var b strings.Builder
+	for _, m := range list {
+		fmt.Fprintf(&b, "-- %04d %s\n\n", m.Version, m.Name)
+		statements := m.Statements
+		if m.Version > 0 {
+			statements = append(slices.Clip(statements), m.done(cfg.Database))
+		}
+		for _, sql := range statements {
+			b.WriteString(sql + ";\n\n")
+		}
+	}
+	_, err = io.WriteString(w, strings.TrimSuffix(b.String(), "\n"))
+	return err
+}
+
+// Migrated says what Migrate did.
+type Migrated struct {
+	Applied []Migration // now, by this call
+	Before  int         // how many steps were there
+	Ahead   uint32      // the newest step that this build does not know; 0 where there is none
 }
 
 // Migrate brings the schema up to this build's. It may run in several replicas
 // at once. A schema that is ahead of this build is left alone: migrations only
 // add, so an older replica goes on beside newer ones.
 func (d *DB) Migrate(ctx context.Context, log *slog.Logger) error {
+	_, err := d.MigrateSchema(ctx, log, false)
+	return err
+}
+
+// MigrateSchema is Migrate that tells what it did. If again is set it runs
+// every step, also those that were done: what a shard or replica needs that
+// was added to a cluster.
+func (d *DB) MigrateSchema(ctx context.Context, log *slog.Logger, again bool) (Migrated, error) {
+	var did Migrated
+	list, err := Migrations(d.cfg)
+	if err != nil {
+		return did, err
+	}
 	// The database may not exist yet, so it can't be the connection's.
 	conn, err := d.connect("")
 	if err != nil {
-		return err
+		return did, err
 	}
 	defer conn.Close()
-	list, err := Migrations(d.cfg.Database)
-	if err != nil {
-		return err
-	}
-	table, err := render(d.cfg.Database, migrationTable)
-	if err != nil {
-		return err
-	}
-	for _, sql := range []string{"CREATE DATABASE IF NOT EXISTS " + d.cfg.Database, table} {
-		if err := conn.Exec(ctx, sql); err != nil {
-			return fmt.Errorf("prepare ClickHouse database %s: %w", d.cfg.Database, explain(err))
-		}
-	}
-	have, err := d.applied(ctx, conn)
-	if err != nil {
-		return err
-	}
+	var have map[uint32]bool
 	for _, m := range list {
-		if have[m.Version] {
+		if have[m.Version] && !again {
 			continue
 		}
 		for _, sql := range m.Statements {
 			if err := conn.Exec(ctx, sql); err != nil {
-				return fmt.Errorf("migration %d %s: %w", m.Version, m.Name, explain(err))
+				return did, fmt.Errorf("migration %d %s of ClickHouse database %s: %w", m.Version, m.Name, d.cfg.Database, explain(err))
 			}
 		}
-		record := fmt.Sprintf("INSERT INTO %s.schema_migrations (version, name) VALUES (%d, '%s')", d.cfg.Database, m.Version, m.Name)
-		if err := conn.Exec(ctx, record); err != nil {
-			return fmt.Errorf("migration %d %s: %w", m.Version, m.Name, explain(err))
+		if m.Version == 0 {
+			if have, err = d.applied(ctx, conn); err != nil {
+				return did, err
+			}
+			did.Before = len(have)
+			continue
 		}
+		if err := conn.Exec(ctx, m.done(d.cfg.Database)); err != nil {
+			return did, fmt.Errorf("migration %d %s of ClickHouse database %s: %w", m.Version, m.Name, d.cfg.Database, explain(err))
+		}
+		did.Applied = append(did.Applied, m)
 		log.InfoContext(ctx, "ClickHouse schema migrated", "version", m.Version, "name", m.Name)
 	}
 	for v := range have {
-		if v > uint32(len(list)) {
-			log.WarnContext(ctx, "ClickHouse schema is newer than this callgate; upgrade it soon", "schema", v, "known", len(list))
+		if v >= uint32(len(list)) {
+			did.Ahead = max(did.Ahead, v)
 		}
 	}
-	return nil
+	if did.Ahead > 0 {
+		log.WarnContext(ctx, "ClickHouse schema is newer than this callgate; upgrade it soon", "schema", did.Ahead, "known", len(list)-1)
+	}
+	return did, nil
 }
 
 func (d *DB) applied(ctx context.Context, conn driver.Conn) (map[uint32]bool, error) {
@@ -163,6 +197,12 @@ const (
 	codeMemoryLimit     = 241
 	codeAuthentication  = 516
 	codeAccessDenied    = 497
+	codeSyntax          = 62
+	codeProhibited      = 392
+	codeNoCluster       = 701
+	codeTimeout         = 159
+	codeNoQuorum        = 285 // fewer replicas are alive than the quorum asks for
+	codeUnsatisfied     = 286 // another insert with a quorum is under way
 )
 
 // explain adds to an error what its reader can do about it.
@@ -176,8 +216,20 @@ func explain(err error) error {
 		return fmt.Errorf("%w; check clickhouse.username and clickhouse.password", err)
 	case codeAccessDenied:
 		return fmt.Errorf("%w; grant the user CREATE, SELECT, INSERT and ALTER UPDATE on the database", err)
+	case codeNoCluster:
+		return fmt.Errorf("%w; audit.clickhouse.cluster must be a name in the servers' remote_servers (SELECT DISTINCT cluster FROM system.clusters)", err)
+	case codeProhibited:
+		return fmt.Errorf("%w; ON CLUSTER needs distributed_ddl and Keeper in the servers' configuration", err)
+	case codeSyntax:
+		if strings.Contains(e.Message, "macro") {
+			return fmt.Errorf("%w; define it in every server's macros, or set audit.clickhouse.replica_path and replica_name without it", err)
+		}
+	case codeTimeout:
+		return fmt.Errorf("%w; a server of the cluster did not take part in time: is it up, and has it Keeper?", err)
+	case codeNoQuorum, codeUnsatisfied:
+		return fmt.Errorf("%w; audit.clickhouse.insert_quorum asks for that many live replicas", err)
 	case codeUnknownDatabase, codeUnknownTable:
-		return fmt.Errorf("%w; 'callgate serve' makes the schema when it first reaches ClickHouse", err)
+		return fmt.Errorf("%w; 'callgate audit migrate' makes the schema, and so does 'callgate serve' when it first reaches ClickHouse", err)
 	}
 	return err
 }

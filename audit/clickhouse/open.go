@@ -28,6 +28,7 @@ type Config struct {
 	// nil means none.
 	Password func() (string, error)
 	CAFile   string // PEM; empty means the system's certificates
+	Cluster  Cluster
 }
 
 const (
@@ -47,6 +48,17 @@ type DB struct {
 
 // Open checks cfg and prepares connections. It contacts nobody.
 func Open(cfg Config) (*DB, error) {
+	if err := cfg.complete(); err != nil {
+		return nil, err
+	}
+	d := &DB{cfg: cfg}
+	var err error
+	d.conn, err = d.connect(cfg.Database)
+	return d, err
+}
+
+// complete checks what does not concern connections, and fills in the defaults.
+func (cfg *Config) complete() error {
 	if cfg.Database == "" {
 		cfg.Database = defaultDatabase
 	}
@@ -54,12 +66,9 @@ func Open(cfg Config) (*DB, error) {
 		cfg.Username = defaultUser
 	}
 	if !identifier.MatchString(cfg.Database) {
-		return nil, fmt.Errorf("database %q: use letters, digits and underscores", cfg.Database)
+		return fmt.Errorf("database %q: use letters, digits and underscores", cfg.Database)
 	}
-	d := &DB{cfg: cfg}
-	var err error
-	d.conn, err = d.connect(cfg.Database)
-	return d, err
+	return cfg.Cluster.complete()
 }
 
 var identifier = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]{0,62}$`)
@@ -87,7 +96,7 @@ func (cfg Config) options() (*ch.Options, error) {
 		return nil, fmt.Errorf("clickhouse url %s holds a user or password: set username and password instead", u.Redacted())
 	}
 	opt := &ch.Options{
-		Addr: strings.Split(u.Host, ","), Auth: ch.Auth{Username: cfg.Username},
+		Addr: strings.Split(u.Host, ","), Auth: ch.Auth{Username: cfg.Username}, Settings: cfg.settings(),
 		Compression: &ch.Compression{Method: ch.CompressionLZ4},
 		DialTimeout: dialTimeout, ReadTimeout: 5 * time.Minute, ConnMaxLifetime: connLifetime,
 		MaxOpenConns: 8, MaxIdleConns: 4, ConnOpenStrategy: ch.ConnOpenInOrder,

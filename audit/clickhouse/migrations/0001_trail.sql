@@ -16,7 +16,7 @@ CREATE TABLE IF NOT EXISTS {{table "events"}} (
 ENGINE = {{engine "MergeTree"}}
 PARTITION BY toDate(time)
 ORDER BY (spool, spool_index)
-SETTINGS non_replicated_deduplication_window = 10000
+SETTINGS {{deduplication}}
 COMMENT 'The ledger: every event of every spool, as it was recorded. Rows are never changed.'
 ;;
 CREATE TABLE IF NOT EXISTS {{table "calls"}} (
@@ -128,7 +128,7 @@ CREATE TABLE IF NOT EXISTS {{table "calls"}} (
 ENGINE = {{engine "MergeTree"}}
 PARTITION BY toDate(time)
 ORDER BY (subject, connection, function, time)
-SETTINGS non_replicated_deduplication_window = 10000, enable_block_number_column = 1, enable_block_offset_column = 1
+SETTINGS {{deduplication}}, enable_block_number_column = 1, enable_block_offset_column = 1
 COMMENT 'One row a call: who called what with what, was it allowed and why, and what became of it.'
 ;;
 CREATE TABLE IF NOT EXISTS {{table "approvals"}} (
@@ -149,5 +149,5 @@ CREATE TABLE IF NOT EXISTS {{table "approvals"}} (
 ENGINE = {{engine "MergeTree"}}
 PARTITION BY toDate(time)
 ORDER BY (approval_id, time)
-SETTINGS non_replicated_deduplication_window = 10000
+SETTINGS {{deduplication}}
 COMMENT 'The history of approvals, a row a step.'
