@@ -29,8 +29,9 @@ lint:
 generate: ## the demo service's protobuf code
 	$(GO) generate ./...
 
-golden: ## rewrite the golden files of envoy/ after a wanted change
+golden: ## rewrite golden files and generated pages after a wanted change
 	$(GO) test ./envoy -update
+	$(GO) test ./audit/clickhouse -run "TestDDL|TestReference" -update
 
 clean:
 	rm -rf bin .callgate

@@ -158,6 +158,7 @@ func TestOneCompleteRow(t *testing.T) {
 	a, f := answered(d, `{"ok":"'\x00\xff"}`), finished(d)
 	want.add(&a)
 	want.add(&f)
+	want.Inserted = row.Inserted
 	if got, want := asJSON(t, row), asJSON(t, want); got != want {
 		t.Errorf("row is\n%s\nwant\n%s", got, want)
 	}
