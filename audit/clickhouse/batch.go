@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	ch "github.com/ClickHouse/clickhouse-go/v2"
@@ -52,6 +53,12 @@ type approvalRow struct {
 	Binding    string     `ch:"binding"`
 	Spool      string     `ch:"spool"`
 	Index      uint64     `ch:"spool_index"`
+}
+
+func newApprovalRow(e *call.Event, spool string, index uint64) *approvalRow {
+	a := e.Approval
+	return &approvalRow{Time: clamp(e.Time), ApprovalID: a.ID, CallID: e.CallID, Step: a.Step, By: a.By, Comment: a.Comment,
+		Rule: a.Rule, Function: a.Function, Expires: moment(a.Expires), Binding: string(a.Binding[:]), Spool: spool, Index: index}
 }
 
 // item is one row to insert. Its index, within the spool, is its key.
@@ -160,10 +167,10 @@ func (s *Shipper) insertOrSplit(ctx context.Context, b *batch) error {
 		return err // waiting may help, halving no longer
 	}
 	it := b.items[0]
-	q := quarantined{Table: b.table, Spool: s.spool.ID(), Index: it.index, Time: time.Now().UTC(), Reason: refused.Error()}
+	q := quarantined{Table: b.table, Spool: s.id, Index: it.index, Time: time.Now().UTC(), Reason: refused.Error()}
 	for _, e := range it.events {
 		var leaf bytes.Buffer
-		if err := s.spool.Codec().Encode(&leaf, e); err != nil {
+		if err := s.codec.Encode(&leaf, e); err != nil {
 			return backoff.Permanent(err)
 		}
 		kept := quarantinedEvent{Leaf: leaf.Bytes()}
@@ -176,6 +183,7 @@ func (s *Shipper) insertOrSplit(ctx context.Context, b *batch) error {
 		q.Events = append(q.Events, kept)
 	}
 	if r, ok := it.row.(*eventRow); ok {
+		q.Unjoined = r.Unjoined
 		q.Events = []quarantinedEvent{{Leaf: r.Leaf, Head: r.Head, Tail: r.Tail}}
 	}
 	path, err := s.quarantine.put(q)
@@ -194,7 +202,15 @@ type refusedError struct {
 	tooBig bool // fewer rows at a time may be taken
 }
 
-func (e *refusedError) Error() string { return e.err.Error() }
+// Error leaves out how ClickHouse quotes the row: it goes to logs.
+func (e *refusedError) Error() string {
+	text, _, quoted := strings.Cut(e.err.Error(), " Column values:")
+	if quoted {
+		text += " (VIOLATED_CONSTRAINT)"
+	}
+	return text
+}
+
 func (e *refusedError) Unwrap() error { return e.err }
 
 // rowFaults are ClickHouse's error codes for rows that will never be taken.
@@ -213,7 +229,7 @@ func (s *Shipper) insert(ctx context.Context, b *batch) error {
 	started := time.Now()
 	ctx = ch.Context(ctx, ch.WithSettings(s.db.cfg.inserting(ch.Settings{
 		"insert_deduplicate":         1,
-		"insert_deduplication_token": b.token(s.spool.ID()),
+		"insert_deduplication_token": b.token(s.id),
 		"async_insert":               0,
 		"max_insert_block_size":      len(b.items) + 1,
 	})))
@@ -265,7 +281,7 @@ func (s *Shipper) removePresent(ctx context.Context, b *batch) error {
 // or, where that is empty, on any.
 func (s *Shipper) present(ctx context.Context, table, day string, low, high uint64) (map[uint64]bool, error) {
 	sql := "SELECT spool_index FROM " + table + " WHERE spool = ? AND spool_index BETWEEN ? AND ?"
-	args := []any{s.spool.ID(), low, high}
+	args := []any{s.id, low, high}
 	if day != "" {
 		sql += " AND toDate(time) = toDate(?)"
 		args = append(args, day)

@@ -94,7 +94,7 @@ func (s *Shipper) readLegs(ctx context.Context, found func(*call.Event, int), sq
 		}
 		bytes := len(last.Leaf) + len(last.Head) + len(last.Tail)
 		size += bytes
-		e, err := s.spool.Codec().Decode([]byte(last.Leaf))
+		e, err := s.codec.Decode([]byte(last.Leaf))
 		if err != nil {
 			s.cfg.Log.WarnContext(ctx, "a leg in the table events can't be read; its call's row says unknown",
 				"spool", last.Spool, "spool_index", last.Index, "error", err)
@@ -140,7 +140,7 @@ func (s *Shipper) completeLate(ctx context.Context) error {
 				AND call_id GLOBAL IN (SELECT call_id FROM calls
 					WHERE spool = ? AND time >= `+instant(from.Add(-lateSince))+` AND (answered = 'unknown' OR finished = 'unknown'))
 			ORDER BY inserted, spool, spool_index LIMIT ?`,
-			after.Spool, after.Index, s.spool.ID(), legsPerPage)
+			after.Spool, after.Index, s.id, legsPerPage)
 		if err != nil {
 			return err
 		}
@@ -194,7 +194,7 @@ func (s *Shipper) complete(ctx context.Context, legs legs) error {
 			return err
 		}
 		for _, u := range updates {
-			if err := s.db.update(ctx, u.statements(s.db.schema().rows(tableCalls), s.spool.ID(), s.db.updateBytes())); err != nil {
+			if err := s.db.update(ctx, u.statements(s.db.schema().rows(tableCalls), s.id, s.db.updateBytes())); err != nil {
 				return fmt.Errorf("complete rows: %w", explain(err))
 			}
 			s.cfg.Metrics.completed.Add(float64(len(u.rows)))
@@ -218,7 +218,7 @@ func (s *Shipper) complete(ctx context.Context, legs legs) error {
 func (s *Shipper) missing(ctx context.Context, legs legs, ids []uuid.UUID) ([]*update, error) {
 	first, last := span(ids)
 	rows, err := s.db.conn.Query(s.db.exact(ctx), `SELECT call_id, time, toString(answered) AS answered, toString(finished) AS finished FROM calls
-		WHERE spool = ? AND time BETWEEN `+instant(first.Add(-time.Hour))+" AND "+instant(last.Add(time.Hour))+" AND call_id IN ("+uuids(ids)+")", s.spool.ID())
+		WHERE spool = ? AND time BETWEEN `+instant(first.Add(-time.Hour))+" AND "+instant(last.Add(time.Hour))+" AND call_id IN ("+uuids(ids)+")", s.id)
 	if err != nil {
 		return nil, fmt.Errorf("look for rows to complete: %w", explain(err))
 	}

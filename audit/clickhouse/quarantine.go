@@ -1,11 +1,17 @@
 package clickhouse
 
 import (
+	"context"
+	"crypto/sha256"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"time"
+
+	"github.com/gofrs/flock"
 
 	"github.com/callgate/callgate/audit"
 )
@@ -28,8 +34,25 @@ type quarantined struct {
 	Index  uint64    `json:"spool_index"`
 	Time   time.Time `json:"time"`
 	Reason string    `json:"reason"`
+	// Unjoined is the column of a row of events.
+	Unjoined bool `json:"unjoined,omitempty"`
 	// Events are the records that the row was made of, to make it again.
 	Events []quarantinedEvent `json:"events"`
+	// Sum is the SHA-256 of the file's content without it, so that damage is
+	// not taken for what was recorded.
+	Sum []byte `json:"sha256,omitempty"`
+}
+
+// seal returns q with its Sum.
+func (q quarantined) seal() (quarantined, error) {
+	q.Sum = nil
+	data, err := json.Marshal(q)
+	if err != nil {
+		return q, fmt.Errorf("quarantine a row: %w", err)
+	}
+	sum := sha256.Sum256(data)
+	q.Sum = sum[:]
+	return q, nil
 }
 
 type quarantinedEvent struct {
@@ -42,6 +65,10 @@ type quarantinedEvent struct {
 func (k quarantine) put(q quarantined) (string, error) {
 	if err := os.MkdirAll(k.dir, 0o700); err != nil {
 		return "", fmt.Errorf("quarantine a row: %w", err)
+	}
+	q, err := q.seal()
+	if err != nil {
+		return "", err
 	}
 	data, err := json.Marshal(q)
 	if err != nil {
@@ -62,6 +89,19 @@ func (k quarantine) path(table string, index uint64) string {
 func (k quarantine) has(table string, index uint64) bool {
 	_, err := os.Stat(k.path(table, index))
 	return err == nil
+}
+
+// lock keeps two processes from sending the same rows at once. The caller must
+// unlock it.
+func (k quarantine) lock(ctx context.Context) (unlock func() error, err error) {
+	if _, err := os.Stat(k.dir); errors.Is(err, fs.ErrNotExist) {
+		return func() error { return nil }, nil
+	}
+	l := flock.New(filepath.Join(k.dir, "lock"), flock.SetFlag(os.O_CREATE|os.O_RDWR), flock.SetPermissions(0o600))
+	if _, err := l.TryLockContext(ctx, 50*time.Millisecond); err != nil {
+		return nil, fmt.Errorf("lock the quarantine %s: %w", k.dir, err)
+	}
+	return l.Unlock, nil
 }
 
 // count is how many rows lie there.

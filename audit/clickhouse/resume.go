@@ -3,6 +3,7 @@ package clickhouse
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"path/filepath"
 	"reflect"
@@ -13,7 +14,7 @@ import (
 
 // resume takes up where the process before left off: it reads the events of
 // unsettled calls again, and finishes what was being sent.
-func (s *Shipper) resume(ctx context.Context) error {
+func (s *Shipper) resume(ctx context.Context) (err error) {
 	file, st, ok, err := openState(filepath.Join(s.spool.Dir(), "ship.state"))
 	if err != nil {
 		return err
@@ -65,6 +66,13 @@ func (s *Shipper) resume(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	// Rows of the plan may have gone to quarantine, from where another process
+	// may be sending them now.
+	unlock, err := s.quarantine.lock(ctx)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, unlock()) }()
 	if err := s.send(ctx, again, rows, true); err != nil {
 		return err
 	}
@@ -105,6 +113,15 @@ func (s *Shipper) dropSettled(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// insertsInto are the INSERTs by table.
+func insertsInto(database string) map[string]string {
+	return map[string]string{
+		tableEvents:    insertInto(database, tableEvents, eventRow{}),
+		tableCalls:     insertInto(database, tableCalls, Row{}),
+		tableApprovals: insertInto(database, tableApprovals, approvalRow{}),
+	}
 }
 
 // insertInto is the INSERT for rows of v's type.

@@ -39,6 +39,8 @@ const (
 	linger = 50 * time.Millisecond
 	pace   = 200 * time.Millisecond
 	tick   = 250 * time.Millisecond
+	// countEvery is how often the quarantine is counted.
+	countEvery = 5 * time.Second
 )
 
 // Shipper takes the events of one spool to ClickHouse. The package comment
@@ -46,6 +48,8 @@ const (
 type Shipper struct {
 	cfg        ShipperConfig
 	spool      *audit.Spool
+	id         string // of the spool
+	codec      *audit.Codec
 	db         *DB
 	quarantine quarantine
 	inserts    map[string]string // INSERT statements by table
@@ -64,6 +68,7 @@ type Shipper struct {
 	clock     clock     // of ClickHouse
 	trimmed   uint64    // up to where the spool was told to delete
 	trimmedAt time.Time
+	countedAt time.Time // when the quarantine was last counted
 
 	mu     sync.Mutex
 	status Status
@@ -89,13 +94,9 @@ func NewShipper(cfg ShipperConfig) *Shipper {
 		cfg.SettleAfter = defaultSettle
 	}
 	return &Shipper{
-		cfg: cfg, spool: cfg.Spool, db: cfg.DB, calls: newUnsettled(),
+		cfg: cfg, spool: cfg.Spool, id: cfg.Spool.ID(), codec: cfg.Spool.Codec(), db: cfg.DB, calls: newUnsettled(),
 		quarantine: quarantine{dir: QuarantineDir(cfg.Spool.Dir())},
-		inserts: map[string]string{
-			tableEvents:    insertInto(cfg.DB.cfg.Database, tableEvents, eventRow{}),
-			tableCalls:     insertInto(cfg.DB.cfg.Database, tableCalls, Row{}),
-			tableApprovals: insertInto(cfg.DB.cfg.Database, tableApprovals, approvalRow{}),
-		},
+		inserts:    insertsInto(cfg.DB.cfg.Database),
 	}
 }
 
@@ -222,11 +223,11 @@ func (i *items) empty() bool { return len(i.events) == 0 }
 // count as unjoined, since what became of their call may be unknown; its row
 // may be there without them.
 func (s *Shipper) take(rec audit.Record, now time.Time, out *items, replay bool) error {
-	spool := s.spool.ID()
+	spool := s.id
 	row := &eventRow{Spool: spool, Index: rec.Index, Leaf: rec.Leaf}
 	e := new(call.Event)
 	var err error
-	*e, err = rec.Event(s.spool.Codec())
+	*e, err = rec.Event(s.codec)
 	switch {
 	case errors.Is(err, audit.ErrFutureLeaf):
 		return err
@@ -258,12 +259,7 @@ func (s *Shipper) take(rec audit.Record, now time.Time, out *items, replay bool)
 			s.lateHint = true
 		}
 	case e.Approval != nil:
-		a := e.Approval
-		out.approvals = append(out.approvals, item{index: rec.Index, time: row.Time, events: []*call.Event{e}, row: &approvalRow{
-			Time: row.Time, ApprovalID: a.ID, CallID: e.CallID, Step: a.Step, By: a.By, Comment: a.Comment,
-			Rule: a.Rule, Function: a.Function, Expires: moment(a.Expires), Binding: string(a.Binding[:]),
-			Spool: spool, Index: rec.Index,
-		}})
+		out.approvals = append(out.approvals, item{index: rec.Index, time: row.Time, events: []*call.Event{e}, row: newApprovalRow(e, spool, rec.Index)})
 	}
 	out.events = append(out.events, item{index: rec.Index, time: row.Time, row: row})
 	return nil
@@ -283,7 +279,7 @@ func (s *Shipper) rows(settle []*pending) ([]item, error) {
 				if err != nil {
 					return nil, err
 				}
-				e, err := rec.Event(s.spool.Codec())
+				e, err := rec.Event(s.codec)
 				if err != nil {
 					return nil, err
 				}
@@ -291,7 +287,7 @@ func (s *Shipper) rows(settle []*pending) ([]item, error) {
 			}
 			events = append(events, l.event)
 		}
-		row := newRow(events[0], s.spool.ID(), p.index)
+		row := newRow(events[0], s.id, p.index)
 		for _, e := range events[1:] {
 			row.add(e)
 		}
@@ -398,6 +394,10 @@ func (s *Shipper) measure() {
 	m.backlog.Set(float64(durable - min(durable, s.state.Events)))
 	m.pending.Set(float64(len(s.calls.byID)))
 	m.oldest.Set(age)
+	if time.Since(s.countedAt) > countEvery { // rows leave by requeue, too
+		s.countedAt = time.Now()
+		m.quarantined.Set(float64(s.quarantine.count()))
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.status.Shipped, s.status.Unsettled, s.status.Oldest = s.state.Events, len(s.calls.byID), oldest
@@ -428,7 +428,7 @@ func (s *Shipper) firstUnshipped(index uint64) time.Time {
 	if r.Close() != nil || err != nil || len(records) == 0 {
 		return time.Time{}
 	}
-	e, err := records[0].Event(s.spool.Codec())
+	e, err := records[0].Event(s.codec)
 	if err != nil {
 		return time.Time{}
 	}

@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -253,5 +254,33 @@ func TestAuditStatus(t *testing.T) {
 		if err != nil || !strings.Contains(out, want) {
 			t.Errorf("%q is not in %v\n%s", want, err, out)
 		}
+	}
+}
+
+func TestAuditRequeueCommand(t *testing.T) {
+	w := shared
+	out, err := w.cli(t, "", "audit", "requeue")
+	if err != nil || !strings.Contains(out, "the quarantine is empty") {
+		t.Errorf("%v: %s", err, out)
+	}
+	file := filepath.Join(t.TempDir(), "calls-00000000000000000007.json")
+	for _, want := range []struct {
+		text string
+		code int
+	}{{"quarantined rows lie in", 2}, {"damaged", 1}} {
+		cmd := w.command(t, "audit", "requeue", "--file", file)
+		out, _ := cmd.CombinedOutput() // the exit code is looked at
+		if code := cmd.ProcessState.ExitCode(); code != want.code || !strings.Contains(string(out), want.text) {
+			t.Errorf("%d: %s", code, out)
+		}
+		if err := os.WriteFile(file, []byte("{"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	cmd := w.command(t, "audit", "requeue", "--json", "--file", file)
+	cmd.Env = append(cmd.Env, "CALLGATE_AUDIT_CLICKHOUSE_URL=http://127.0.0.1:1")
+	data, _ := cmd.CombinedOutput() // the exit code is looked at
+	if code := cmd.ProcessState.ExitCode(); code != 3 {
+		t.Errorf("ClickHouse away: %d: %s", code, data)
 	}
 }
