@@ -90,7 +90,7 @@ func TestCluster(t *testing.T) {
 	for name, test := range map[string]func(*testing.T){
 		"Migrate": TestMigrate, "OneCompleteRow": TestOneCompleteRow, "LateLeg": TestLateLeg, "LegsOnOtherSpools": TestLegsOnOtherSpools,
 		"LateLegOnAnotherSpool": TestLateLegOnAnotherSpool, "UnknownOutcomes": TestUnknownOutcomes, "AwayAndBack": TestClickHouseAwayAndBack,
-		"StateLost": TestStateLost, "ApprovalsHistory": TestApprovalsHistory, "LocalTables": testLocalTables,
+		"StateLost": TestStateLost, "Views": TestViews, "ApprovalsHistory": TestApprovalsHistory, "LocalTables": testLocalTables,
 	} {
 		t.Run(name, test)
 	}
@@ -171,13 +171,13 @@ func golden(t *testing.T, file, text string) {
 func TestDDL(t *testing.T) {
 	t.Parallel()
 	conn := openDB(t, Config{URL: "http://" + sharedEngine(t), Password: func() (string, error) { return password, nil }, Database: "default"}).conn
-	for file, cluster := range map[string]Cluster{"single.sql": {}, "cluster.sql": {Name: "trail"}} {
+	for file, cluster := range map[string]Cluster{"schema.sql": {}, "cluster.sql": {Name: "trail"}} {
 		cfg := Config{Cluster: cluster}
 		var out strings.Builder
 		if err := DDL(&out, cfg); err != nil {
 			t.Fatal(err)
 		}
-		golden(t, filepath.Join("testdata", file), out.String())
+		golden(t, filepath.Join("../../deploy/clickhouse", file), out.String())
 		// What is printed is what is run, and the engine can read all of it.
 		list, err := Migrations(cfg)
 		if err != nil {

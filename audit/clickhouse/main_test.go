@@ -24,7 +24,7 @@ var shared struct {
 }
 
 // TestMain lets the test binary be the engine's process and the shipper's that
-// is killed.
+// is killed, and one of those that migrate at once.
 func TestMain(m *testing.M) {
 	if len(os.Args) > 1 {
 		switch os.Args[1] {
@@ -32,6 +32,8 @@ func TestMain(m *testing.M) {
 			runEngine(os.Args[2:])
 		case "shipper":
 			runChild(os.Args[2:])
+		case "migrate":
+			runMigrate(os.Args[2:])
 		}
 	}
 	code := m.Run()

@@ -34,9 +34,10 @@ Steps are numbered and only add. Several replicas may run them at once.`,
 	dry := c.Flags().Bool("dry-run", false, "print the DDL and contact nobody")
 	again := c.Flags().Bool("again", false, "run all steps, also those that were done")
 	asJSON := jsonFlag(c)
-	c.MarkFlagsMutuallyExclusive("dry-run", "again")
-	c.MarkFlagsMutuallyExclusive("dry-run", "json")
 	c.RunE = func(c *cobra.Command, _ []string) (err error) {
+		if *dry && (*again || *asJSON) {
+			return withCode(exitUsage, errors.New("--dry-run prints all steps as SQL; leave --again and --json out"))
+		}
 		cfg, err := loadConfig(c)
 		if err != nil {
 			return err

@@ -1,0 +1,468 @@
+-- 0000 database
+
+CREATE DATABASE IF NOT EXISTS callgate ON CLUSTER 'trail';
+
+CREATE TABLE IF NOT EXISTS callgate.schema_migrations_local ON CLUSTER 'trail' (
+    version UInt32 COMMENT 'Number of the migration.',
+    name String COMMENT 'Its name.',
+    applied DateTime64(3, 'UTC') DEFAULT now64(3, 'UTC') COMMENT 'When a replica first finished it.'
+)
+ENGINE = ReplicatedReplacingMergeTree('/clickhouse/tables/{shard}/callgate/schema_migrations_local', '{replica}')
+ORDER BY version
+COMMENT 'Migrations that this database has.';
+
+CREATE TABLE IF NOT EXISTS callgate.schema_migrations ON CLUSTER 'trail' AS callgate.schema_migrations_local
+ENGINE = Distributed('trail', 'callgate', 'schema_migrations_local', rand());
+
+-- 0001 trail
+
+CREATE TABLE IF NOT EXISTS callgate.events_local ON CLUSTER 'trail' (
+    spool    LowCardinality(String) COMMENT 'Id of the spool that took the event; one append-only log each.' CODEC(ZSTD(1)),
+    spool_index UInt64 COMMENT 'Place in that log, from 0, without gaps.' CODEC(Delta, ZSTD(1)),
+    time     DateTime64(6, 'UTC') COMMENT 'When the event was made, by the clock of the replica that made it.' CODEC(Delta, ZSTD(1)),
+    kind     LowCardinality(String) COMMENT 'decided, answered, finished, held, approved, changed; unreadable where the leaf could not be decoded.' CODEC(ZSTD(1)),
+    call_id  UUID COMMENT 'The call it tells of; zero for changed.' CODEC(ZSTD(1)),
+    leaf     String COMMENT 'The event: canonical CBOR, a body by its SHA-256.' CODEC(ZSTD(3)),
+    unjoined Bool COMMENT 'Whether the event is a leg that came to another spool than its call, or after the row of its call; its body is kept here then.' CODEC(ZSTD(1)),
+    body_head String COMMENT 'Recorded body of an unjoined leg: the whole, or its first part.' CODEC(ZSTD(3)),
+    body_tail String COMMENT 'Last part of a body that was too long to record whole.' CODEC(ZSTD(3)),
+    inserted DateTime64(3, 'UTC') DEFAULT now64(3, 'UTC') COMMENT 'When the row was inserted, by the clock of ClickHouse.' CODEC(Delta, ZSTD(1)),
+    INDEX by_call call_id TYPE bloom_filter(0.001) GRANULARITY 1,
+    INDEX by_time time TYPE minmax GRANULARITY 1,
+    INDEX by_insertion inserted TYPE minmax GRANULARITY 1
+)
+ENGINE = ReplicatedMergeTree('/clickhouse/tables/{shard}/callgate/events_local', '{replica}')
+PARTITION BY toDate(time)
+ORDER BY (spool, spool_index)
+SETTINGS replicated_deduplication_window = 10000, replicated_deduplication_window_seconds = 604800
+COMMENT 'The ledger: every event of every spool, as it was recorded. Rows are never changed.';
+
+CREATE TABLE IF NOT EXISTS callgate.events ON CLUSTER 'trail' AS callgate.events_local
+ENGINE = Distributed('trail', 'callgate', 'events_local', cityHash64(spool, intDiv(spool_index, 65536)));
+
+CREATE TABLE IF NOT EXISTS callgate.calls_local ON CLUSTER 'trail' (
+    call_id UUID COMMENT 'The call: UUID version 7, also in the x-callgate-call-id header.' CODEC(ZSTD(1)),
+    time DateTime64(6, 'UTC') COMMENT 'When the call reached the gateway.' CODEC(Delta, ZSTD(1)),
+    decided_at DateTime64(6, 'UTC') COMMENT 'When it was decided.' CODEC(Delta, ZSTD(1)),
+
+    issuer LowCardinality(String) COMMENT 'Who vouches for the caller; empty where nobody was identified.' CODEC(ZSTD(1)),
+    subject String COMMENT 'The caller, or the one it acts for.' CODEC(ZSTD(1)),
+    kind LowCardinality(String) COMMENT 'human, ci, agent, workload.' CODEC(ZSTD(1)),
+    groups Array(LowCardinality(String)) COMMENT 'Groups of the subject.' CODEC(ZSTD(1)),
+    acting String COMMENT 'Who was at work: the nearest actor, or the subject itself.' CODEC(ZSTD(1)),
+    actors Nested (
+        issuer LowCardinality(String),
+        subject String
+    ) COMMENT 'Who acted for the subject (RFC 8693 act), the one at work first.' CODEC(ZSTD(1)),
+    auth_method LowCardinality(String) COMMENT 'How the identity was proved.' CODEC(ZSTD(1)),
+    token_id String COMMENT 'jti of the token, which names it without being it.' CODEC(ZSTD(1)),
+    token_expires Nullable(DateTime64(6, 'UTC')) COMMENT 'When the token expires.' CODEC(ZSTD(1)),
+
+    connection LowCardinality(String) COMMENT 'The connection; empty where none matched.' CODEC(ZSTD(1)),
+    protocol LowCardinality(String) COMMENT 'http, mcp, jsonrpc, grpc.' CODEC(ZSTD(1)),
+    function LowCardinality(String) COMMENT 'The function that was called.' CODEC(ZSTD(1)),
+    args String COMMENT 'Its arguments as one JSON object: JSONExtract(args, ''customer'', ''id'', ''String'').' CODEC(ZSTD(3)),
+    session String COMMENT 'What the call belongs to: MCP session, token sid or trace.' CODEC(ZSTD(1)),
+
+    decision LowCardinality(String) COMMENT 'allow, deny, hold→allow, hold→deny, hold→expired.' CODEC(ZSTD(1)),
+    allowed Bool COMMENT 'Whether the call was let through.' CODEC(ZSTD(1)),
+    rule LowCardinality(String) COMMENT 'The rule that decided; empty where none did.' CODEC(ZSTD(1)),
+    reason LowCardinality(String) COMMENT 'Why, in one stable word; also in the x-callgate-reason header.' CODEC(ZSTD(1)),
+    message String COMMENT 'Why, for people.' CODEC(ZSTD(1)),
+    policy_version LowCardinality(String) COMMENT 'Rules and connections that were in force.' CODEC(ZSTD(1)),
+    shadow Array(LowCardinality(String)) COMMENT 'Rules in shadow that would have matched.' CODEC(ZSTD(1)),
+
+    approval_id String COMMENT 'The approval that was asked for; empty where none was.' CODEC(ZSTD(1)),
+    approval_by Array(String) COMMENT 'Who decided it, each "issuer|subject".' CODEC(ZSTD(1)),
+    approval_comment String COMMENT 'What they said.' CODEC(ZSTD(1)),
+    approval_asked Nullable(DateTime64(6, 'UTC')) COMMENT 'When it was asked for.' CODEC(ZSTD(1)),
+    approval_ended Nullable(DateTime64(6, 'UTC')) COMMENT 'When it ended.' CODEC(ZSTD(1)),
+    approval_expires Nullable(DateTime64(6, 'UTC')) COMMENT 'When it would have expired.' CODEC(ZSTD(1)),
+    approval_attempts UInt32 COMMENT 'How often the caller asked again.' CODEC(ZSTD(1)),
+
+    method LowCardinality(String) COMMENT 'HTTP method.' CODEC(ZSTD(1)),
+    scheme LowCardinality(String) COMMENT 'http or https.' CODEC(ZSTD(1)),
+    authority LowCardinality(String) COMMENT 'Host that was asked for.' CODEC(ZSTD(1)),
+    path String COMMENT 'Path and query as Envoy normalised them, credentials replaced.' CODEC(ZSTD(1)),
+    request_headers Map(LowCardinality(String), String) COMMENT 'Recorded request headers, lower case; values of a repeated name are joined by ", ".' CODEC(ZSTD(1)),
+    request_type LowCardinality(String) COMMENT 'content-type of the request.' CODEC(ZSTD(1)),
+    request_encoding LowCardinality(String) COMMENT 'content-encoding of the request.' CODEC(ZSTD(1)),
+    request_body String COMMENT 'Request body, whole or its first part. Any bytes.' CODEC(ZSTD(3)),
+    request_body_tail String COMMENT 'Last part of a body that was too long to record whole.' CODEC(ZSTD(3)),
+    request_body_bytes UInt64 COMMENT 'Length of the whole request body.' CODEC(ZSTD(1)),
+    request_body_sha256 FixedString(32) COMMENT 'SHA-256 of the whole request body.' CODEC(NONE),
+    request_body_truncated Bool COMMENT 'Whether the middle is missing here.' CODEC(ZSTD(1)),
+    source String COMMENT 'Address of the caller as Envoy saw it.' CODEC(ZSTD(1)),
+    envoy_node LowCardinality(String) COMMENT 'Envoy that took the call.' CODEC(ZSTD(1)),
+    trace_id String COMMENT 'W3C trace id.' CODEC(ZSTD(1)),
+    request_id String COMMENT 'x-request-id; a hint, not unique.' CODEC(ZSTD(1)),
+    rpc_id String COMMENT 'JSON-RPC id as the caller sent it.' CODEC(ZSTD(1)),
+
+    answered Enum8('none' = 0, 'unknown' = 1, 'seen' = 2) COMMENT 'The response leg: none is expected, it was not seen (yet), or it is here.' CODEC(ZSTD(1)),
+    finished Enum8('none' = 0, 'unknown' = 1, 'seen' = 2) COMMENT 'The access-log leg: none is expected, it was not seen (yet), or it is here.' CODEC(ZSTD(1)),
+
+    http_status Nullable(UInt16) COMMENT 'HTTP status that the caller got; NULL where no leg told.' CODEC(ZSTD(1)),
+    rpc_code Nullable(Int64) COMMENT 'JSON-RPC error code or grpc-status, 0 for success; NULL where the protocol has none or it was not seen.' CODEC(ZSTD(1)),
+    rpc_message Nullable(String) COMMENT 'Message that came with rpc_code.' CODEC(ZSTD(1)),
+    tool_error Nullable(Bool) COMMENT 'Whether the tool reported an error of its own (MCP isError); NULL for all else.' CODEC(ZSTD(1)),
+
+    response_headers Map(LowCardinality(String), String) COMMENT 'Recorded response headers.' CODEC(ZSTD(1)),
+    response_type LowCardinality(String) COMMENT 'content-type of the response.' CODEC(ZSTD(1)),
+    response_encoding LowCardinality(String) COMMENT 'content-encoding of the response.' CODEC(ZSTD(1)),
+    response_body String COMMENT 'Response body as the caller got it, masked; whole or its first part. Any bytes.' CODEC(ZSTD(3)),
+    response_body_tail String COMMENT 'Last part of a body that was too long to record whole.' CODEC(ZSTD(3)),
+    response_body_bytes Nullable(UInt64) COMMENT 'Length of the whole response body; NULL where it was not seen.' CODEC(ZSTD(1)),
+    response_body_sha256 FixedString(32) COMMENT 'SHA-256 of the whole response body; zeros where it was not seen.' CODEC(NONE),
+    response_body_truncated Bool COMMENT 'Whether the middle is missing here.' CODEC(ZSTD(1)),
+    masked Nested (
+        rule LowCardinality(String),
+        type LowCardinality(String),
+        path String,
+        count UInt32
+    ) COMMENT 'What was hidden in the response: rule, detector (or path, key), field and how often.' CODEC(ZSTD(1)),
+    withheld String COMMENT 'Why the response was not passed on; empty where it was.' CODEC(ZSTD(1)),
+    interrupted Bool COMMENT 'Whether the response broke off before its end.' CODEC(ZSTD(1)),
+
+    authz_us UInt64 COMMENT 'Microseconds to decide, without the time held.' CODEC(ZSTD(1)),
+    hold_us UInt64 COMMENT 'Microseconds that the call was held for approval.' CODEC(ZSTD(1)),
+    upstream_us Nullable(UInt64) COMMENT 'Microseconds from the first byte to the function to the last byte from it.' CODEC(ZSTD(1)),
+    total_us Nullable(UInt64) COMMENT 'Microseconds from the first byte in to the last byte out.' CODEC(ZSTD(1)),
+    bytes_in Nullable(UInt64) COMMENT 'Bytes from the caller, as Envoy counted them.' CODEC(ZSTD(1)),
+    bytes_out Nullable(UInt64) COMMENT 'Bytes to the caller, as Envoy counted them.' CODEC(ZSTD(1)),
+    response_flags Array(LowCardinality(String)) COMMENT 'Envoy''s response flags: UF, DC, UAEX …' CODEC(ZSTD(1)),
+    response_details LowCardinality(String) COMMENT 'Envoy''s response_code_details.' CODEC(ZSTD(1)),
+    upstream String COMMENT 'Address that was reached.' CODEC(ZSTD(1)),
+    cluster LowCardinality(String) COMMENT 'Envoy cluster that was reached.' CODEC(ZSTD(1)),
+    upstream_attempts UInt32 COMMENT 'Attempts that Envoy made.' CODEC(ZSTD(1)),
+    upstream_error String COMMENT 'Why the upstream could not be reached.' CODEC(ZSTD(1)),
+    http_version LowCardinality(String) COMMENT 'HTTP version that the caller spoke.' CODEC(ZSTD(1)),
+    tls_version LowCardinality(String) COMMENT 'TLS version that the caller spoke.' CODEC(ZSTD(1)),
+
+    spool LowCardinality(String) COMMENT 'The spool that owns the call.' CODEC(ZSTD(1)),
+    spool_index UInt64 COMMENT 'Index of its decided event there.' CODEC(Delta, ZSTD(1)),
+
+    INDEX by_id call_id TYPE bloom_filter(0.001) GRANULARITY 1,
+    INDEX by_session session TYPE bloom_filter(0.01) GRANULARITY 1,
+    INDEX by_trace trace_id TYPE bloom_filter(0.01) GRANULARITY 1,
+    INDEX by_time time TYPE minmax GRANULARITY 1
+)
+ENGINE = ReplicatedMergeTree('/clickhouse/tables/{shard}/callgate/calls_local', '{replica}')
+PARTITION BY toDate(time)
+ORDER BY (subject, connection, function, time)
+SETTINGS replicated_deduplication_window = 10000, replicated_deduplication_window_seconds = 604800, enable_block_number_column = 1, enable_block_offset_column = 1
+COMMENT 'One row a call: who called what with what, was it allowed and why, and what became of it.';
+
+CREATE TABLE IF NOT EXISTS callgate.calls ON CLUSTER 'trail' AS callgate.calls_local
+ENGINE = Distributed('trail', 'callgate', 'calls_local', cityHash64(spool, intDiv(spool_index, 65536)));
+
+CREATE TABLE IF NOT EXISTS callgate.approvals_local ON CLUSTER 'trail' (
+    time DateTime64(6, 'UTC') COMMENT 'When the step happened.' CODEC(Delta, ZSTD(1)),
+    approval_id String COMMENT 'The approval.' CODEC(ZSTD(1)),
+    call_id UUID COMMENT 'The call that was held.' CODEC(ZSTD(1)),
+    step LowCardinality(String) COMMENT 'asked, approved, refused, used, expired, canceled.' CODEC(ZSTD(1)),
+    by String COMMENT 'Who, as "issuer|subject".' CODEC(ZSTD(1)),
+    comment String COMMENT 'What they said.' CODEC(ZSTD(1)),
+    rule LowCardinality(String) COMMENT 'The rule that held the call.' CODEC(ZSTD(1)),
+    function LowCardinality(String) COMMENT 'The function that was called.' CODEC(ZSTD(1)),
+    expires Nullable(DateTime64(6, 'UTC')) COMMENT 'When the approval expires.' CODEC(ZSTD(1)),
+    binding FixedString(32) COMMENT 'SHA-256 of what the approval is bound to.' CODEC(ZSTD(1)),
+    spool LowCardinality(String) COMMENT 'Id of the spool that took the event.' CODEC(ZSTD(1)),
+    spool_index UInt64 COMMENT 'Its index there.' CODEC(Delta, ZSTD(1)),
+    INDEX by_call call_id TYPE bloom_filter(0.01) GRANULARITY 1
+)
+ENGINE = ReplicatedMergeTree('/clickhouse/tables/{shard}/callgate/approvals_local', '{replica}')
+PARTITION BY toDate(time)
+ORDER BY (approval_id, time)
+SETTINGS replicated_deduplication_window = 10000, replicated_deduplication_window_seconds = 604800
+COMMENT 'The history of approvals, a row a step.';
+
+CREATE TABLE IF NOT EXISTS callgate.approvals ON CLUSTER 'trail' AS callgate.approvals_local
+ENGINE = Distributed('trail', 'callgate', 'approvals_local', cityHash64(spool, intDiv(spool_index, 65536)));
+
+INSERT INTO callgate.schema_migrations (version, name) VALUES (1, 'trail');
+
+-- 0002 inserted
+
+ALTER TABLE callgate.calls_local ON CLUSTER 'trail'
+    ADD COLUMN IF NOT EXISTS inserted DateTime64(3, 'UTC') COMMENT 'When the row was inserted, by the clock of ClickHouse; 1970 for rows from before this was kept.' CODEC(Delta, ZSTD(1));
+
+ALTER TABLE callgate.calls ON CLUSTER 'trail'
+    ADD COLUMN IF NOT EXISTS inserted DateTime64(3, 'UTC') COMMENT 'When the row was inserted, by the clock of ClickHouse; 1970 for rows from before this was kept.' CODEC(Delta, ZSTD(1));
+
+ALTER TABLE callgate.calls_local ON CLUSTER 'trail'
+    ADD INDEX IF NOT EXISTS by_insertion inserted TYPE minmax GRANULARITY 1;
+
+INSERT INTO callgate.schema_migrations (version, name) VALUES (2, 'inserted');
+
+-- 0003 views
+
+CREATE OR REPLACE VIEW callgate.who_used_what ON CLUSTER 'trail' AS
+SELECT
+    issuer, subject, kind, acting, connection, function,
+    count() AS calls,
+    countIf(allowed) AS let_through,
+    countIf(NOT allowed) AS refused,
+    min(time) AS first_call,
+    max(time) AS last_call
+FROM callgate.calls
+WHERE time >= now64(6, 'UTC') - toIntervalDay({days:UInt32})
+GROUP BY issuer, subject, kind, acting, connection, function
+ORDER BY calls DESC, issuer, subject, acting, connection, function
+COMMENT 'Who used what: each identity, who was at work for it, and the functions they called.';
+
+CREATE OR REPLACE VIEW callgate.denials_by_rule ON CLUSTER 'trail' AS
+SELECT
+    toDate(time) AS day,
+    rule, reason, connection, function,
+    count() AS calls,
+    uniqExact(issuer, subject) AS identities,
+    argMax(message, time) AS last_message,
+    argMax(call_id, time) AS last_call_id
+FROM callgate.calls
+WHERE NOT allowed AND time >= now64(6, 'UTC') - toIntervalDay({days:UInt32})
+GROUP BY day, rule, reason, connection, function
+ORDER BY day DESC, calls DESC, rule, reason, connection, function
+COMMENT 'Denials a day by rule and reason; the rule is empty where no rule decided, and the reason says what did.';
+
+CREATE OR REPLACE VIEW callgate.slow_functions ON CLUSTER 'trail' AS
+SELECT
+    connection, function,
+    count() AS calls,
+    round(quantileExact(0.5)(worked_us) / 1000, 3) AS p50_ms,
+    round(quantileExact(0.95)(worked_us) / 1000, 3) AS p95_ms,
+    round(quantileExact(0.99)(worked_us) / 1000, 3) AS p99_ms,
+    round(max(worked_us) / 1000, 3) AS max_ms,
+    round(quantileExactIf(0.95)(assumeNotNull(upstream_us), upstream_us IS NOT NULL) / 1000, 3) AS p95_upstream_ms,
+    round(quantileExact(0.95)(authz_us) / 1000, 3) AS p95_authz_ms,
+    countIf(hold_us > 0) AS held
+FROM
+(
+    SELECT connection, function, authz_us, hold_us, upstream_us,
+        assumeNotNull(total_us) - least(hold_us, assumeNotNull(total_us)) AS worked_us
+    FROM callgate.calls
+    WHERE allowed AND total_us IS NOT NULL AND time >= now64(6, 'UTC') - toIntervalDay({days:UInt32})
+)
+GROUP BY connection, function
+ORDER BY p95_ms DESC, connection, function
+COMMENT 'Slow functions: milliseconds that callers waited, without the time a call was held for people.';
+
+CREATE OR REPLACE VIEW callgate.secrets_seen ON CLUSTER 'trail' AS
+SELECT
+    type, rule, connection, function,
+    count() AS calls,
+    sum(hidden) AS hidden,
+    uniqExact(issuer, subject) AS identities,
+    arraySort(groupUniqArray(20)(path)) AS paths,
+    max(called) AS last_call,
+    argMax(call_id, called) AS last_call_id
+FROM
+(
+    SELECT connection, function, issuer, subject, call_id, time AS called,
+        m.1 AS rule, m.2 AS type, m.3 AS path, m.4 AS hidden
+    FROM callgate.calls
+    ARRAY JOIN arrayZip(masked.rule, masked.type, masked.path, masked.count) AS m
+    WHERE time >= now64(6, 'UTC') - toIntervalDay({days:UInt32})
+)
+GROUP BY type, rule, connection, function
+ORDER BY hidden DESC, type, rule, connection, function
+COMMENT 'Secrets seen: what masking hid in responses, by type and function. The values themselves are recorded nowhere.';
+
+CREATE OR REPLACE VIEW callgate.dormant_grants ON CLUSTER 'trail' AS
+SELECT
+    issuer, subject, acting, connection, function,
+    count() AS calls,
+    max(time) AS last_call,
+    dateDiff('day', last_call, now64(6, 'UTC')) AS idle_days,
+    argMax(rule, time) AS last_rule
+FROM callgate.calls
+WHERE allowed AND time >= now64(6, 'UTC') - toIntervalDay({days:UInt32})
+GROUP BY issuer, subject, acting, connection, function
+HAVING last_call < now64(6, 'UTC') - toIntervalDay({idle:UInt32})
+ORDER BY last_call, issuer, subject, acting, connection, function
+COMMENT 'Dormant grants: what an identity was let do within days and has not done for idle days.';
+
+CREATE OR REPLACE VIEW callgate.dormant_rules ON CLUSTER 'trail' AS
+SELECT
+    rule,
+    count() AS calls,
+    countIf(allowed) AS let_through,
+    max(time) AS last_call,
+    dateDiff('day', last_call, now64(6, 'UTC')) AS idle_days
+FROM callgate.calls
+WHERE rule != '' AND time >= now64(6, 'UTC') - toIntervalDay({days:UInt32})
+GROUP BY rule
+HAVING last_call < now64(6, 'UTC') - toIntervalDay({idle:UInt32})
+ORDER BY last_call, rule
+COMMENT 'Dormant rules: rules that decided calls within days and none for idle days. A rule that never decided is in no call, so not here.';
+
+CREATE OR REPLACE VIEW callgate.first_seen ON CLUSTER 'trail' AS
+SELECT
+    issuer, subject, connection, function,
+    min(time) AS first_call,
+    argMin(call_id, time) AS first_call_id,
+    argMin(acting, time) AS first_acting,
+    argMin(decision, time) AS first_decision,
+    argMin(source, time) AS first_source,
+    count() AS calls
+FROM callgate.calls
+GROUP BY issuer, subject, connection, function
+HAVING first_call >= now64(6, 'UTC') - toIntervalDay({days:UInt32})
+ORDER BY first_call DESC, issuer, subject, connection, function
+COMMENT 'First seen: identities and functions that met for the first time within days, by all that is recorded.';
+
+CREATE OR REPLACE VIEW callgate.errors_by_function ON CLUSTER 'trail' AS
+SELECT
+    connection, function,
+    count() AS calls,
+    countIf(failed) AS failed_calls,
+    round(100 * failed_calls / calls, 2) AS failed_percent,
+    countIf(http_status >= 500) AS http_5xx,
+    countIf(http_status BETWEEN 400 AND 499) AS http_4xx,
+    countIf(rpc_code != 0) AS rpc_errors,
+    countIf(tool_error) AS tool_errors,
+    countIf(upstream_error != '') AS unreachable,
+    countIf(withheld != '') AS withheld_responses,
+    countIf(interrupted) AS interrupted_responses,
+    maxIf(time, failed) AS last_failure,
+    argMaxIf(call_id, time, failed) AS last_failure_id
+FROM
+(
+    SELECT *, ifNull(http_status >= 400, false) OR ifNull(rpc_code != 0, false) OR ifNull(tool_error, false)
+        OR upstream_error != '' OR withheld != '' OR interrupted AS failed
+    FROM
+    (
+        SELECT connection, function, call_id, time, http_status, rpc_code, tool_error, upstream_error, withheld, interrupted
+        FROM callgate.calls
+        WHERE allowed AND time >= now64(6, 'UTC') - toIntervalDay({days:UInt32})
+    )
+)
+GROUP BY connection, function
+HAVING failed_calls > 0
+ORDER BY failed_calls DESC, connection, function
+COMMENT 'Errors by function, of calls that were let through. A call can fail in several ways at once.';
+
+CREATE OR REPLACE VIEW callgate.pending_approvals ON CLUSTER 'trail' AS
+SELECT
+    approval_id,
+    any(call_id) AS held_call_id,
+    any(rule) AS held_by_rule,
+    any(function) AS held_function,
+    min(time) AS asked_at,
+    dateDiff('second', asked_at, now64(6, 'UTC')) AS waiting_s,
+    max(expires) AS expires_at
+FROM callgate.approvals
+GROUP BY approval_id
+HAVING countIf(step IN ('approved', 'refused', 'used', 'expired', 'canceled')) = 0 AND ifNull(expires_at > now64(6, 'UTC'), true)
+ORDER BY asked_at, approval_id
+COMMENT 'Approvals that nobody has decided yet and that have not expired, the longest waiting first.';
+
+CREATE OR REPLACE VIEW callgate.time_to_decision ON CLUSTER 'trail' AS
+SELECT
+    held_by_rule, held_function,
+    count() AS approvals,
+    countIf(approved) AS approved_ones,
+    countIf(refused) AS refused_ones,
+    countIf(ended IS NULL) AS undecided,
+    round(quantileExactIf(0.5)(assumeNotNull(took_ms), took_ms IS NOT NULL) / 1000, 3) AS p50_s,
+    round(quantileExactIf(0.95)(assumeNotNull(took_ms), took_ms IS NOT NULL) / 1000, 3) AS p95_s,
+    arraySort(arrayDistinct(arrayFlatten(groupArray(deciders)))) AS decided_by
+FROM
+(
+    SELECT
+        approval_id,
+        any(rule) AS held_by_rule,
+        any(function) AS held_function,
+        minIf(time, step = 'asked') AS asked_at,
+        countIf(step = 'approved') > 0 AS approved,
+        countIf(step = 'refused') > 0 AS refused,
+        minOrNullIf(time, step IN ('approved', 'refused')) AS ended,
+        dateDiff('millisecond', asked_at, ended) AS took_ms,
+        groupUniqArrayIf(by, step IN ('approved', 'refused')) AS deciders
+    FROM callgate.approvals
+    WHERE time >= now64(6, 'UTC') - toIntervalDay({days:UInt32})
+    GROUP BY approval_id
+    HAVING countIf(step = 'asked') > 0
+)
+GROUP BY held_by_rule, held_function
+ORDER BY approvals DESC, held_by_rule, held_function
+COMMENT 'How long people took to decide held calls, by rule and function; undecided ones expired, were given up by the caller, or still wait.';
+
+CREATE OR REPLACE VIEW callgate.unknown_legs ON CLUSTER 'trail' AS
+SELECT
+    time, call_id, connection, function, issuer, subject, envoy_node, spool,
+    answered = 'unknown' AS answer_unknown,
+    finished = 'unknown' AS finish_unknown
+FROM callgate.calls
+WHERE (answered = 'unknown' OR finished = 'unknown') AND time >= now64(6, 'UTC') - toIntervalDay({days:UInt32})
+ORDER BY time DESC, call_id
+COMMENT 'Calls of which nobody saw the response or the end: a process died, or a leg is still on its way.';
+
+CREATE OR REPLACE VIEW callgate.volume_per_hour ON CLUSTER 'trail' AS
+SELECT
+    toStartOfHour(time) AS hour,
+    connection,
+    count() AS calls,
+    countIf(NOT allowed) AS refused,
+    countIf(hold_us > 0) AS held,
+    uniqExact(issuer, subject) AS identities,
+    sum(ifNull(bytes_in, 0)) AS received_bytes,
+    sum(ifNull(bytes_out, 0)) AS sent_bytes
+FROM callgate.calls
+WHERE time >= now64(6, 'UTC') - toIntervalDay({days:UInt32})
+GROUP BY hour, connection
+ORDER BY hour DESC, connection
+COMMENT 'Volume an hour by connection.';
+
+CREATE OR REPLACE VIEW callgate.large_exports ON CLUSTER 'trail' AS
+SELECT
+    time, call_id, issuer, subject, acting, connection, function,
+    greatest(ifNull(response_body_bytes, 0), ifNull(bytes_out, 0)) AS exported_bytes,
+    response_type
+FROM callgate.calls
+WHERE allowed AND exported_bytes >= {bytes:UInt64} AND time >= now64(6, 'UTC') - toIntervalDay({days:UInt32})
+ORDER BY exported_bytes DESC, time DESC, call_id
+COMMENT 'Large exports: calls that carried out at least so many bytes, the largest first.';
+
+CREATE OR REPLACE VIEW callgate.delegations ON CLUSTER 'trail' AS
+SELECT
+    issuer, subject,
+    arrayStringConcat(actors.subject, ' for ') AS acted,
+    count() AS calls,
+    countIf(NOT allowed) AS refused,
+    uniqExact(connection, function) AS functions,
+    max(time) AS last_call
+FROM callgate.calls
+WHERE notEmpty(actors.subject) AND time >= now64(6, 'UTC') - toIntervalDay({days:UInt32})
+GROUP BY issuer, subject, acted
+ORDER BY calls DESC, issuer, subject, acted
+COMMENT 'Delegations: who acted for whom, the one at work first.';
+
+CREATE OR REPLACE VIEW callgate.shadow_rules ON CLUSTER 'trail' AS
+SELECT
+    shadow_rule, connection, function,
+    count() AS calls,
+    countIf(allowed) AS let_through,
+    uniqExact(issuer, subject) AS identities,
+    max(called) AS last_call,
+    argMax(call_id, called) AS last_call_id
+FROM
+(
+    SELECT arrayJoin(shadow) AS shadow_rule, connection, function, allowed, issuer, subject, time AS called, call_id
+    FROM callgate.calls
+    WHERE time >= now64(6, 'UTC') - toIntervalDay({days:UInt32})
+)
+GROUP BY shadow_rule, connection, function
+ORDER BY calls DESC, shadow_rule, connection, function
+COMMENT 'Shadow rules: calls that a rule in shadow would have matched, and how many of them were let through without it.';
+
+INSERT INTO callgate.schema_migrations (version, name) VALUES (3, 'views');
+
+-- 0004 durable
+
+ALTER TABLE callgate.events_local ON CLUSTER 'trail' MODIFY SETTING fsync_after_insert = 1, fsync_part_directory = 1;
+
+ALTER TABLE callgate.calls_local ON CLUSTER 'trail' MODIFY SETTING fsync_after_insert = 1, fsync_part_directory = 1;
+
+ALTER TABLE callgate.approvals_local ON CLUSTER 'trail' MODIFY SETTING fsync_after_insert = 1, fsync_part_directory = 1;
+
+INSERT INTO callgate.schema_migrations (version, name) VALUES (4, 'durable');
