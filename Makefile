@@ -15,8 +15,24 @@ test: ## every test, with the race detector; fetches Envoy and the engine once
 bench: ## measured ratios; BENCH=authz|envoy for a part
 	$(GO) run ./bench $(BENCH)
 
-soak: ## long fault runs: kill -9, outages, fuzzing
-	CALLGATE_SOAK=1 $(GO) test -count=1 -timeout 60m -run 'Soak|Kill' ./...
+# SOAK says for how long the faults go on, SCENARIO names one of them to run
+# alone (kill, engine, away, full, torn, clock, replicas, drain), and FUZZTIME is
+# given to each fuzz target.
+SOAK     ?= 20m
+SCENARIO ?=
+FUZZTIME ?= 20s
+
+soak: ## long fault runs: kill -9, outages, a full disk, fuzzing; fails on any loss
+	CALLGATE_SOAK=1 CALLGATE_SOAK_TIME=$(SOAK) CALLGATE_SOAK_SCENARIO=$(SCENARIO) $(GO) test -count=1 -timeout 0 -v -run Soak ./test/soak
+ifeq ($(SCENARIO),)
+	CALLGATE_SOAK=1 $(GO) test -count=1 -timeout 60m -run 'Soak|Kill' $$($(GO) list ./... | grep -v /test/soak)
+	@set -e; for package in $$($(GO) list ./...); do \
+		for target in $$($(GO) test -list '^Fuzz' $$package | grep '^Fuzz'); do \
+			echo "== $$package $$target"; \
+			$(GO) test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) $$package; \
+		done; \
+	done
+endif
 
 build:
 	@CGO_ENABLED=0 $(GO) build -trimpath -ldflags "-s -w -X main.version=$(VERSION)" -o $(BIN) ./cmd/callgate

@@ -1,0 +1,11 @@
+//go:build linux
+
+package soak
+
+import (
+	"context"
+
+	"github.com/callgate/callgate/config"
+)
+
+func (w *world) replicate(context.Context, *config.Config) error { return nil }
