@@ -51,7 +51,7 @@ func (a *App) reload(ctx context.Context) {
 	}
 	if err != nil {
 		a.log.ErrorContext(ctx, "the changed policy is refused; the last good one stays", "error", err)
-		a.note(ctx, call.ChangeEvent{What: "policy.refused", Detail: err.Error()})
+		a.note(ctx, call.ChangeEvent{What: call.ChangePolicyRefused, Detail: err.Error()})
 	}
 }
 
@@ -100,7 +100,7 @@ func (a *App) activate(ctx context.Context, p config.Policy) error {
 		return err
 	}
 	a.log.InfoContext(ctx, "policy active", "version", p.Version, "connections", len(p.Connections), "rules", len(p.Rules))
-	a.note(ctx, call.ChangeEvent{What: "policy.activated", Version: p.Version})
+	a.note(ctx, call.ChangeEvent{What: call.ChangePolicyActivated, Version: p.Version})
 	return nil
 }
 

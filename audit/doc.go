@@ -1,15 +1,22 @@
 // Package audit is the trail of what was decided and what became of it.
 //
-// An event becomes a leaf: canonical bytes that commit to the whole event, a
-// body by its hash. A [Spool] is an append-only log of leaves, with the
-// recorded bodies beside them, on a local disk. [Spool.Append] returns when
+// An event becomes a leaf: canonical bytes that hold the event, and commit to
+// its content (bodies, arguments, path) by a salted hash, so that content can be
+// erased and the event still be proved. A [Spool] is an append-only log of
+// leaves, with the content beside them, on a local disk. [Spool.Append] returns when
 // the event is on that disk, so whoever may let a call go on only after its
 // record is safe need only wait for it. From there audit/clickhouse ships the
 // events, and the spool forgets what has arrived.
 //
+// The leaves of a spool are those of a Merkle tree (audit/ledger), which grows as
+// records become durable. A [Signer] signs it every few seconds: from then on no
+// record before that point can be changed, removed or put in without its being
+// seen.
+//
 // # Files of a spool
 //
 //	spool.id                  the spool's random id; a new one means a new log
+//	tree                      the Merkle tree of a while ago; it grows again from the segments
 //	lock                      held by the process that has the spool open
 //	00000000000000000000.log  a segment, named by the index of its first record
 //	….log.damaged             a shipped segment in which records were unreadable

@@ -14,7 +14,7 @@ import (
 // LeafVersion is the version of the encoding that this build writes. A field
 // that is added to an event makes a new version, since a reader of this one
 // refuses fields it does not know.
-const LeafVersion = 1
+const LeafVersion = 2
 
 // ErrFutureLeaf says that an event was written by a newer version of
 // Callgate. It must be kept until one that can read it comes.
@@ -27,7 +27,8 @@ var ErrFutureLeaf = errors.New("event was written by a newer version of callgate
 // are the small integers in the tags of call.Event. Strings are CBOR byte
 // strings, because what callers send need not be UTF-8 and the record must be
 // exact. Times are RFC 3339 with nanoseconds in UTC, null where there is none.
-// Bodies are not in the leaf; it holds their SHA-256.
+// Content (bodies, arguments, paths) is not in the leaf, which commits to it;
+// see [Seal].
 type Codec struct {
 	enc cbor.UserBufferEncMode
 	dec cbor.DecMode
@@ -114,6 +115,34 @@ func (c *Codec) Decode(leaf []byte) (call.Event, error) {
 		return call.Event{}, errors.New("read event: not in canonical form")
 	}
 	return e, nil
+}
+
+// EncodeContent returns what is kept beside the leaf of e, but for the recorded
+// parts of its body; nil where there is nothing.
+func (c *Codec) EncodeContent(e *call.Event) ([]byte, error) {
+	a := content(e)
+	if a == nil {
+		return nil, nil
+	}
+	var buf bytes.Buffer
+	if err := c.enc.MarshalToBuffer(a, &buf); err != nil {
+		return nil, fmt.Errorf("encode content of %s event: %w", e.Kind, err)
+	}
+	return buf.Bytes(), nil
+}
+
+// DecodeContent gives e, as [Codec.Decode] returned it, the content that was
+// kept beside its leaf. Nothing at all means that the content was erased.
+func (c *Codec) DecodeContent(e *call.Event, encoded []byte) error {
+	if len(encoded) == 0 {
+		return nil
+	}
+	var a aside
+	if err := c.dec.Unmarshal(encoded, &a); err != nil {
+		return fmt.Errorf("read content of %s event: %w", e.Kind, err)
+	}
+	a.put(e)
+	return nil
 }
 
 func (c *Codec) read(leaf []byte) (call.Event, error) {

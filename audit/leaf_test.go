@@ -39,23 +39,25 @@ func events() []call.Event {
 		{Kind: call.Decided, CallID: id, Time: at, Decided: &call.DecidedEvent{
 			Identity: call.Identity{Issuer: "i", Subject: "s", Kind: call.Human, Groups: []string{"g"}, Actors: []call.Actor{{Issuer: "i", Subject: "a"}},
 				Method: "oidc", TokenID: "j", Expires: at.Add(time.Hour)},
-			Connection: "c", Protocol: call.MCP, Function: "tools/call f", ArgsJSON: []byte("{}"), Session: "s",
+			Connection: "c", Protocol: call.MCP, Function: "tools/call f", Session: "s",
 			Decision: call.Decision{Outcome: call.HoldAllow, Rule: "r", Reason: call.ReasonApproved, Message: "m", PolicyVersion: "p", Shadow: []string{"x"},
 				Approval: &call.Approval{ID: "a", By: []string{"i|b"}, Comment: "ok", HeldFor: time.Second, AskedAt: at, EndedAt: at, Expires: at, Attempts: 2}},
-			Method: "POST", Scheme: "https", Authority: "a", Path: "/\xff\x00", Headers: call.Headers{{Name: "x", Value: "\xfe"}},
-			Body:   call.Body{Length: 3, SHA256: [32]byte{1}, Truncated: true, ContentType: "t", Encoding: "gzip"},
+			Method: "POST", Scheme: "https", Authority: "a", Headers: call.Headers{{Name: "x", Value: "\xfe"}},
+			Body:   call.Body{Length: 3, Truncated: true, ContentType: "t", Encoding: "gzip"},
 			Source: "10.0.0.1:1", EnvoyNode: "n", TraceID: "t", RequestID: "r", RPCID: `"1"`, Started: at, Took: 5, Expect: []call.EventKind{call.Answered}, Late: true,
+			Content: [32]byte{1}, Retain: call.Retain{Bodies: at, Row: at},
 		}},
 		{Kind: call.Answered, CallID: id, Time: at, Answered: &call.AnsweredEvent{
 			Status: 200, RPCStatus: &call.RPCStatus{}, ToolError: &no, Headers: call.Headers{{Name: "a", Value: "b"}},
 			Body: call.Body{Length: 1}, Masked: []call.Masked{{Rule: "r", Type: "card", Path: "$.a", Count: 1}}, Withheld: "w", Interrupted: true,
+			Content: [32]byte{1}, Retain: call.Retain{Bodies: at, Row: at},
 		}},
 		{Kind: call.Finished, CallID: id, Time: at, Finished: &call.FinishedEvent{
 			Status: 503, Details: "d", Flags: []string{"UF"}, Upstream: "u", Cluster: "c", Attempts: 2, Started: at, Duration: time.Second,
 			UpstreamTook: time.Millisecond, BytesIn: 1, BytesOut: 2, EnvoyNode: "n", HTTPVersion: "HTTP/2", TLSVersion: "TLSv1.3", UpstreamError: "e",
 		}},
 		{Kind: call.Held, CallID: id, Time: at, Approval: &call.ApprovalEvent{ID: "a", Step: "asked", By: "i|s", Comment: "c", Rule: "r", Expires: at, Binding: [32]byte{7}, Function: "f"}},
-		{Kind: call.Changed, Time: at, Change: &call.ChangeEvent{What: "policy.activated", Version: "v", Detail: "d"}},
+		{Kind: call.Changed, Time: at, Change: &call.ChangeEvent{What: "policy.activated", Version: "v", Detail: "d", Node: "n", By: "i|s", Calls: []call.ID{id}}},
 		{Kind: call.Counted, Time: at, Counted: &call.CountedEvent{Node: "n", From: at, To: at.Add(time.Minute), Entries: 9, Decided: 6, Undecided: 3, Reached: 1}},
 	}
 }
@@ -113,9 +115,10 @@ func TestSampleIsComplete(t *testing.T) {
 func TestLeafBytesAreFixed(t *testing.T) {
 	t.Parallel()
 	e := events()[4]
-	const want = "8201a400476368616e6765640150000000000000000000000000000000000258" +
-		"1e323032362d31312d32335431343a30333a30392e3132333435363738395a08" +
-		"a30050706f6c6963792e616374697661746564014176024164"
+	const want = "8202a400476368616e67656401500000000000000000000000000000000002581e" +
+		"323032362d31312d32335431343a30333a30392e3132333435363738395a08a6" +
+		"0050706f6c6963792e616374697661746564014176024164" +
+		"03416e0443697c7305815001020300000000000000000000000009"
 	if got := hex.EncodeToString(encode(t, e)); got != want {
 		t.Errorf("leaf is\n%s, was\n%s", got, want)
 	}
@@ -140,8 +143,8 @@ func TestDecodeRefuses(t *testing.T) {
 		"unknown field":      append(append(bytes.Clone(prefix), 0xa5), append(bytes.Clone(good[3:]), 0x18, 0x63, 0x00)...),
 		"another kind":       bytes.Replace(good, []byte("changed"), []byte("decided"), 1),
 		"unknown kind":       bytes.Replace(good, []byte("changed"), []byte("chanted"), 1),
-		"keys not in order":  {0x82, 1, 0xa2, 1, 0x40, 0, 0x40},
-		"indefinite lengths": {0x82, 1, 0xbf, 0xff},
+		"keys not in order":  {0x82, LeafVersion, 0xa2, 1, 0x40, 0, 0x40},
+		"indefinite lengths": {0x82, LeafVersion, 0xbf, 0xff},
 	} {
 		if _, err := c.Decode(leaf); err == nil || errors.Is(err, ErrFutureLeaf) {
 			t.Errorf("%s: %v", name, err)
@@ -195,10 +198,10 @@ func FuzzDecode(f *testing.F) {
 }
 
 func FuzzSplit(f *testing.F) {
-	f.Add(append(preamble(nil, 3, 2), "leafHDtail"...))
+	f.Add(append(preamble(nil, 3, 5, 2), "leafasideHDtail"...))
 	f.Fuzz(func(t *testing.T, p []byte) {
-		leaf, head, tail, err := split(p)
-		if err == nil && len(leaf)+len(head)+len(tail) > len(p) {
+		r, err := split(p)
+		if err == nil && r.Size() > len(p) {
 			t.Error("parts longer than the whole")
 		}
 	})

@@ -205,11 +205,12 @@ func (r *Reader) Close() error {
 // record copies a payload, whose memory the cursor reuses, into a Record.
 func record(payload []byte, at Place) (Record, error) {
 	own := append([]byte(nil), payload...)
-	leaf, head, tail, err := split(own)
+	r, err := split(own)
 	if err != nil {
 		return Record{}, fmt.Errorf("record %d: %w", at.index, err)
 	}
-	return Record{Index: at.index, Leaf: leaf, Head: head, Tail: tail, Place: at}, nil
+	r.Index, r.Place = at.index, at
+	return r, nil
 }
 
 // Fetch reads one record again.
@@ -234,13 +235,17 @@ func (s *Spool) Fetch(at Place) (Record, error) {
 // in which damage was found is kept under another name, for whoever looks
 // into it.
 func (s *Spool) DeleteBefore(index uint64) error {
+	// The tree can't grow again from records that are gone.
+	if err := s.Keep(); err != nil {
+		return err
+	}
 	for {
 		s.mu.Lock()
 		next := s.active.base
 		if len(s.sealed) > 1 {
 			next = s.sealed[1].base
 		}
-		if len(s.sealed) == 0 || next > min(index, s.durable) {
+		if len(s.sealed) == 0 || next > min(index, s.kept) {
 			s.mu.Unlock()
 			s.account()
 			return nil

@@ -13,15 +13,19 @@ import (
 type Record struct {
 	Index uint64 // its place in the spool's log, from 0, without gaps
 	Leaf  []byte
-	Head  []byte // of the recorded body, which the leaf holds by hash
+	Aside []byte // content that the leaf commits to, encoded
+	Head  []byte // of the recorded body, which the leaf commits to
 	Tail  []byte // its end, where the middle was not kept
 	Place Place  // where it lies, to read it again
 }
 
-// Event is the record's event, with the recorded parts of its body.
+// Event is the record's event, with its content.
 func (r Record) Event(c *Codec) (call.Event, error) {
 	e, err := c.Decode(r.Leaf)
 	if err != nil {
+		return e, fmt.Errorf("record %d: %w", r.Index, err)
+	}
+	if err := c.DecodeContent(&e, r.Aside); err != nil {
 		return e, fmt.Errorf("record %d: %w", r.Index, err)
 	}
 	if b := bodyOf(&e); b != nil {
@@ -31,7 +35,7 @@ func (r Record) Event(c *Codec) (call.Event, error) {
 }
 
 // Size is about how many bytes of memory the record's content takes.
-func (r Record) Size() int { return len(r.Leaf) + len(r.Head) + len(r.Tail) }
+func (r Record) Size() int { return len(r.Leaf) + len(r.Aside) + len(r.Head) + len(r.Tail) }
 
 // Place is where a record lies in its spool.
 type Place struct {
@@ -47,7 +51,7 @@ const (
 	// maxRecord bounds one record, so that a damaged length can't ask for
 	// any amount of memory.
 	maxRecord     = 256 << 20
-	recordVersion = 1
+	recordVersion = 2
 )
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
@@ -56,35 +60,44 @@ var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 func padded(n int) int { return (n + alignment - 1) &^ (alignment - 1) }
 
 // preamble is what stands before the leaf in a payload: the payload's version
-// and how long leaf and head are; the rest is the tail.
-func preamble(buf []byte, leaf, head int) []byte {
+// and how long leaf, aside and head are; the rest is the tail.
+func preamble(buf []byte, leaf, aside, head int) []byte {
 	buf = append(buf, recordVersion)
-	buf = binary.AppendUvarint(buf, uint64(leaf))
-	return binary.AppendUvarint(buf, uint64(head))
+	for _, n := range [...]int{leaf, aside, head} {
+		buf = binary.AppendUvarint(buf, uint64(n))
+	}
+	return buf
 }
 
 // split takes a payload apart. The parts share its memory.
-func split(p []byte) (leaf, head, tail []byte, err error) {
+func split(p []byte) (r Record, err error) {
 	if len(p) == 0 {
-		return nil, nil, nil, errors.New("empty record")
+		return r, errors.New("empty record")
 	}
-	if p[0] != recordVersion {
-		return nil, nil, nil, fmt.Errorf("record version %d: %w", p[0], ErrFutureLeaf)
+	switch {
+	case p[0] > recordVersion:
+		return r, fmt.Errorf("record version %d: %w", p[0], ErrFutureLeaf)
+	case p[0] < recordVersion:
+		return r, fmt.Errorf("record version %d is from before the first release", p[0])
 	}
 	p = p[1:]
-	var sizes [2]uint64
+	var sizes [3]uint64
 	for i := range sizes {
 		v, n := binary.Uvarint(p)
 		if n <= 0 {
-			return nil, nil, nil, errors.New("record with a malformed length")
+			return r, errors.New("record with a malformed length")
 		}
 		sizes[i], p = v, p[n:]
 	}
-	if sizes[0] > uint64(len(p)) || sizes[1] > uint64(len(p))-sizes[0] {
-		return nil, nil, nil, errors.New("record with parts longer than itself")
+	parts := [3]*[]byte{&r.Leaf, &r.Aside, &r.Head}
+	for i, n := range sizes {
+		if n > uint64(len(p)) {
+			return r, errors.New("record with parts longer than itself")
+		}
+		*parts[i], p = p[:n:n], p[n:]
 	}
-	leaf, p = p[:sizes[0]], p[sizes[0]:]
-	return leaf, p[:sizes[1]], p[sizes[1]:], nil
+	r.Tail = p
+	return r, nil
 }
 
 // header is what stands before a payload on disk.

@@ -4,12 +4,15 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"math/rand/v2"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
@@ -62,6 +65,9 @@ func reopen(t *testing.T, dir string, data []byte) (*Spool, string) {
 		if err := os.Remove(segmentPath(dir, g.base)); err != nil {
 			t.Fatal(err)
 		}
+	}
+	if err := os.Remove(filepath.Join(dir, "tree")); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		t.Fatal(err)
 	}
 	if err := os.WriteFile(segmentPath(dir, 0), data, 0o600); err != nil {
 		t.Fatal(err)

@@ -17,6 +17,7 @@ import (
 	"github.com/gofrs/flock"
 	"github.com/google/uuid"
 
+	"github.com/callgate/callgate/audit/ledger"
 	"github.com/callgate/callgate/call"
 )
 
@@ -74,18 +75,24 @@ type Spool struct {
 	closed   bool
 	level    int // of alertLevels, in percent; 0 for none
 	damaged  map[uint64]bool
+	tree     *ledger.Tree // of all durable leaves
+	kept     uint64       // size of the tree that the tree file holds
 	wake     chan struct{} // tells the writer that something is pending; closed with closed
 	finished chan struct{} // closed when the writer has ended
 
 	// Only the writer, and Open before it runs, touch these.
 	file file // the active segment; nil where it can't be trusted
 	seed uint32
+
+	treeMu   sync.Mutex // serialises Keep
+	treeFile *treeFile
 }
 
 // batch is a number of records that one sync makes durable.
 type batch struct {
 	buf     []byte
 	records int
+	leaves  []ledger.Hash // of the records
 	done    chan struct{}
 	err     error // valid once done is closed
 }
@@ -124,7 +131,11 @@ func Open(cfg SpoolConfig) (*Spool, error) {
 		wake:    make(chan struct{}, 1), finished: make(chan struct{}),
 	}
 	if err := s.load(); err != nil {
-		return nil, errors.Join(fmt.Errorf("open spool %s: %w", cfg.Dir, err), lock.Unlock())
+		err = fmt.Errorf("open spool %s: %w", cfg.Dir, err)
+		if s.treeFile != nil {
+			err = errors.Join(err, s.treeFile.slots.Close())
+		}
+		return nil, errors.Join(err, lock.Unlock())
 	}
 	s.account()
 	go s.write()
@@ -198,11 +209,30 @@ func (s *Spool) load() error {
 			last.size = r.size
 		}
 	}
+	first := uint64(0)
+	if len(list) > 0 {
+		first = list[0].base
+	}
+	tree, err := s.loadTree(first)
+	if err != nil {
+		return err
+	}
+	if tree.Size() > next {
+		// The disk lost what it had said was written. The tree goes on
+		// behind it, so that no index ever names two records.
+		d := Damage{File: dir, First: next, Last: tree.Size() - 1}
+		s.cfg.Log.Error("the end of the spool is missing: acknowledged records are lost", "first", d.First, "last", d.Last)
+		s.cfg.Metrics.damaged.Add(float64(d.Last - d.First + 1))
+		next = tree.Size()
+	}
 	s.sealed, s.durable = list, next
 	for _, g := range list {
 		s.used += g.size
 	}
-	return s.startSegment(next)
+	if err := s.startSegment(next); err != nil {
+		return err
+	}
+	return s.growTree(tree)
 }
 
 func (s *Spool) loadID(have bool) error {
@@ -297,7 +327,16 @@ func (s *Spool) add(ctx context.Context, e *call.Event) (*batch, error) {
 	buf := s.bufs.Get().(*bytes.Buffer)
 	buf.Reset()
 	defer s.bufs.Put(buf)
+	sealed, err := Seal(*e)
+	if err != nil {
+		return nil, err
+	}
+	e = &sealed
 	if err := s.codec.Encode(buf, e); err != nil {
+		return nil, err
+	}
+	aside, err := s.codec.EncodeContent(e)
+	if err != nil {
 		return nil, err
 	}
 	var head, tail []byte
@@ -306,19 +345,20 @@ func (s *Spool) add(ctx context.Context, e *call.Event) (*batch, error) {
 	}
 	leaf := buf.Bytes()
 	var space [32]byte
-	pre := preamble(space[:0], len(leaf), len(head))
-	length := len(pre) + len(leaf) + len(head) + len(tail)
+	pre := preamble(space[:0], len(leaf), len(aside), len(head))
+	length := len(pre) + len(leaf) + len(aside) + len(head) + len(tail)
 	if length > maxRecord {
 		return nil, fmt.Errorf("record %s event: %d bytes are over the %d of one record; lower record.max_body", e.Kind, length, maxRecord)
 	}
 	sum := crc32.Checksum(pre, castagnoli)
-	for _, part := range [][]byte{leaf, head, tail} {
+	for _, part := range [][]byte{leaf, aside, head, tail} {
 		sum = crc32.Update(sum, castagnoli, part)
 	}
 	// The writer puts index, position and the header's checksum in.
 	var h [headerSize]byte
 	header{length: uint32(length), crc: sum}.put(h[:], 0)
 	size := padded(headerSize + length)
+	hash := ledger.LeafHash(leaf)
 	for {
 		s.mu.Lock()
 		if err := s.refuse(size); err != nil {
@@ -331,11 +371,13 @@ func (s *Spool) add(ctx context.Context, e *call.Event) (*batch, error) {
 			b.buf = append(b.buf, h[:]...)
 			b.buf = append(b.buf, pre...)
 			b.buf = append(b.buf, leaf...)
+			b.buf = append(b.buf, aside...)
 			b.buf = append(b.buf, head...)
 			b.buf = append(b.buf, tail...)
 			var zeros [alignment]byte
 			b.buf = append(b.buf, zeros[:at+size-len(b.buf)]...)
 			b.records++
+			b.leaves = append(b.leaves, hash)
 			select {
 			case s.wake <- struct{}{}:
 			default:
@@ -377,5 +419,5 @@ func (s *Spool) Close() error {
 	s.mu.Unlock()
 	close(s.wake)
 	<-s.finished
-	return s.lock.Unlock()
+	return errors.Join(s.Keep(), s.treeFile.slots.Close(), s.lock.Unlock())
 }

@@ -43,6 +43,9 @@ func (s *Spool) writeNext() bool {
 	s.mu.Lock()
 	if err == nil {
 		s.durable += uint64(b.records)
+		for _, leaf := range b.leaves {
+			s.tree.Append(leaf)
+		}
 		s.active.size += int64(len(b.buf))
 		s.used += int64(len(b.buf))
 		if s.broken != nil {

@@ -23,6 +23,11 @@ type Event struct {
 	CallID ID        `cbor:"1,keyasint"` // zero for Changed and Counted
 	Time   time.Time `cbor:"2,keyasint"`
 
+	// Salt is random and goes into the commitment to the event's content, so
+	// that nobody can guess a short content from it once both are erased. It
+	// is kept beside the event; the audit trail sets it.
+	Salt [16]byte `cbor:"-"`
+
 	Decided  *DecidedEvent  `cbor:"4,keyasint,omitempty"`
 	Answered *AnsweredEvent `cbor:"5,keyasint,omitempty"`
 	Finished *FinishedEvent `cbor:"6,keyasint,omitempty"`
@@ -33,29 +38,34 @@ type Event struct {
 
 // Body is a request or response body as recorded: whole up to the
 // connection's record.max_body, else its first and last part.
+//
+// Head, Tail and SHA256 are content: the event commits to them and they are
+// kept beside it.
 type Body struct {
-	Head        []byte   `cbor:"-"` // committed to by SHA256, kept beside the event
+	Head        []byte   `cbor:"-"`
 	Tail        []byte   `cbor:"-"` // set only when Truncated
 	Length      int64    `cbor:"0,keyasint"`
-	SHA256      [32]byte `cbor:"1,keyasint"` // of the whole, even when Truncated
+	SHA256      [32]byte `cbor:"-"` // of the whole, even when Truncated
 	Truncated   bool     `cbor:"2,keyasint,omitempty"`
 	ContentType string   `cbor:"3,keyasint,omitempty"`
 	Encoding    string   `cbor:"4,keyasint,omitempty"` // content-encoding as it came
 }
 
-// DecidedEvent is written before the decision takes effect.
+// DecidedEvent is written before the decision takes effect. ArgsJSON, Path and
+// the body are content: they may be erased, and the event is proved by the
+// commitment in Content all the same.
 type DecidedEvent struct {
 	Identity   Identity      `cbor:"0,keyasint"`
 	Connection string        `cbor:"1,keyasint,omitempty"`
 	Protocol   Protocol      `cbor:"2,keyasint,omitempty"`
 	Function   string        `cbor:"3,keyasint,omitempty"`
-	ArgsJSON   []byte        `cbor:"4,keyasint,omitempty"`
+	ArgsJSON   []byte        `cbor:"-"`
 	Session    string        `cbor:"5,keyasint,omitempty"`
 	Decision   Decision      `cbor:"6,keyasint"`
 	Method     string        `cbor:"7,keyasint,omitempty"`
 	Scheme     string        `cbor:"8,keyasint,omitempty"`
 	Authority  string        `cbor:"9,keyasint,omitempty"`
-	Path       string        `cbor:"10,keyasint,omitempty"` // credential-like query values replaced
+	Path       string        `cbor:"-"` // credential-like query values replaced
 	Headers    Headers       `cbor:"11,keyasint,omitempty"` // the allow-listed ones
 	Body       Body          `cbor:"12,keyasint"`
 	Source     string        `cbor:"13,keyasint,omitempty"` // ip:port
@@ -68,14 +78,26 @@ type DecidedEvent struct {
 	// Expect names the legs that will follow, so that a row can tell
 	// "did not happen" from "not seen".
 	Expect []EventKind `cbor:"20,keyasint,omitempty"`
+	// Content commits to the content; the audit trail sets it.
+	Content [32]byte `cbor:"21,keyasint"`
+	Retain  Retain   `cbor:"22,keyasint,omitzero"`
 	// Late is set where the record could not be made in time and the
 	// connection lets such calls through: the event was recorded afterwards.
 	Late bool `cbor:"23,keyasint,omitempty"`
 }
 
+// Retain says until when a record is kept; zero times mean for ever. It stands
+// in the event, so that what retention has deleted can be told from what
+// somebody else has.
+type Retain struct {
+	Bodies time.Time `cbor:"0,keyasint,omitempty" json:"bodies,omitzero"` // content of requests and responses
+	Row    time.Time `cbor:"1,keyasint,omitempty" json:"row,omitzero"`    // the call's row
+}
+
 // AnsweredEvent tells what the function returned and what the caller got. The
 // three outcomes stand apart: an HTTP 200 can hold a JSON-RPC error, and a
-// JSON-RPC result can hold a tool's own error.
+// JSON-RPC result can hold a tool's own error. The body and RPCStatus.Message
+// are content.
 type AnsweredEvent struct {
 	Status      int        `cbor:"0,keyasint,omitempty"` // HTTP status
 	RPCStatus   *RPCStatus `cbor:"1,keyasint,omitempty"` // nil where the protocol has none or it was not seen
@@ -85,12 +107,14 @@ type AnsweredEvent struct {
 	Masked      []Masked   `cbor:"5,keyasint,omitempty"`
 	Withheld    string     `cbor:"6,keyasint,omitempty"` // why the response was not passed on, else empty
 	Interrupted bool       `cbor:"7,keyasint,omitempty"` // the stream broke before its end
+	Content     [32]byte   `cbor:"8,keyasint"`           // commits to the content
+	Retain      Retain     `cbor:"9,keyasint,omitzero"`
 }
 
 // RPCStatus is a JSON-RPC error code or a grpc-status. Code 0 is success.
 type RPCStatus struct {
 	Code    int64  `cbor:"0,keyasint"`
-	Message string `cbor:"1,keyasint,omitempty"`
+	Message string `cbor:"-"`
 }
 
 // Masked tells what was hidden, never the value.
@@ -132,11 +156,15 @@ type ApprovalEvent struct {
 	Function string    `cbor:"7,keyasint,omitempty"`
 }
 
-// ChangeEvent is an operator's own act, such as a policy going live.
+// ChangeEvent is an operator's own act, such as a policy going live, or a step
+// in the life of the service itself.
 type ChangeEvent struct {
-	What    string `cbor:"0,keyasint"` // "policy.activated", "policy.refused"
+	What    string `cbor:"0,keyasint"` // one of the Change constants
 	Version string `cbor:"1,keyasint,omitempty"`
 	Detail  string `cbor:"2,keyasint,omitempty"`
+	Node    string `cbor:"3,keyasint,omitempty"` // the replica
+	By      string `cbor:"4,keyasint,omitempty"` // "issuer|subject" of who did it; empty for the service itself
+	Calls   []ID   `cbor:"5,keyasint,omitempty"` // the calls that it changes
 }
 
 // CountedEvent tells how many access-log entries of one Envoy reached one
@@ -151,3 +179,14 @@ type CountedEvent struct {
 	Undecided uint64    `cbor:"5,keyasint"` // without: Envoy answered by itself, or Reached
 	Reached   uint64    `cbor:"6,keyasint"` // those of Undecided that reached an upstream past the decision
 }
+
+// What a ChangeEvent can tell.
+const (
+	ChangeStarted         = "service.started"  // a replica; Version is the program's
+	ChangeStopped         = "service.stopped"  // in order: nothing follows until it starts again
+	ChangePolicyActivated = "policy.activated" // Version is the policy's
+	ChangePolicyRefused   = "policy.refused"
+	ChangeKeyAdded        = "key.added"   // Version is the verifier key that signs from now on
+	ChangeKeyRevoked      = "key.revoked" // Version is the verifier key that is trusted no more
+	ChangeErased          = "audit.erased"
+)

@@ -1,15 +1,12 @@
 package clickhouse
 
 import (
-	"encoding/binary"
-	"errors"
 	"fmt"
-	"hash/crc32"
-	"io"
-	"os"
 	"time"
 
 	"github.com/fxamacker/cbor/v2"
+
+	"github.com/callgate/callgate/audit"
 )
 
 // state is what a shipper must know after a kill.
@@ -49,19 +46,15 @@ func sums(d []uint64) []uint64 {
 	return v
 }
 
-// stateFile keeps the state in two places of one file, written in turn, so
-// that a torn write leaves the one before. The file never grows: shipping must
-// go on when the disk is full, since it is what makes room.
+// stateFile keeps the state over a kill. The file never grows, since shipping
+// is what makes room on a full disk.
 type stateFile struct {
-	file *os.File
-	seq  uint64
-	enc  cbor.EncMode
+	slots *audit.Slots
+	enc   cbor.EncMode
 }
 
 const (
-	slotSize   = 256 << 10
-	slotHeader = 24
-	slotMagic  = 0x43475348 // "CGSH"
+	slotSize = 256 << 10
 	// maxSettle bounds the calls of one plan, so that it fits its slot.
 	maxSettle = 20_000
 )
@@ -75,51 +68,15 @@ func openState(path string) (_ *stateFile, st state, ok bool, err error) {
 	if err != nil {
 		return nil, st, false, fmt.Errorf("set up CBOR encoding: %w", err)
 	}
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+	slots, saved, err := audit.OpenSlots(path, slotSize)
 	if err != nil {
-		return nil, st, false, fmt.Errorf("open shipping state: %w", err)
+		return nil, st, false, err
 	}
-	s := &stateFile{file: f, enc: enc}
-	info, err := f.Stat()
-	if err == nil && info.Size() < 2*slotSize {
-		// Written, not only set aside, so that later writes need no room.
-		_, err = f.WriteAt(make([]byte, 2*slotSize-info.Size()), info.Size())
-		if err == nil {
-			err = f.Sync()
-		}
+	ok = saved != nil && cbor.Unmarshal(saved, &st) == nil
+	if !ok {
+		st = state{}
 	}
-	if err != nil {
-		return nil, st, false, errors.Join(fmt.Errorf("open shipping state %s: %w", path, err), f.Close())
-	}
-	for slot := range int64(2) {
-		buf := make([]byte, slotSize)
-		if _, err := f.ReadAt(buf, slot*slotSize); err != nil && !errors.Is(err, io.EOF) {
-			return nil, st, false, errors.Join(fmt.Errorf("read shipping state %s: %w", path, err), f.Close())
-		}
-		seq, found, whole := readSlot(buf)
-		if whole && (!ok || seq > s.seq) {
-			s.seq, st, ok = seq, found, true
-		}
-	}
-	return s, st, ok, nil
-}
-
-// readSlot reads one slot; false where it holds no whole state.
-func readSlot(buf []byte) (seq uint64, st state, ok bool) {
-	if len(buf) < slotHeader || binary.LittleEndian.Uint32(buf) != slotMagic {
-		return 0, st, false
-	}
-	n := binary.LittleEndian.Uint32(buf[4:])
-	if uint64(n) > uint64(len(buf)-slotHeader) {
-		return 0, st, false
-	}
-	seq = binary.LittleEndian.Uint64(buf[8:])
-	body := buf[slotHeader : slotHeader+n]
-	sum := crc32.Update(crc32.ChecksumIEEE(buf[:16]), crc32.IEEETable, body)
-	if sum != binary.LittleEndian.Uint32(buf[16:]) || cbor.Unmarshal(body, &st) != nil {
-		return 0, state{}, false
-	}
-	return seq, st, true
+	return &stateFile{slots: slots, enc: enc}, st, ok, nil
 }
 
 // save returns when st is on disk.
@@ -128,24 +85,10 @@ func (s *stateFile) save(st state) error {
 	if err != nil {
 		return fmt.Errorf("encode shipping state: %w", err)
 	}
-	if len(body) > slotSize-slotHeader {
-		return fmt.Errorf("shipping state of %d bytes is too large", len(body))
+	if err := s.slots.Save(body); err != nil {
+		return fmt.Errorf("shipping: %w", err)
 	}
-	buf := make([]byte, slotHeader, slotHeader+len(body))
-	binary.LittleEndian.PutUint32(buf, slotMagic)
-	binary.LittleEndian.PutUint32(buf[4:], uint32(len(body)))
-	binary.LittleEndian.PutUint64(buf[8:], s.seq+1)
-	binary.LittleEndian.PutUint32(buf[16:], crc32.Update(crc32.ChecksumIEEE(buf[:16]), crc32.IEEETable, body))
-	buf = append(buf, body...)
-	// A failed write may have spoiled this slot, so the next goes there, too.
-	if _, err := s.file.WriteAt(buf, int64((s.seq+1)%2)*slotSize); err != nil {
-		return fmt.Errorf("write shipping state: %w", err)
-	}
-	if err := s.file.Sync(); err != nil {
-		return fmt.Errorf("write shipping state: %w", err)
-	}
-	s.seq++
 	return nil
 }
 
-func (s *stateFile) close() error { return s.file.Close() }
+func (s *stateFile) close() error { return s.slots.Close() }
