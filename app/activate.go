@@ -107,9 +107,10 @@ func (a *App) activate(ctx context.Context, p config.Policy) error {
 // note records an operator's act. Its failing stops nothing: the spool's state
 // shows in calls being denied.
 func (a *App) note(ctx context.Context, e call.ChangeEvent) {
+	e.Node = a.cfg.Node
 	err := a.trail.recorder.Record(context.WithoutCancel(ctx), call.Event{Kind: call.Changed, Time: time.Now(), Change: &e})
 	if err != nil {
-		a.log.ErrorContext(ctx, "a change of policy could not be recorded", "what", e.What, "error", err)
+		a.log.ErrorContext(ctx, "a change could not be recorded", "what", e.What, "error", err)
 	}
 }
 
@@ -137,7 +138,8 @@ func (a *App) connect(ctx context.Context, c config.Connection, next *activePoli
 	return &connection.Connection{
 		Name: c.Name, Protocol: call.Protocol(c.Protocol), Authorities: c.Match.Authorities, Path: c.Match.Path, Services: c.Match.Services,
 		Parser: parser, Credential: secret, Mask: masks(c), MaxBody: int64(c.MaxBody), MaxResponse: int64(c.MaxResponse),
-		Record:     call.RecordSettings{MaxBody: int64(c.Record.MaxBody), Response: c.Record.Response, Headers: c.Record.Headers},
+		Record: call.RecordSettings{MaxBody: int64(c.Record.MaxBody), Response: c.Record.Response, Headers: c.Record.Headers,
+			KeepBodies: int64(time.Duration(c.Record.Keep.Bodies).Seconds()), KeepCalls: int64(time.Duration(c.Record.Keep.Calls).Seconds())},
 		Unrecorded: c.Record.Unavailable == "allow",
 	}, nil
 }

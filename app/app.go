@@ -23,6 +23,7 @@ import (
 	"google.golang.org/grpc"
 
 	"github.com/callgate/callgate/accesslog"
+	"github.com/callgate/callgate/call"
 	"github.com/callgate/callgate/config"
 	"github.com/callgate/callgate/extauthz"
 	"github.com/callgate/callgate/extproc"
@@ -158,11 +159,13 @@ func (a *App) Run(ctx context.Context) error {
 	trail.Go(func() error { return a.trail.run(shipping) })
 
 	g, ctx := errgroup.WithContext(ctx)
+	a.note(ctx, call.ChangeEvent{What: call.ChangeStarted, Version: a.opts.Version, Detail: "roles " + join(a.opts.Roles)})
 	if err := a.activate(ctx, a.cfg.Policy); err != nil {
 		stopShipping()
 		return errors.Join(fmt.Errorf("activate the policy: %w", err), trail.Wait())
 	}
 	g.Go(func() error { return a.people.run(ctx) })
+	g.Go(func() error { return a.trail.signer.Run(ctx) })
 	g.Go(func() error { return a.authz.Run(ctx) })
 	g.Go(func() error { return watch(ctx, a.log, a.folders(), a.reload) })
 	for setting, serve := range map[string]func(context.Context, net.Listener) error{
@@ -185,6 +188,8 @@ func (a *App) Run(ctx context.Context) error {
 	}
 	err := g.Wait()
 	a.log.Info("callgate stops")
+	a.note(ctx, call.ChangeEvent{What: call.ChangeStopped, Version: a.opts.Version})
+	a.trail.end(ctx, a.log)
 	a.trail.drain()
 	stopShipping()
 	return errors.Join(err, trail.Wait())

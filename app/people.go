@@ -32,7 +32,7 @@ func openPeople(ctx context.Context, cfg *config.Config, t *trail, reg prometheu
 	p := &people{}
 	issuers := make([]identity.Issuer, len(cfg.Identity.Issuers))
 	for i, is := range cfg.Identity.Issuers {
-		client, err := issuerClient(is.CAFile)
+		client, err := plainClient(is.CAFile)
 		if err != nil {
 			return nil, fmt.Errorf("identity.issuers %s: %w", is.Name, err)
 		}
@@ -56,7 +56,9 @@ func openPeople(ctx context.Context, cfg *config.Config, t *trail, reg prometheu
 	return p, nil
 }
 
-func issuerClient(caFile string) (*http.Client, error) {
+// plainClient reaches one service of the operator's, which it trusts by caFile or
+// else by the system's roots.
+func plainClient(caFile string) (*http.Client, error) {
 	transport := http.DefaultTransport.(*http.Transport).Clone()
 	if caFile != "" {
 		pem, err := os.ReadFile(caFile)
@@ -70,7 +72,7 @@ func issuerClient(caFile string) (*http.Client, error) {
 		transport.TLSClientConfig = &tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS12}
 	}
 	return &http.Client{Transport: transport, Timeout: 15 * time.Second, CheckRedirect: func(*http.Request, []*http.Request) error {
-		return errors.New("it redirects, which is not followed; configure the issuer's own URL")
+		return errors.New("it redirects, which is not followed; configure the URL that it leads to")
 	}}, nil
 }
 

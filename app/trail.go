@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/url"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -19,6 +20,7 @@ import (
 type trail struct {
 	spool    *audit.Spool
 	recorder audit.Recorder
+	signer   *audit.Checkpointer
 	db       *clickhouse.DB // nil: the trail stays in the spool
 	shipper  *clickhouse.Shipper
 }
@@ -29,6 +31,12 @@ func openTrail(cfg *config.Config, reg prometheus.Registerer, log *slog.Logger) 
 		return nil, fmt.Errorf("open the audit spool: %w; calls can't be let through without it (audit.spool.dir)", err)
 	}
 	t := &trail{spool: spool, recorder: audit.Recorder{Spool: spool}}
+	witness, err := openWitness(cfg.Audit.Ledger)
+	if err != nil {
+		return nil, errors.Join(err, spool.Close())
+	}
+	t.signer = audit.NewCheckpointer(audit.CheckpointerConfig{Spool: spool, Keys: LedgerKeys(cfg), Node: cfg.Node, Witness: witness,
+		Log: log, Metrics: audit.NewCheckpointMetrics(reg)})
 	if cfg.Audit.ClickHouse.URL == "" {
 		log.Warn("audit.clickhouse.url is not set; the trail stays in the spool, which is bounded")
 		return t, nil
@@ -36,7 +44,7 @@ func openTrail(cfg *config.Config, reg prometheus.Registerer, log *slog.Logger) 
 	if t.db, err = OpenClickHouse(cfg); err != nil {
 		return nil, errors.Join(err, spool.Close())
 	}
-	t.shipper = clickhouse.NewShipper(clickhouse.ShipperConfig{Spool: spool, DB: t.db, SettleAfter: cfg.Audit.ClickHouse.SettleAfter,
+	t.shipper = clickhouse.NewShipper(clickhouse.ShipperConfig{Spool: spool, DB: t.db, SettleAfter: cfg.Audit.ClickHouse.SettleAfter, Checkpoints: t.signer,
 		Log: log, Metrics: clickhouse.NewMetrics(reg)})
 	return t, nil
 }
@@ -62,12 +70,41 @@ func ClickHouse(cfg *config.Config) clickhouse.Config {
 		Cluster: clickhouse.Cluster{Name: ch.Cluster, Path: ch.ReplicaPath, Replica: ch.ReplicaName, Quorum: ch.InsertQuorum}}
 }
 
+// LedgerKeys are the keys that sign the ledger of this replica.
+func LedgerKeys(cfg *config.Config) audit.Keys {
+	return audit.Keys{Path: cfg.Audit.Ledger.KeysFile, Name: "callgate/" + cfg.Node}
+}
+
+func openWitness(cfg config.Ledger) (audit.Witness, error) {
+	u, err := url.Parse(cfg.Witness)
+	switch {
+	case cfg.Witness == "":
+		return nil, nil
+	case err == nil && (u.Scheme == "http" || u.Scheme == "https"):
+		client, err := plainClient(cfg.WitnessCAFile)
+		if err != nil {
+			return nil, fmt.Errorf("audit.ledger.witness: %w", err)
+		}
+		return audit.HTTPWitness{URL: cfg.Witness, Client: client}, nil
+	}
+	return audit.FileWitness{Path: cfg.Witness}, nil
+}
+
 func (t *trail) run(ctx context.Context) error {
 	if t.shipper == nil {
 		<-ctx.Done()
 		return nil
 	}
 	return t.shipper.Run(ctx)
+}
+
+// end puts a last signature under everything that was recorded.
+func (t *trail) end(ctx context.Context, log *slog.Logger) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainBound)
+	defer cancel()
+	if err := t.signer.End(ctx); err != nil {
+		log.ErrorContext(ctx, "the end of the ledger could not be signed; the next start signs it", "error", err)
+	}
 }
 
 // ready reports why calls could not be decided now.
@@ -87,7 +124,8 @@ func (t *trail) drain() {
 		return
 	}
 	for deadline := time.Now().Add(drainBound); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
-		if s := t.shipper.Status(); s.Shipped >= s.Durable && s.Unsettled == 0 || s.Away || s.Stopped != "" {
+		s := t.shipper.Status()
+		if s.Shipped >= s.Durable && s.Unsettled == 0 && t.signer.Status().Pending == 0 || s.Away || s.Stopped != "" {
 			return
 		}
 	}

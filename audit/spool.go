@@ -75,8 +75,8 @@ type Spool struct {
 	closed   bool
 	level    int // of alertLevels, in percent; 0 for none
 	damaged  map[uint64]bool
-	tree     *ledger.Tree // of all durable leaves
-	kept     uint64       // size of the tree that the tree file holds
+	tree     *ledger.Tree  // of all durable leaves
+	kept     uint64        // size of the tree that the tree file holds
 	wake     chan struct{} // tells the writer that something is pending; closed with closed
 	finished chan struct{} // closed when the writer has ended
 

@@ -220,7 +220,7 @@ func TestFullSpoolRefuses(t *testing.T) {
 		t.Errorf("with room again: %v", err)
 	}
 	s.Close()
-	for _, percent := range []string{"percent=50", "percent=80", "percent=95"} {
+	for _, percent := range []string{" percent=50", " percent=80", " percent=95"} {
 		if strings.Count(logged.String(), percent) != 1 {
 			t.Errorf("%s warned %d times", percent, strings.Count(logged.String(), percent))
 		}

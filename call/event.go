@@ -65,7 +65,7 @@ type DecidedEvent struct {
 	Method     string        `cbor:"7,keyasint,omitempty"`
 	Scheme     string        `cbor:"8,keyasint,omitempty"`
 	Authority  string        `cbor:"9,keyasint,omitempty"`
-	Path       string        `cbor:"-"` // credential-like query values replaced
+	Path       string        `cbor:"-"`                     // credential-like query values replaced
 	Headers    Headers       `cbor:"11,keyasint,omitempty"` // the allow-listed ones
 	Body       Body          `cbor:"12,keyasint"`
 	Source     string        `cbor:"13,keyasint,omitempty"` // ip:port

@@ -2,6 +2,7 @@ package call
 
 import (
 	"fmt"
+	"time"
 
 	"github.com/google/uuid"
 )
@@ -44,6 +45,25 @@ type RecordSettings struct {
 	MaxBody  int64    `json:"max_body,omitempty"` // bytes kept whole
 	Response string   `json:"response,omitempty"` // durable, async, off
 	Headers  []string `json:"headers,omitempty"`  // lower case
+	// KeepBodies and KeepCalls are how many seconds content and row are
+	// kept; 0 means for ever.
+	KeepBodies int64 `json:"keep_bodies,omitempty"`
+	KeepCalls  int64 `json:"keep_calls,omitempty"`
+}
+
+// Retain is until when a record made at that time is kept.
+func (s RecordSettings) Retain(at time.Time) Retain {
+	var r Retain
+	if s.KeepBodies > 0 {
+		r.Bodies = at.Add(time.Duration(s.KeepBodies) * time.Second).UTC()
+	}
+	if s.KeepCalls > 0 {
+		r.Row = at.Add(time.Duration(s.KeepCalls) * time.Second).UTC()
+		if s.KeepBodies == 0 || r.Row.Before(r.Bodies) {
+			r.Bodies = r.Row
+		}
+	}
+	return r
 }
 
 // The ways to record a response.

@@ -113,7 +113,22 @@ type Approvers struct {
 // Audit says where the trail goes.
 type Audit struct {
 	Spool      Spool      `yaml:"spool"`
+	Ledger     Ledger     `yaml:"ledger"`
 	ClickHouse ClickHouse `yaml:"clickhouse"`
+}
+
+// Ledger says how the trail is signed.
+type Ledger struct {
+	// KeysFile holds the signing keys of this replica, made at its first
+	// start. "callgate audit keys" manages it. Default: ledger.keys in state_dir.
+	KeysFile string `yaml:"keys_file"`
+	// Witness is a file on another host's disk, or an http(s) URL, that gets
+	// every checkpoint: with it a deletion of the newest events shows too.
+	// Default: none.
+	Witness string `yaml:"witness"`
+	// WitnessCAFile is what an https witness's certificate must chain to.
+	// Default: the system's roots.
+	WitnessCAFile string `yaml:"witness_ca_file"`
 }
 
 // Spool is the local disk that events reach before a call goes on.

@@ -134,7 +134,13 @@ func (c *Config) paths(base string) {
 	if c.Audit.Spool.Dir == "" {
 		c.Audit.Spool.Dir = filepath.Join(c.StateDir, "spool")
 	}
-	for _, p := range []*string{&c.StateDir, &c.PoliciesDir, &c.Approvals.File, &c.Audit.Spool.Dir, &c.Envoy.TLS.CertFile, &c.Envoy.TLS.KeyFile, &c.Audit.ClickHouse.CAFile, &c.Audit.ClickHouse.Password.File} {
+	if c.Audit.Ledger.KeysFile == "" {
+		c.Audit.Ledger.KeysFile = filepath.Join(c.StateDir, "ledger.keys")
+	}
+	if !c.Audit.Ledger.remote() {
+		from(&c.Audit.Ledger.Witness)
+	}
+	for _, p := range []*string{&c.Audit.Ledger.KeysFile, &c.Audit.Ledger.WitnessCAFile, &c.StateDir, &c.PoliciesDir, &c.Approvals.File, &c.Audit.Spool.Dir, &c.Envoy.TLS.CertFile, &c.Envoy.TLS.KeyFile, &c.Audit.ClickHouse.CAFile, &c.Audit.ClickHouse.Password.File} {
 		from(p)
 	}
 	for i := range c.Identity.Issuers {
@@ -177,6 +183,11 @@ func (c *Config) defaults() {
 			is.Algorithms = []string{"RS256", "PS256", "ES256", "EdDSA"}
 		}
 	}
+}
+
+// remote tells whether the witness is a URL.
+func (l Ledger) remote() bool {
+	return strings.HasPrefix(l.Witness, "http://") || strings.HasPrefix(l.Witness, "https://")
 }
 
 // set gives a setting its default where it has none.

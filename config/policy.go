@@ -111,6 +111,15 @@ type Record struct {
 	// Unavailable says what happens when the record can't be made durable:
 	// deny (default) or allow, which is itself recorded as soon as it can be.
 	Unavailable string `yaml:"unavailable"`
+	// Keep is how long records stay. Default: for ever.
+	Keep Keep `yaml:"keep"`
+}
+
+// Keep is how long the records of a connection's calls are kept; 0 means for
+// ever. The ledger, which holds no content, stays and proves what is left.
+type Keep struct {
+	Bodies Period `yaml:"bodies"` // content: bodies, arguments, path, error texts
+	Calls  Period `yaml:"calls"`  // the whole row
 }
 
 // Mask is one thing to hide in responses.

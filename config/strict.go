@@ -63,6 +63,7 @@ type strict struct {
 var (
 	durationType = reflect.TypeFor[time.Duration]()
 	bytesType    = reflect.TypeFor[Bytes]()
+	periodType   = reflect.TypeFor[Period]()
 )
 
 func (s *strict) position(n *yaml.Node) Position {
@@ -84,6 +85,8 @@ func (s *strict) check(path string, n *yaml.Node, t reflect.Type) bool {
 	switch {
 	case t == durationType:
 		return s.scalar(path, n, "a duration such as 500ms, 2s or 5m", func(v string) bool { _, err := time.ParseDuration(v); return err == nil })
+	case t == periodType:
+		return s.scalar(path, n, "a period such as 30d, 12w or 36h", func(v string) bool { _, err := ParsePeriod(v); return err == nil })
 	case t == bytesType:
 		return s.scalar(path, n, "a size such as 64KiB, 1MiB or a number of bytes", func(v string) bool { _, err := ParseBytes(v); return err == nil })
 	}

@@ -204,6 +204,9 @@ func (c Connection) validate(ps *problems) {
 	oneSource(c.Credential.Secret, func(msg string) { bad("credential", "credential: %s", msg) })
 	oneOf("record.response", c.Record.Response, "durable", "async", "off")
 	oneOf("record.unavailable", c.Record.Unavailable, "deny", "allow")
+	if k := c.Record.Keep; k.Calls > 0 && k.Bodies > k.Calls {
+		bad("record.keep.bodies", "record.keep.bodies %s is longer than record.keep.calls %s, with which they go", k.Bodies, k.Calls)
+	}
 	for i, h := range c.Record.Headers {
 		if !headerForm.MatchString(h) {
 			bad(fmt.Sprintf("record.headers[%d]", i), "record.headers: %q must be a lower-case header name", h)

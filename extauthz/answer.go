@@ -174,6 +174,9 @@ func fix(c *connection.Connection) fixedMetadata {
 			"max_body": structpb.NewNumberValue(float64(c.Record.MaxBody)),
 			"response": structpb.NewStringValue(c.Record.Response),
 			"headers":  texts(c.Record.Headers),
+
+			"keep_bodies": structpb.NewNumberValue(float64(c.Record.KeepBodies)),
+			"keep_calls":  structpb.NewNumberValue(float64(c.Record.KeepCalls)),
 		}),
 	}
 	if len(c.Mask.Rules) > 0 {

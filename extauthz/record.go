@@ -52,7 +52,7 @@ func (d *decision) event(decided call.Decision) call.Event {
 		Headers: recorded(r.Headers, settings.Headers),
 		Body:    call.NewBody(r.Body, settings.MaxBody, clean(r.Headers.Get("content-type")), clean(r.Headers.Get("content-encoding"))),
 		TraceID: r.TraceID, RequestID: clean(r.RequestID), RPCID: string(d.call.RPCID),
-		Started: d.started, Took: took, Expect: d.expect(decided),
+		Started: d.started, Took: took, Expect: d.expect(decided), Retain: settings.Retain(now),
 	}
 	if r.Source.IsValid() {
 		e.Source = r.Source.String()

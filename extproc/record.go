@@ -65,7 +65,9 @@ func (r *response) event(interrupted bool, withheld string) call.Event {
 	if r.outcome != nil {
 		a.RPCStatus, a.ToolError = r.outcome.Result(r.trailers)
 	}
-	return call.Event{Kind: call.Answered, CallID: r.meta.CallID, Time: r.server.cfg.Now(), Answered: a}
+	now := r.server.cfg.Now()
+	a.Retain = r.meta.Record.Retain(now)
+	return call.Event{Kind: call.Answered, CallID: r.meta.CallID, Time: now, Answered: a}
 }
 
 func (r *response) masked(found []mask.Finding) []call.Masked {

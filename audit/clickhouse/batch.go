@@ -16,6 +16,7 @@ import (
 	"github.com/cenkalti/backoff/v5"
 	"github.com/google/uuid"
 
+	"github.com/callgate/callgate/audit"
 	"github.com/callgate/callgate/call"
 )
 
@@ -35,8 +36,15 @@ type eventRow struct {
 	CallID   uuid.UUID `ch:"call_id"`
 	Leaf     []byte    `ch:"leaf"`
 	Unjoined bool      `ch:"unjoined"`
+	Aside    []byte    `ch:"aside"`
 	Head     []byte    `ch:"body_head"`
 	Tail     []byte    `ch:"body_tail"`
+	Until    time.Time `ch:"bodies_until"`
+}
+
+// keep puts the content of a record beside its leaf.
+func (r *eventRow) keep(rec audit.Record, retain call.Retain) {
+	r.Aside, r.Head, r.Tail, r.Until = rec.Aside, rec.Head, rec.Tail, until(retain.Bodies)
 }
 
 // approvalRow is one row of approvals.
@@ -173,7 +181,11 @@ func (s *Shipper) insertOrSplit(ctx context.Context, b *batch) error {
 		if err := s.codec.Encode(&leaf, e); err != nil {
 			return backoff.Permanent(err)
 		}
-		kept := quarantinedEvent{Leaf: leaf.Bytes()}
+		aside, err := s.codec.EncodeContent(e)
+		if err != nil {
+			return backoff.Permanent(err)
+		}
+		kept := quarantinedEvent{Leaf: leaf.Bytes(), Aside: aside}
 		switch {
 		case e.Decided != nil:
 			kept.Head, kept.Tail = e.Decided.Body.Head, e.Decided.Body.Tail
@@ -184,7 +196,7 @@ func (s *Shipper) insertOrSplit(ctx context.Context, b *batch) error {
 	}
 	if r, ok := it.row.(*eventRow); ok {
 		q.Unjoined = r.Unjoined
-		q.Events = []quarantinedEvent{{Leaf: r.Leaf, Head: r.Head, Tail: r.Tail}}
+		q.Events = []quarantinedEvent{{Leaf: r.Leaf, Aside: r.Aside, Head: r.Head, Tail: r.Tail}}
 	}
 	path, err := s.quarantine.put(q)
 	if err != nil {

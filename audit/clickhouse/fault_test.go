@@ -358,9 +358,12 @@ func editFirst(t *testing.T, dir string, edit func(leaf []byte)) {
 	table := crc32.MakeTable(crc32.Castagnoli)
 	rec := data[64:]
 	payload := rec[24 : 24+binary.LittleEndian.Uint32(rec)]
-	_, n := binary.Uvarint(payload[1:])
-	_, m := binary.Uvarint(payload[1+n:])
-	edit(payload[1+n+m:])
+	leaf := payload[1:]
+	for range 3 { // the lengths of leaf, aside and head
+		_, n := binary.Uvarint(leaf)
+		leaf = leaf[n:]
+	}
+	edit(leaf)
 	binary.LittleEndian.PutUint32(rec[4:], crc32.Checksum(payload, table))
 	seed := crc32.Checksum(append(id[:], make([]byte, 8)...), table)
 	binary.LittleEndian.PutUint32(rec[20:], crc32.Update(seed, table, rec[:20]))
@@ -418,7 +421,12 @@ func TestSpoolOlderThanWhatWasShipped(t *testing.T) {
 	t.Parallel()
 	db, _ := database(t)
 	dir := closedSpool(t, 3)
-	old, err := os.ReadFile(filepath.Join(dir, fmt.Sprintf("%020d.log", 0)))
+	segment, tree := filepath.Join(dir, fmt.Sprintf("%020d.log", 0)), filepath.Join(dir, "tree")
+	old, err := os.ReadFile(segment)
+	if err != nil {
+		t.Fatal(err)
+	}
+	oldTree, err := os.ReadFile(tree)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -431,8 +439,27 @@ func TestSpoolOlderThanWhatWasShipped(t *testing.T) {
 	for _, f := range files {
 		os.Remove(f)
 	}
-	if err := os.WriteFile(filepath.Join(dir, fmt.Sprintf("%020d.log", 0)), old, 0o600); err != nil {
+	if err := os.WriteFile(segment, old, 0o600); err != nil {
 		t.Fatal(err)
+	}
+
+	// The disk lost the end of the log: it goes on behind what was lost.
+	r = ship(t, db, newSpool(t, dir), time.Minute)
+	r.append(decided(t))
+	eventually(t, db, "6 5", "SELECT concat(toString(count()), ' ', toString(max(spool_index))) FROM calls")
+	r.stop()
+	r.spool.Close()
+
+	// Somebody restored an old copy of the directory: the same indexes would
+	// name other records.
+	files, _ = filepath.Glob(filepath.Join(dir, "*.log"))
+	for _, f := range files {
+		os.Remove(f)
+	}
+	for path, data := range map[string][]byte{segment: old, tree: oldTree} {
+		if err := os.WriteFile(path, data, 0o600); err != nil {
+			t.Fatal(err)
+		}
 	}
 	spool := newSpool(t, dir)
 	shipper := NewShipper(ShipperConfig{Spool: spool, DB: db, Log: r.shipper.cfg.Log, Metrics: r.shipper.cfg.Metrics})

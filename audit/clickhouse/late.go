@@ -13,6 +13,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/callgate/callgate/audit"
 	"github.com/callgate/callgate/call"
 )
 
@@ -37,11 +38,12 @@ type foundLeg struct {
 	Index    uint64    `ch:"spool_index"`
 	Inserted time.Time `ch:"inserted"`
 	Leaf     string    `ch:"leaf"`
+	Aside    string    `ch:"aside"`
 	Head     string    `ch:"body_head"`
 	Tail     string    `ch:"body_tail"`
 }
 
-const legColumns = "spool, spool_index, inserted, leaf, body_head, body_tail"
+const legColumns = "spool, spool_index, inserted, leaf, aside, body_head, body_tail"
 
 // findElsewhere gives unsettled calls the legs that other spools got. What
 // can't be asked now is asked later: the row can be completed any time.
@@ -92,18 +94,15 @@ func (s *Shipper) readLegs(ctx context.Context, found func(*call.Event, int), sq
 		if err := rows.ScanStruct(&last); err != nil {
 			return last, n, fmt.Errorf("look for legs: %w", err)
 		}
-		bytes := len(last.Leaf) + len(last.Head) + len(last.Tail)
-		size += bytes
-		e, err := s.codec.Decode([]byte(last.Leaf))
+		rec := audit.Record{Index: last.Index, Leaf: []byte(last.Leaf), Aside: []byte(last.Aside), Head: []byte(last.Head), Tail: []byte(last.Tail)}
+		size += rec.Size()
+		e, err := rec.Event(s.codec)
 		if err != nil {
 			s.cfg.Log.WarnContext(ctx, "a leg in the table events can't be read; its call's row says unknown",
 				"spool", last.Spool, "spool_index", last.Index, "error", err)
 			continue
 		}
-		if e.Answered != nil {
-			e.Answered.Body.Head, e.Answered.Body.Tail = []byte(last.Head), []byte(last.Tail)
-		}
-		found(&e, bytes)
+		found(&e, rec.Size())
 	}
 	return last, n, rows.Err()
 }
@@ -262,7 +261,7 @@ var answeredColumns = []column{
 	{"rpc_code", "Nullable(Int64)", ""}, {"rpc_message", "Nullable(String)", ""}, {"tool_error", "Nullable(Bool)", ""},
 	{"response_headers", "Map(String, String)", ""}, {"response_type", "String", ""}, {"response_encoding", "String", ""},
 	{"response_body", "String", ""}, {"response_body_tail", "String", ""}, {"response_body_bytes", "Nullable(UInt64)", ""},
-	{"response_body_sha256", "FixedString(32)", ""}, {"response_body_truncated", "Bool", ""},
+	{"response_body_truncated", "Bool", ""}, {"response_body_sum", "FixedString(32)", ""}, {"response_salt", "FixedString(16)", ""},
 	{"masked.rule", "Array(String)", ""}, {"masked.type", "Array(String)", ""}, {"masked.path", "Array(String)", ""}, {"masked.count", "Array(UInt32)", ""},
 	{"withheld", "String", ""}, {"interrupted", "Bool", ""},
 }

@@ -78,7 +78,7 @@ func TestColumns(t *testing.T) {
 	t.Parallel()
 	db, cfg := database(t)
 	rows, err := db.conn.Query(context.Background(),
-		"SELECT table, name, comment FROM system.columns WHERE database = ? AND table NOT IN (SELECT name FROM system.tables WHERE database = ? AND engine = 'View') ORDER BY table, position", cfg.Database, cfg.Database)
+		"SELECT table, name, comment, default_kind FROM system.columns WHERE database = ? AND table NOT IN (SELECT name FROM system.tables WHERE database = ? AND engine = 'View') ORDER BY table, position", cfg.Database, cfg.Database)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -89,14 +89,14 @@ func TestColumns(t *testing.T) {
 	}
 	n := 0
 	for rows.Next() {
-		var table, name, comment string
-		if err := rows.Scan(&table, &name, &comment); err != nil {
+		var table, name, comment, kind string
+		if err := rows.Scan(&table, &name, &comment, &kind); err != nil {
 			t.Fatal(err)
 		}
 		if strings.TrimSpace(comment) == "" {
 			t.Errorf("%s.%s has no comment", table, name)
 		}
-		if table == "calls" {
+		if table == "calls" && kind != "ALIAS" {
 			n++
 			if !known[name] {
 				t.Errorf("Row lacks %s", name)

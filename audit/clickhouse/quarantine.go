@@ -56,9 +56,10 @@ func (q quarantined) seal() (quarantined, error) {
 }
 
 type quarantinedEvent struct {
-	Leaf []byte `json:"leaf"`
-	Head []byte `json:"body_head,omitempty"`
-	Tail []byte `json:"body_tail,omitempty"`
+	Leaf  []byte `json:"leaf"`
+	Aside []byte `json:"aside,omitempty"`
+	Head  []byte `json:"body_head,omitempty"`
+	Tail  []byte `json:"body_tail,omitempty"`
 }
 
 // put returns when q is on disk. The same row goes to the same file.

@@ -194,7 +194,7 @@ func TestRowJSON(t *testing.T) {
 	t.Parallel()
 	status := uint16(200)
 	data, err := json.Marshal(Row{Subject: "ü", Args: `{"n":12345678901234567890.5}`, RequestBody: "\xff\x00", HTTPStatus: &status,
-		RequestBodySHA256: strings.Repeat("\x0f", 32), ResponseBodySHA256: noHash, RequestHeaders: map[string]string{"x": "1"}})
+		RequestBodySum: strings.Repeat("\x0f", 32), ResponseBodySum: noSum, RequestSalt: noSalt, ResponseSalt: noSalt, RequestHeaders: map[string]string{"x": "1"}})
 	if err != nil {
 		t.Fatal(err)
 	}

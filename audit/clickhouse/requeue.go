@@ -3,7 +3,6 @@ package clickhouse
 import (
 	"bytes"
 	"context"
-	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -202,7 +201,7 @@ func (r *requeue) read(path string, data []byte) (q quarantined, it item, err er
 	}
 	events := make([]*call.Event, len(q.Events))
 	for i, kept := range q.Events {
-		rec := audit.Record{Index: q.Index, Leaf: kept.Leaf, Head: kept.Head, Tail: kept.Tail}
+		rec := audit.Record{Index: q.Index, Leaf: kept.Leaf, Aside: kept.Aside, Head: kept.Head, Tail: kept.Tail}
 		e, err := rec.Event(r.codec)
 		switch {
 		case err == nil:
@@ -214,32 +213,14 @@ func (r *requeue) read(path string, data []byte) (q quarantined, it item, err er
 			continue
 		}
 		if q.Table == tableCalls || q.Unjoined {
-			if err := wholeBody(&e); err != nil {
-				return q, it, err
+			if err := audit.CheckContent(&e); err != nil {
+				return q, it, fmt.Errorf("its %s event: %w", e.Kind, err)
 			}
 		}
 		events[i] = &e
 	}
 	it, err = r.item(q, events)
 	return q, it, err
-}
-
-// wholeBody checks that the body is the one that the event commits to, as far
-// as that can be told.
-func wholeBody(e *call.Event) error {
-	var b *call.Body
-	switch {
-	case e.Decided != nil:
-		b = &e.Decided.Body
-	case e.Answered != nil:
-		b = &e.Answered.Body
-	default:
-		return nil
-	}
-	if !b.Truncated && (int64(len(b.Head)) != b.Length || sha256.Sum256(b.Head) != b.SHA256 || len(b.Tail) > 0) {
-		return fmt.Errorf("the body of its %s event is not the one that was recorded", e.Kind)
-	}
-	return nil
 }
 
 // item makes the row again, as the Shipper did.
@@ -251,8 +232,13 @@ func (r *requeue) item(q quarantined, events []*call.Event) (item, error) {
 	first := events[0]
 	switch q.Table {
 	case tableEvents:
-		row := &eventRow{Spool: q.Spool, Index: q.Index, Leaf: q.Events[0].Leaf, Unjoined: q.Unjoined, Head: q.Events[0].Head, Tail: q.Events[0].Tail,
-			Kind: "unreadable", Time: firstTime}
+		kept := q.Events[0]
+		row := &eventRow{Spool: q.Spool, Index: q.Index, Leaf: kept.Leaf, Unjoined: q.Unjoined, Kind: "unreadable", Time: firstTime}
+		retain := call.Retain{}
+		if first != nil && first.Answered != nil {
+			retain = first.Answered.Retain
+		}
+		row.keep(audit.Record{Aside: kept.Aside, Head: kept.Head, Tail: kept.Tail}, retain)
 		if first != nil {
 			row.Kind, row.Time, row.CallID = string(first.Kind), clamp(first.Time), first.CallID
 		}

@@ -121,6 +121,8 @@ func insertsInto(database string) map[string]string {
 		tableEvents:    insertInto(database, tableEvents, eventRow{}),
 		tableCalls:     insertInto(database, tableCalls, Row{}),
 		tableApprovals: insertInto(database, tableApprovals, approvalRow{}),
+
+		tableCheckpoints: insertInto(database, tableCheckpoints, checkpointRow{}),
 	}
 }
 

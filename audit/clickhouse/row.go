@@ -1,6 +1,7 @@
 package clickhouse
 
 import (
+	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
@@ -65,8 +66,9 @@ type Row struct {
 	RequestBody          string            `ch:"request_body" json:"request_body"`
 	RequestBodyTail      string            `ch:"request_body_tail" json:"request_body_tail"`
 	RequestBodyBytes     uint64            `ch:"request_body_bytes" json:"request_body_bytes"`
-	RequestBodySHA256    string            `ch:"request_body_sha256" json:"request_body_sha256"`
 	RequestBodyTruncated bool              `ch:"request_body_truncated" json:"request_body_truncated"`
+	RequestBodySum       string            `ch:"request_body_sum" json:"request_body_sha256"`
+	RequestSalt          string            `ch:"request_salt" json:"request_salt"`
 	Source               string            `ch:"source" json:"source"`
 	EnvoyNode            string            `ch:"envoy_node" json:"envoy_node"`
 	TraceID              string            `ch:"trace_id" json:"trace_id"`
@@ -87,8 +89,9 @@ type Row struct {
 	ResponseBody          string            `ch:"response_body" json:"response_body"`
 	ResponseBodyTail      string            `ch:"response_body_tail" json:"response_body_tail"`
 	ResponseBodyBytes     *uint64           `ch:"response_body_bytes" json:"response_body_bytes"`
-	ResponseBodySHA256    string            `ch:"response_body_sha256" json:"response_body_sha256"`
 	ResponseBodyTruncated bool              `ch:"response_body_truncated" json:"response_body_truncated"`
+	ResponseBodySum       string            `ch:"response_body_sum" json:"response_body_sha256"`
+	ResponseSalt          string            `ch:"response_salt" json:"response_salt"`
 	MaskedRules           []string          `ch:"masked.rule" json:"masked.rule"`
 	MaskedTypes           []string          `ch:"masked.type" json:"masked.type"`
 	MaskedPaths           []string          `ch:"masked.path" json:"masked.path"`
@@ -111,6 +114,11 @@ type Row struct {
 	HTTPVersion      string   `ch:"http_version" json:"http_version"`
 	TLSVersion       string   `ch:"tls_version" json:"tls_version"`
 
+	Backlog     bool       `ch:"backlog" json:"backlog"`
+	BodiesUntil time.Time  `ch:"bodies_until" json:"bodies_until"`
+	RowUntil    time.Time  `ch:"row_until" json:"row_until"`
+	Erased      *time.Time `ch:"erased" json:"erased"`
+
 	Spool      string `ch:"spool" json:"spool"`
 	SpoolIndex uint64 `ch:"spool_index" json:"spool_index"`
 
@@ -127,7 +135,11 @@ func (r Row) MarshalJSON() ([]byte, error) {
 		name := v.Type().Field(i).Tag.Get("json")
 		value := plain(v.Field(i))
 		switch s, _ := v.Field(i).Interface().(string); {
-		case strings.HasSuffix(name, "_sha256"):
+		case name == "request_body_sha256":
+			value = hash(r.RequestBodySHA256())
+		case name == "response_body_sha256":
+			value = hash(r.ResponseBodySHA256())
+		case strings.HasSuffix(name, "_sha256"), strings.HasSuffix(name, "_salt"):
 			value = hash(s)
 		case name == "args" && json.Valid([]byte(s)):
 			value = json.RawMessage(s)
@@ -146,10 +158,34 @@ func (r Row) MarshalJSON() ([]byte, error) {
 
 // hash writes a hash, or nothing for none.
 func hash(s string) string {
-	if s == noHash {
+	if strings.Trim(s, "\x00") == "" {
 		return ""
 	}
 	return hex.EncodeToString([]byte(s))
+}
+
+// RequestBodySHA256 is the SHA-256 of the whole request body; zeros where it is
+// not known any more.
+func (r *Row) RequestBodySHA256() string {
+	return whole(r.RequestBodySum, r.RequestBody, r.RequestBodyBytes)
+}
+
+// ResponseBodySHA256 is that of the response body; zeros where it is not known.
+func (r *Row) ResponseBodySHA256() string {
+	if r.ResponseBodyBytes == nil {
+		return noSum
+	}
+	return whole(r.ResponseBodySum, r.ResponseBody, *r.ResponseBodyBytes)
+}
+
+// whole is the SHA-256 of a whole body, of which the row has the hash where it
+// has only parts of it.
+func whole(sum, body string, length uint64) string {
+	if sum == noSum && uint64(len(body)) == length {
+		h := sha256.Sum256([]byte(body))
+		return string(h[:])
+	}
+	return sum
 }
 
 // LegState says what a row knows of a leg.
@@ -182,11 +218,12 @@ func newRow(e *call.Event, spool string, index uint64) *Row {
 		Method: d.Method, Scheme: d.Scheme, Authority: d.Authority, Path: d.Path,
 		RequestHeaders: fields(d.Headers), RequestType: d.Body.ContentType, RequestEncoding: d.Body.Encoding,
 		RequestBody: string(d.Body.Head), RequestBodyTail: string(d.Body.Tail), RequestBodyBytes: count(d.Body.Length),
-		RequestBodySHA256: string(d.Body.SHA256[:]), RequestBodyTruncated: d.Body.Truncated,
+		RequestBodyTruncated: d.Body.Truncated, RequestBodySum: sum(d.Body), RequestSalt: string(e.Salt[:]),
 		Source: d.Source, EnvoyNode: d.EnvoyNode, TraceID: d.TraceID, RequestID: d.RequestID, RPCID: d.RPCID,
-		Answered: LegNone, Finished: LegNone, ResponseBodySHA256: noHash,
+		Answered: LegNone, Finished: LegNone, ResponseBodySum: noSum, ResponseSalt: noSalt,
 		AuthzMicros: micros(d.Took),
-		Spool:       spool, SpoolIndex: index,
+		Backlog:     d.Late, BodiesUntil: until(d.Retain.Bodies), RowUntil: until(d.Retain.Row),
+		Spool: spool, SpoolIndex: index,
 	}
 	for _, a := range d.Identity.Actors {
 		r.ActorIssuers = append(r.ActorIssuers, a.Issuer)
@@ -209,20 +246,41 @@ func newRow(e *call.Event, spool string, index uint64) *Row {
 	return r
 }
 
-// noHash fills a column of hashes where there is none.
-var noHash = string(make([]byte, 32))
+// noSum and noSalt fill columns where there is none.
+var noSum, noSalt = string(make([]byte, 32)), string(make([]byte, 16))
+
+// sum is the hash of a body that can't be had from what is recorded of it.
+func sum(b call.Body) string {
+	if b.Truncated {
+		return string(b.SHA256[:])
+	}
+	return noSum
+}
+
+// forever is the last time that a DateTime holds.
+var forever = time.Unix(math.MaxUint32, 0).UTC()
+
+// until is when retention deletes something.
+func until(t time.Time) time.Time {
+	if t.IsZero() || t.After(forever) {
+		return forever
+	}
+	// A second of it must be over.
+	return t.UTC().Truncate(time.Second).Add(time.Second)
+}
 
 // add puts a leg into the row.
 func (r *Row) add(e *call.Event) {
 	switch {
 	case e.Answered != nil:
-		r.answer(e.Answered)
+		r.answer(e)
 	case e.Finished != nil:
 		r.finish(e.Finished)
 	}
 }
 
-func (r *Row) answer(a *call.AnsweredEvent) {
+func (r *Row) answer(e *call.Event) {
+	a := e.Answered
 	r.Answered = LegSeen
 	if r.HTTPStatus == nil { // else it is what Envoy sent in the end
 		r.HTTPStatus = status(a.Status)
@@ -235,8 +293,8 @@ func (r *Row) answer(a *call.AnsweredEvent) {
 	r.ResponseType, r.ResponseEncoding = a.Body.ContentType, a.Body.Encoding
 	r.ResponseBody, r.ResponseBodyTail = string(a.Body.Head), string(a.Body.Tail)
 	length := count(a.Body.Length)
-	r.ResponseBodyBytes, r.ResponseBodySHA256 = &length, string(a.Body.SHA256[:])
-	r.ResponseBodyTruncated = a.Body.Truncated
+	r.ResponseBodyBytes, r.ResponseBodyTruncated = &length, a.Body.Truncated
+	r.ResponseBodySum, r.ResponseSalt = sum(a.Body), string(e.Salt[:])
 	for _, m := range a.Masked {
 		r.MaskedRules = append(r.MaskedRules, m.Rule)
 		r.MaskedTypes = append(r.MaskedTypes, m.Type)

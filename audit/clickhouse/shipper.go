@@ -23,8 +23,19 @@ type ShipperConfig struct {
 	// SettleAfter is how long a call's row waits for a leg that is missing.
 	// 0 means 60 s.
 	SettleAfter time.Duration
+	// Checkpoints are shipped once all events that they cover are; nil means
+	// that nobody signs.
+	Checkpoints Checkpoints
 	Log         *slog.Logger
 	Metrics     *Metrics
+}
+
+// Checkpoints gives out signed checkpoints, oldest first.
+type Checkpoints interface {
+	// Pending are those that cover only events below shipped.
+	Pending(shipped uint64) []audit.SignedCheckpoint
+	// Shipped forgets one and those before it.
+	Shipped(audit.SignedCheckpoint)
 }
 
 const (
@@ -148,6 +159,7 @@ func (s *Shipper) session(ctx context.Context) (err error) {
 			return err
 		}
 		s.late(ctx)
+		s.checkpoints(ctx)
 		if err := s.trim(); err != nil {
 			return err
 		}
@@ -205,6 +217,9 @@ func (s *Shipper) round(ctx context.Context) (more bool, err error) {
 		return false, err
 	}
 	s.state.To, s.state.Calls = to, deltas(indexes(rows))
+	if err := s.spool.Keep(); err != nil {
+		return false, err
+	}
 	if err := s.file.save(s.state); err != nil {
 		return false, err
 	}
@@ -224,7 +239,7 @@ func (i *items) empty() bool { return len(i.events) == 0 }
 // may be there without them.
 func (s *Shipper) take(rec audit.Record, now time.Time, out *items, replay bool) error {
 	spool := s.id
-	row := &eventRow{Spool: spool, Index: rec.Index, Leaf: rec.Leaf}
+	row := &eventRow{Spool: spool, Index: rec.Index, Leaf: rec.Leaf, Until: forever}
 	e := new(call.Event)
 	var err error
 	*e, err = rec.Event(s.codec)
@@ -235,7 +250,8 @@ func (s *Shipper) take(rec audit.Record, now time.Time, out *items, replay bool)
 		// The ledger keeps it, since the leaf is what was recorded.
 		s.cfg.Metrics.broken.Inc()
 		s.cfg.Log.Error("an event can't be decoded; it is in the table events as it is", "spool_index", rec.Index, "error", err)
-		row.Kind, row.Head, row.Tail = "unreadable", rec.Head, rec.Tail
+		row.Kind = "unreadable"
+		row.keep(rec, call.Retain{})
 		row.Time = firstTime // the same whenever it is sent again
 		out.events = append(out.events, item{index: rec.Index, time: row.Time, row: row})
 		return nil
@@ -251,11 +267,15 @@ func (s *Shipper) take(rec audit.Record, now time.Time, out *items, replay bool)
 	case e.Decided != nil:
 		if !s.calls.decide(e, rec, now) {
 			s.cfg.Log.Error("a call was decided twice; its row shows the first", "call_id", e.CallID, "spool_index", rec.Index)
-			row.Unjoined, row.Head, row.Tail = true, rec.Head, rec.Tail
+			row.Unjoined = true
+			row.keep(rec, e.Decided.Retain)
 		}
 	case e.Answered != nil, e.Finished != nil:
 		if !s.calls.join(e, rec) || replay {
-			row.Unjoined, row.Head, row.Tail = true, rec.Head, rec.Tail
+			row.Unjoined = true
+			if e.Answered != nil {
+				row.keep(rec, e.Answered.Retain)
+			}
 			s.lateHint = true
 		}
 	case e.Approval != nil:

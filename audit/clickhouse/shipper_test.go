@@ -159,6 +159,10 @@ func TestOneCompleteRow(t *testing.T) {
 	want.add(&a)
 	want.add(&f)
 	want.Inserted = row.Inserted
+	if row.RequestSalt == noSalt || row.ResponseSalt == noSalt || row.RequestSalt == row.ResponseSalt {
+		t.Error("the row has no salts of its own")
+	}
+	want.RequestSalt, want.ResponseSalt = row.RequestSalt, row.ResponseSalt
 	if got, want := asJSON(t, row), asJSON(t, want); got != want {
 		t.Errorf("row is\n%s\nwant\n%s", got, want)
 	}

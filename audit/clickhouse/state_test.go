@@ -6,6 +6,8 @@ import (
 	"path/filepath"
 	"testing"
 	"time"
+
+	"github.com/callgate/callgate/audit"
 )
 
 func TestStateFile(t *testing.T) {
@@ -50,7 +52,7 @@ func TestStateFile(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	data[slotSize+slotHeader+3] ^= 1 // the last save, the fifth, was torn
+	data[slotSize+audit.SlotHeader+3] ^= 1 // the last save, the fifth, was torn
 	if err := os.WriteFile(path, data, 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -68,16 +70,4 @@ func TestStateFile(t *testing.T) {
 	if st, _ := read(); st.Events != 9 {
 		t.Errorf("after the next: %d", st.Events)
 	}
-}
-
-func FuzzReadSlot(f *testing.F) {
-	path := filepath.Join(f.TempDir(), "s")
-	file, _, _, err := openState(path)
-	if err != nil {
-		f.Fatal(err)
-	}
-	file.save(state{Spool: "s", Calls: []uint64{1, 2}})
-	data, _ := os.ReadFile(path)
-	f.Add(data[slotSize : slotSize+200])
-	f.Fuzz(func(_ *testing.T, b []byte) { readSlot(b) })
 }

@@ -109,7 +109,7 @@ func TestViews(t *testing.T) {
 	step := func(id, step string, ago time.Duration, expires time.Duration) {
 		until := now.Add(expires)
 		steps = append(steps, approvalRow{Time: now.Add(-ago), ApprovalID: id, CallID: uuid.UUID{15: 7}, Step: step, By: "idp|" + step, Rule: "big", Function: "refund",
-			Expires: &until, Binding: noHash, Spool: "spool", Index: uint64(len(steps))})
+			Expires: &until, Binding: noSum, Spool: "spool", Index: uint64(len(steps))})
 	}
 	step("a1", "asked", time.Hour, time.Hour)
 	step("a1", "approved", time.Hour-10*time.Second, time.Hour)

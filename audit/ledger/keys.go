@@ -23,6 +23,11 @@ type Key struct {
 	Secret  string    `json:"secret,omitempty"`
 	Revoked time.Time `json:"revoked,omitzero"`
 	Reason  string    `json:"reason,omitempty"` // why it was revoked
+
+	// AddedTold and RevokedTold say that the log tells of it, under a
+	// signature: who trusts an older key learns of a newer one from the log.
+	AddedTold   bool `json:"added_told,omitempty"`
+	RevokedTold bool `json:"revoked_told,omitempty"`
 }
 
 // ID is the key's name and hash, which name it among all keys.
@@ -118,16 +123,6 @@ func (r Ring) Trusted() []string {
 		}
 	}
 	return out
-}
-
-// Retire forgets the secrets of all keys but the last that can sign.
-func (r *Ring) Retire() {
-	signing := r.Signing()
-	for i := range r.Keys {
-		if len(signing) > 0 && r.Keys[i].Verifier != signing[len(signing)-1].Verifier {
-			r.Keys[i].Secret = ""
-		}
-	}
 }
 
 // Revoke marks the key with that id, or a part of it that only one has.

@@ -148,7 +148,7 @@ func (p *page) call(s story) {
 	p.line("request", strings.TrimSpace(r.Method+" "+r.Scheme+"://"+r.Authority+r.Path))
 	p.line("HTTP, TLS", strings.Trim(r.HTTPVersion+", "+r.TLSVersion, ", "))
 	p.headers(r.RequestHeaders)
-	p.body(r.RequestBody, r.RequestBodyTail, r.RequestBodyBytes, r.RequestType, r.RequestEncoding, r.RequestBodySHA256, r.RequestBodyTruncated)
+	p.body(r.RequestBody, r.RequestBodyTail, r.RequestBodyBytes, r.RequestType, r.RequestEncoding, r.RequestBodySHA256(), r.RequestBodyTruncated)
 
 	p.section("Response")
 	p.line("recorded", map[clickhouse.LegState]string{clickhouse.LegNone: "not asked for", clickhouse.LegUnknown: "unknown: it was not seen (yet)", clickhouse.LegSeen: "yes"}[r.Answered])
@@ -170,7 +170,7 @@ func (p *page) call(s story) {
 		p.line("masked", fmt.Sprintf("%s ×%d by %s (%s)", orDash(path), r.MaskedCounts[i], r.MaskedRules[i], r.MaskedTypes[i]))
 	}
 	if r.ResponseBodyBytes != nil {
-		p.body(r.ResponseBody, r.ResponseBodyTail, *r.ResponseBodyBytes, r.ResponseType, r.ResponseEncoding, r.ResponseBodySHA256, r.ResponseBodyTruncated)
+		p.body(r.ResponseBody, r.ResponseBodyTail, *r.ResponseBodyBytes, r.ResponseType, r.ResponseEncoding, r.ResponseBodySHA256(), r.ResponseBodyTruncated)
 	}
 
 	p.section("Times")
