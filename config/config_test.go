@@ -210,3 +210,28 @@ func TestExample(t *testing.T) {
 		t.Errorf("got %d connections and %d rules", len(c.Policy.Connections), len(c.Policy.Rules))
 	}
 }
+
+// A cluster of ClickHouse servers is several hosts and a few names.
+func TestClickHouseHosts(t *testing.T) {
+	for text, want := range map[string]string{
+		`{url: "clickhouses://a:9440,b:9440,c", cluster: trail, insert_quorum: 2}`: "",
+		`{url: "http://a:8123,b:x"}`:                               "several hosts",
+		`{url: "http://a:8123,u:secret@b"}`:                        "holds a user",
+		`{url: "http://a,"}`:                                       "several hosts",
+		`{insert_quorum: 2}`:                                       "set cluster",
+		`{cluster: "a'"}`:                                          "audit.clickhouse.cluster",
+		`{cluster: a, insert_quorum: all}`:                         "audit.clickhouse.insert_quorum",
+		`{cluster: a, insert_quorum: 0}`:                           "audit.clickhouse.insert_quorum",
+		`{cluster: a, replica_path: "/clickhouse/tables/{shard}"}`: "{table}",
+		`{cluster: a, replica_name: "a b"}`:                        "audit.clickhouse.replica_name",
+	} {
+		file := filepath.Join(t.TempDir(), "callgate.yaml")
+		if err := os.WriteFile(file, []byte("audit: {clickhouse: "+text+"}\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		_, err := Load(file, nil)
+		if (want == "") != (err == nil) || err != nil && (!strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "secret@")) {
+			t.Errorf("%s: %v, want %q", text, err, want)
+		}
+	}
+}

@@ -76,10 +76,15 @@ func (c *Config) validate(doc document, p *problems) {
 	}
 	ch := c.Audit.ClickHouse
 	if ch.URL != "" {
-		if u, err := url.Parse(ch.URL); err != nil || u.Host == "" || !slices.Contains([]string{"http", "https", "clickhouse", "clickhouses"}, u.Scheme) {
-			bad("audit.clickhouse.url", "want http(s)://host:port or clickhouse(s)://host:port")
-		} else if u.User != nil {
-			bad("audit.clickhouse.url", "holds a user or password; set username and password instead, so that it is never logged")
+		// Each of several hosts is looked at by itself: together they are no URL.
+		scheme, rest, _ := strings.Cut(ch.URL, "://")
+		end := strings.IndexAny(rest+"/", "/?#")
+		for _, host := range strings.Split(rest[:end], ",") {
+			if u, err := url.Parse(scheme + "://" + host); err != nil || u.Host == "" || !slices.Contains([]string{"http", "https", "clickhouse", "clickhouses"}, u.Scheme) {
+				bad("audit.clickhouse.url", "want http(s)://host:port or clickhouse(s)://host:port, several hosts separated by commas")
+			} else if u.User != nil {
+				bad("audit.clickhouse.url", "holds a user or password; set username and password instead, so that it is never logged")
+			}
 		}
 	}
 	if !identifier.MatchString(ch.Database) {

@@ -120,6 +120,9 @@ func emptyDatabase(t testing.TB) (*DB, Config) {
 	if strings.HasPrefix(t.Name(), "TestCluster/") {
 		cfg = oneServerCluster(t, cfg)
 	}
+	if strings.HasPrefix(t.Name(), "TestNative/") {
+		cfg = native(t, cfg)
+	}
 	db := openDB(t, cfg)
 	outside, err := db.connect("")
 	if err != nil {

@@ -209,11 +209,11 @@ const (
 func explain(err error) error {
 	var e *ch.Exception
 	if !errors.As(err, &e) {
-		return err
+		return explainTLS(err)
 	}
 	switch e.Code {
 	case codeAuthentication:
-		return fmt.Errorf("%w; check clickhouse.username and clickhouse.password", err)
+		return fmt.Errorf("%w; check audit.clickhouse.username and audit.clickhouse.password", err)
 	case codeAccessDenied:
 		return fmt.Errorf("%w; grant the user CREATE, SELECT, INSERT and ALTER UPDATE on the database", err)
 	case codeNoCluster:

@@ -29,6 +29,8 @@ type Config struct {
 	Password func() (string, error)
 	CAFile   string // PEM; empty means the system's certificates
 	Cluster  Cluster
+
+	dialTimeout time.Duration // for one host; 0 means dialTimeout
 }
 
 const (
@@ -88,17 +90,14 @@ func (d *DB) connect(database string) (driver.Conn, error) {
 }
 
 func (cfg Config) options() (*ch.Options, error) {
-	u, err := url.Parse(cfg.URL)
+	u, hosts, err := parseURL(cfg.URL)
 	if err != nil {
-		return nil, errors.New("clickhouse url can't be parsed: write http(s)://host:port or clickhouse(s)://host:port")
-	}
-	if u.User != nil {
-		return nil, fmt.Errorf("clickhouse url %s holds a user or password: set username and password instead", u.Redacted())
+		return nil, err
 	}
 	opt := &ch.Options{
-		Addr: strings.Split(u.Host, ","), Auth: ch.Auth{Username: cfg.Username}, Settings: cfg.settings(),
+		Addr: hosts, Auth: ch.Auth{Username: cfg.Username}, Settings: cfg.settings(),
 		Compression: &ch.Compression{Method: ch.CompressionLZ4},
-		DialTimeout: dialTimeout, ReadTimeout: 5 * time.Minute, ConnMaxLifetime: connLifetime,
+		ReadTimeout: 5 * time.Minute, ConnMaxLifetime: connLifetime,
 		MaxOpenConns: 8, MaxIdleConns: 4, ConnOpenStrategy: ch.ConnOpenInOrder,
 		ClientInfo: ch.ClientInfo{Products: []struct{ Name, Version string }{{Name: "callgate"}}},
 	}
@@ -137,24 +136,55 @@ func (cfg Config) options() (*ch.Options, error) {
 			}
 		}
 	}
-	opt.DialStrategy = func(ctx context.Context, id int, o *ch.Options, dial ch.Dial) (ch.DialResult, error) {
-		with := *o
-		if cfg.Password != nil {
-			password, err := cfg.Password()
-			if err != nil {
-				return ch.DialResult{}, fmt.Errorf("read the ClickHouse password: %w", err)
-			}
-			with.Auth.Password = password
-		}
-		return ch.DefaultDialStrategy(ctx, id, &with, dial)
+	timeout := cfg.dialTimeout
+	if timeout == 0 {
+		timeout = dialTimeout
 	}
+	// This one also bounds how long a statement waits for a connection.
+	opt.DialTimeout = timeout*time.Duration(len(opt.Addr)) + timeout
+	opt.DialStrategy = (&dialer{password: cfg.Password, timeout: timeout, failed: make(map[string]time.Time)}).dial
 	return opt, nil
 }
 
-// Ping tells whether ClickHouse answers.
+// parseURL takes apart a URL of one or several hosts, which url.Parse alone
+// takes for one with a strange port. An error shows no user or password.
+func parseURL(text string) (*url.URL, []string, error) {
+	bad := errors.New("clickhouse url can't be parsed: write http(s)://host:port or clickhouse(s)://host:port, several hosts separated by commas")
+	scheme, rest, ok := strings.Cut(text, "://")
+	if !ok {
+		return nil, nil, bad
+	}
+	end := strings.IndexAny(rest, "/?#")
+	if end < 0 {
+		end = len(rest)
+	}
+	var first *url.URL
+	var hosts []string
+	for _, host := range strings.Split(rest[:end], ",") {
+		u, err := url.Parse(scheme + "://" + host + rest[end:])
+		if err != nil {
+			return nil, nil, bad
+		}
+		if u.User != nil {
+			return nil, nil, fmt.Errorf("clickhouse url %s holds a user or password: set username and password instead", u.Redacted())
+		}
+		if first == nil {
+			first = u
+		}
+		hosts = append(hosts, u.Host)
+	}
+	return first, hosts, nil
+}
+
+// Ping tells whether ClickHouse answers, also where it has no schema yet.
 func (d *DB) Ping(ctx context.Context) error {
 	var one uint8
-	if err := d.conn.QueryRow(ctx, "SELECT 1").Scan(&one); err != nil {
+	err := d.conn.QueryRow(ctx, "SELECT 1").Scan(&one)
+	var e *ch.Exception
+	if errors.As(err, &e) && e.Code == codeUnknownDatabase {
+		return nil // it is yet to be made
+	}
+	if err != nil {
 		return fmt.Errorf("reach ClickHouse at %s: %w", d.cfg.URL, explain(err))
 	}
 	return nil
