@@ -24,6 +24,7 @@ import (
 
 	"github.com/callgate/callgate/accesslog"
 	"github.com/callgate/callgate/call"
+	"github.com/callgate/callgate/call/redact"
 	"github.com/callgate/callgate/config"
 	"github.com/callgate/callgate/extauthz"
 	"github.com/callgate/callgate/extproc"
@@ -87,6 +88,8 @@ type App struct {
 	registry *prometheus.Registry
 	log      *slog.Logger
 
+	hashKey   []byte
+	redact    *redact.Redactor
 	trail     *trail
 	people    *people
 	authz     *extauthz.Server
@@ -119,8 +122,14 @@ func New(ctx context.Context, cfg *config.Config, opts Options) (_ *App, err err
 	if a.people, err = openPeople(ctx, cfg, a.trail, a.registry, a.log); err != nil {
 		return nil, err
 	}
+	if a.hashKey, err = hashKey(cfg); err != nil {
+		return nil, err
+	}
+	if a.redact, err = redact.New(a.hashKey); err != nil {
+		return nil, err
+	}
 	a.messages = &messages{}
-	a.authz = extauthz.New(extauthz.Config{Identifier: a.people.verifier, Approvals: a.people.approvals, Recorder: a.trail.recorder,
+	a.authz = extauthz.New(extauthz.Config{Identifier: a.people.verifier, Approvals: a.people.approvals, Recorder: a.trail.recorder, Redact: a.redact,
 		Log: a.log, Metrics: extauthz.NewMetrics(a.registry)})
 	a.xds = xds.New(xds.Config{Nodes: cfg.Envoy.Nodes, Log: a.log, Metrics: xds.NewMetrics(a.registry)})
 	return a, nil
@@ -229,11 +238,7 @@ func (a *App) serveEnvoys(ctx context.Context, l net.Listener) error {
 		authv3.RegisterAuthorizationServer(srv, a.authz)
 	}
 	if a.has(ExtProc) {
-		key, err := a.maskKey()
-		if err != nil {
-			return err
-		}
-		procv3.RegisterExternalProcessorServer(srv, extproc.New(extproc.Config{Recorder: a.trail.recorder, Messages: a.messages, HashKey: key,
+		procv3.RegisterExternalProcessorServer(srv, extproc.New(extproc.Config{Recorder: a.trail.recorder, Messages: a.messages, HashKey: a.hashKey, Redact: a.redact,
 			MaxResponse: 8 << 20, Log: a.log, Metrics: extproc.NewMetrics(a.registry)}))
 	}
 	if a.has(AccessLog) {

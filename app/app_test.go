@@ -88,22 +88,37 @@ func TestWatch(t *testing.T) {
 	}
 }
 
-// The key of masked values' hashes is made once and kept; a damaged one is not
-// replaced in silence.
-func TestMaskKey(t *testing.T) {
-	a := &App{cfg: &config.Config{StateDir: t.TempDir()}}
-	first, err := a.maskKey()
+// The key of hashes is made once and kept, is the configured one where there is
+// one, and a damaged one is not replaced in silence.
+func TestHashKey(t *testing.T) {
+	cfg := &config.Config{StateDir: t.TempDir()}
+	first, err := hashKey(cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
-	again, err := a.maskKey()
+	again, err := hashKey(cfg)
 	if err != nil || string(first) != string(again) || len(first) != 32 {
 		t.Errorf("%d bytes, then %d: %v", len(first), len(again), err)
 	}
-	if err := os.WriteFile(filepath.Join(a.cfg.StateDir, "mask.key"), []byte("short"), 0o600); err != nil {
+	if err := os.WriteFile(filepath.Join(cfg.StateDir, "hash.key"), []byte("short"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := a.maskKey(); err == nil || !strings.Contains(err.Error(), "is damaged (5 bytes, want 32)") {
+	if _, err := hashKey(cfg); err == nil || !strings.Contains(err.Error(), "is damaged (5 bytes, want 32)") {
 		t.Errorf("got %v", err)
+	}
+	for key, want := range map[string]string{"": "audit.hash_key: environment variable", "short": "has 5 characters, and needs 32", strings.Repeat("k", 40): ""} {
+		t.Setenv("CALLGATE_TEST_HASH_KEY", key)
+		cfg.Audit.HashKey.Env = "CALLGATE_TEST_HASH_KEY"
+		got, err := hashKey(cfg)
+		if want == "" && (err != nil || string(got) != key) || want != "" && (err == nil || !strings.Contains(err.Error(), want)) {
+			t.Errorf("key %q: %q, %v", key, got, err)
+		}
+	}
+	old := &config.Config{StateDir: t.TempDir()}
+	if err := os.WriteFile(filepath.Join(old.StateDir, "mask.key"), first, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := hashKey(old); err != nil || string(got) != string(first) {
+		t.Errorf("the key of before: %v", err)
 	}
 }

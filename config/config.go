@@ -112,7 +112,11 @@ type Approvers struct {
 
 // Audit says where the trail goes.
 type Audit struct {
-	Spool      Spool      `yaml:"spool"`
+	Spool Spool `yaml:"spool"`
+	// HashKey keys the hashes that stand for credentials and, with mask.how
+	// hash, for masked values; 32 characters or more. Replicas that share one
+	// give equal values equal hashes. Default: made in state_dir.
+	HashKey    Secret     `yaml:"hash_key"`
 	Ledger     Ledger     `yaml:"ledger"`
 	ClickHouse ClickHouse `yaml:"clickhouse"`
 }

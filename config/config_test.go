@@ -109,7 +109,7 @@ func TestErrors(t *testing.T) {
 		{"upstream", "https://crm.internal:8443", "https://u:p@crm.internal", `callgate.yaml:14:21: connection "crm": upstream.url holds a user or password; set credential instead`},
 		{"secret twice", "{env: CRM_KEY}", "{env: CRM_KEY, file: k}", `connection "crm": credential: set env or file, not both`},
 		{"template", "/customers/{id}", "/customers/x{id}", `"x{id}" must be one whole segment in braces`},
-		{"recorded credential", "max_body: 64KiB", "record: {headers: [authorization]}", `"authorization" carries a credential and is never recorded`},
+		{"recorded credential", "max_body: 64KiB", "record: {headers: [authorization]}", `"authorization" carries the service's credential and is never recorded`},
 		{"mask", "action: allow", "action: mask", `callgate.yaml:20:5: rule "readers": mask hides nothing; set paths, keys or detect`},
 		{"hold", "action: allow", "action: hold\n    hold: {timeout: 2h}", `callgate.yaml:23:21: rule "readers": hold.timeout 2h0m0s is outside 0s to 1h0m0s`},
 	}

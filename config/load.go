@@ -140,7 +140,7 @@ func (c *Config) paths(base string) {
 	if !c.Audit.Ledger.remote() {
 		from(&c.Audit.Ledger.Witness)
 	}
-	for _, p := range []*string{&c.Audit.Ledger.KeysFile, &c.Audit.Ledger.WitnessCAFile, &c.StateDir, &c.PoliciesDir, &c.Approvals.File, &c.Audit.Spool.Dir, &c.Envoy.TLS.CertFile, &c.Envoy.TLS.KeyFile, &c.Audit.ClickHouse.CAFile, &c.Audit.ClickHouse.Password.File} {
+	for _, p := range []*string{&c.Audit.Ledger.KeysFile, &c.Audit.Ledger.WitnessCAFile, &c.StateDir, &c.PoliciesDir, &c.Approvals.File, &c.Audit.Spool.Dir, &c.Envoy.TLS.CertFile, &c.Envoy.TLS.KeyFile, &c.Audit.ClickHouse.CAFile, &c.Audit.ClickHouse.Password.File, &c.Audit.HashKey.File} {
 		from(p)
 	}
 	for i := range c.Identity.Issuers {

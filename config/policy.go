@@ -107,6 +107,7 @@ type Record struct {
 	// byte leaves), async, or off.
 	Response string `yaml:"response"`
 	// Headers are kept as well as the built-in list, request and response.
+	// Credentials in them are replaced by keyed hashes.
 	Headers []string `yaml:"headers"`
 	// Unavailable says what happens when the record can't be made durable:
 	// deny (default) or allow, which is itself recorded as soon as it can be.

@@ -105,6 +105,7 @@ func (c *Config) validate(doc document, p *problems) {
 	if n, err := strconv.Atoi(ch.InsertQuorum); ch.InsertQuorum != "" && ch.InsertQuorum != "auto" && (err != nil || n < 1) {
 		bad("audit.clickhouse.insert_quorum", "%q is neither auto nor a number of replicas", ch.InsertQuorum)
 	}
+	oneSource(c.Audit.HashKey, func(msg string) { bad("audit.hash_key", "%s", msg) })
 	oneSource(ch.Password, func(msg string) { bad("audit.clickhouse.password", "%s", msg) })
 }
 
@@ -216,8 +217,8 @@ func (c Connection) validate(ps *problems) {
 		if !headerForm.MatchString(h) {
 			bad(fmt.Sprintf("record.headers[%d]", i), "record.headers: %q must be a lower-case header name", h)
 		}
-		if slices.Contains(neverRecorded, h) || h == c.Credential.Header {
-			bad(fmt.Sprintf("record.headers[%d]", i), "record.headers: %q carries a credential and is never recorded", h)
+		if h == c.Credential.Header {
+			bad(fmt.Sprintf("record.headers[%d]", i), "record.headers: %q carries the service's credential and is never recorded", h)
 		}
 	}
 	for name, n := range map[string]Bytes{"max_body": c.MaxBody, "max_response": c.MaxResponse} {
@@ -229,8 +230,6 @@ func (c Connection) validate(ps *problems) {
 		m.validate(func(format string, args ...any) { bad(fmt.Sprintf("mask[%d]", i), format, args...) })
 	}
 }
-
-var neverRecorded = []string{"authorization", "proxy-authorization", "cookie", "set-cookie"}
 
 func (c Connection) validateFunctions(bad func(path, format string, args ...any)) {
 	if c.Protocol != "http" {

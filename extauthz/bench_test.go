@@ -23,6 +23,7 @@ import (
 
 	"github.com/callgate/callgate/call"
 	"github.com/callgate/callgate/call/protocol"
+	"github.com/callgate/callgate/call/redact"
 	"github.com/callgate/callgate/extauthz"
 	"github.com/callgate/callgate/extauthz/connection"
 	"github.com/callgate/callgate/extauthz/identity"
@@ -56,7 +57,9 @@ func BenchmarkCheck(b *testing.B) {
 	compiled, err := policies.Compile(rules, policies.Config{Version: "v1",
 		Connections: []policies.Connection{{Name: "crm", Protocol: call.HTTP, Functions: []string{"refunds.create", "customers.delete"}}}})
 	must(b, err)
-	s := extauthz.New(extauthz.Config{Identifier: verifier, Recorder: nowhere{}, Log: slog.New(slog.DiscardHandler),
+	hidden, err := redact.New([]byte(strings.Repeat("k", redact.MinKey)))
+	must(b, err)
+	s := extauthz.New(extauthz.Config{Identifier: verifier, Redact: hidden, Recorder: nowhere{}, Log: slog.New(slog.DiscardHandler),
 		Metrics: extauthz.NewMetrics(prometheus.NewRegistry())})
 	s.Activate(extauthz.Active{Version: "v1", Connections: conns, Policy: compiled})
 

@@ -330,27 +330,6 @@ func TestRequestsWithoutMuchInThem(t *testing.T) {
 	}
 }
 
-func TestRedactPath(t *testing.T) {
-	for in, want := range map[string]string{
-		"/a":                             "/a",
-		"/a?":                            "/a?",
-		"/a?x=1&y=2":                     "/a?x=1&y=2",
-		"/a?token=T":                     "/a?token=[redacted]",
-		"/a?x=1&ToKeN=T&y=":              "/a?x=1&ToKeN=[redacted]&y=",
-		"/a?%74oken=T":                   "/a?%74oken=[redacted]",
-		"/a?tok%zz=T":                    "/a?tok%zz=[redacted]",
-		"/a?x=1;token=T;y=2":             "/a?x=1;token=[redacted];y=2",
-		"/a??token=T":                    "/a??token=[redacted]",
-		"/a?token":                       "/a?token",
-		"/a?tokens=1&token=a=b&token=c":  "/a?tokens=1&token=[redacted]&token=[redacted]",
-		"/a?code=1&X-Amz-Signature=abcd": "/a?code=[redacted]&X-Amz-Signature=[redacted]",
-	} {
-		if got, _ := redactPath(in); got != want {
-			t.Errorf("%s: %s, want %s", in, got, want)
-		}
-	}
-}
-
 // A credential in the query is hidden wherever the query's values go.
 func TestCredentialsInTheQuery(t *testing.T) {
 	r := newRig(t)
@@ -359,12 +338,16 @@ func TestCredentialsInTheQuery(t *testing.T) {
 	if a.GetOkResponse() == nil {
 		t.Fatalf("%v", a.CheckResponse)
 	}
-	if got := string(a.event.ArgsJSON); got != `{"access_token":"[redacted]","n":"1"}` {
+	sum := r.cfg.Redact.Secret(plantedToken)
+	if got := string(a.event.ArgsJSON); got != `{"access_token":"`+sum+`","n":"1"}` {
 		t.Errorf("arguments %s", got)
+	}
+	if a.event.Path != "/crm/refunds?n=1&acce%73s_token="+sum {
+		t.Errorf("path %s", a.event.Path)
 	}
 	a.hides(t)
 	a = r.check(t, request(func(req *authv3.CheckRequest) { httpOf(req).Host = "u:" + plantedToken + "@gate.test" }))
-	if a.event.Authority != "[redacted]@gate.test" {
+	if a.event.Authority != r.cfg.Redact.Secret("u:"+plantedToken)+"@gate.test" {
 		t.Errorf("authority %s", a.event.Authority)
 	}
 	a.hides(t)
@@ -372,6 +355,28 @@ func TestCredentialsInTheQuery(t *testing.T) {
 	a = r.check(t, request(body(`{"code":"x"}`)))
 	if got := string(a.event.ArgsJSON); got != `{"code":"x"}` {
 		t.Errorf("arguments %s", got)
+	}
+}
+
+// An operator may record any header: a credential in it is matched, not read.
+func TestRecordedCredentials(t *testing.T) {
+	r := newRig(t)
+	r.conns["crm"].Record.Headers = []string{"authorization", "cookie", "x-team", "x-api-key", "proxy-authorization"}
+	r.activate(t)
+	a := r.check(t, request(add("x-api-key", plantedToken), add("X-API-Key", "x "+plantedToken), add("x-team", "Bearer "+plantedToken),
+		add("user-agent", "curl Bearer "+plantedToken), add("cookie", "a="+plantedToken+"; b=1")))
+	if a.GetOkResponse() == nil {
+		t.Fatalf("%v", a.CheckResponse)
+	}
+	a.hides(t)
+	sum := r.cfg.Redact.Secret(plantedToken)
+	for name, want := range map[string]string{"authorization": "Bearer " + sum, "x-api-key": sum, "cookie": "sid=" + sum, "proxy-authorization": "Basic " + sum} {
+		if got := a.event.Headers.Get(name); got != want {
+			t.Errorf("%s is recorded as %q, want %q", name, got, want)
+		}
+	}
+	if got := a.event.Headers.Values("x-team"); len(got) != 2 || got[0] != "a" || got[1] != "Bearer "+sum {
+		t.Errorf("x-team is recorded as %q", got)
 	}
 }
 

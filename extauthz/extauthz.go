@@ -15,6 +15,7 @@ import (
 	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
 
 	"github.com/callgate/callgate/call"
+	"github.com/callgate/callgate/call/redact"
 	"github.com/callgate/callgate/extauthz/connection"
 )
 
@@ -54,8 +55,10 @@ type Config struct {
 	Identifier Identifier
 	Approvals  Approvals
 	Recorder   Recorder
-	Log        *slog.Logger
-	Metrics    *Metrics
+	// Redact hides credentials in what is recorded beside the body.
+	Redact  *redact.Redactor
+	Log     *slog.Logger
+	Metrics *Metrics
 	// Now is the clock; nil means time.Now.
 	Now func() time.Time
 }

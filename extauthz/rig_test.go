@@ -19,6 +19,7 @@ import (
 
 	"github.com/callgate/callgate/call"
 	"github.com/callgate/callgate/call/protocol"
+	"github.com/callgate/callgate/call/redact"
 	"github.com/callgate/callgate/extauthz/connection"
 )
 
@@ -130,7 +131,11 @@ func newRig(t testing.TB) *rig {
 		"tool": newConn(t, protocol.Config{Protocol: call.MCP}, "tool", "/mcp"),
 		"rpc":  newConn(t, protocol.Config{Protocol: call.JSONRPC}, "rpc", "/rpc"),
 	}
-	r.Server = New(Config{
+	hidden, err := redact.New([]byte(strings.Repeat("k", redact.MinKey)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Server = New(Config{Redact: hidden,
 		Identifier: identifier(func(ctx context.Context, h call.Headers) (call.Identity, error) { return r.identify(ctx, h) }),
 		Approvals:  approvals(func(ctx context.Context, c *call.Call, g call.Ruling) call.Decision { return r.hold(ctx, c, g) }),
 		Recorder:   r.recorder, Log: slog.New(slog.NewTextHandler(r.log, &slog.HandlerOptions{Level: slog.LevelDebug})),

@@ -24,6 +24,7 @@ import (
 	"google.golang.org/protobuf/types/known/structpb"
 
 	"github.com/callgate/callgate/call"
+	"github.com/callgate/callgate/call/redact"
 )
 
 const (
@@ -141,8 +142,12 @@ func start(t *testing.T, adapt ...func(*Config)) *bench {
 	t.Helper()
 	seen := &steps{}
 	b := &bench{memory: &memory{steps: seen}, registry: prometheus.NewRegistry(), logs: &logs{}}
+	hidden, err := redact.New(bytes.Repeat([]byte("k"), redact.MinKey))
+	if err != nil {
+		t.Fatal(err)
+	}
 	cfg := Config{
-		Recorder: b.memory, HashKey: bytes.Repeat([]byte("k"), 32), MaxResponse: 1 << 20,
+		Recorder: b.memory, Redact: hidden, HashKey: bytes.Repeat([]byte("k"), 32), MaxResponse: 1 << 20,
 		Log: slog.New(slog.NewTextHandler(b.logs, nil)), Metrics: NewMetrics(b.registry), Messages: shopMessages(t),
 	}
 	for _, a := range adapt {

@@ -15,6 +15,7 @@ import (
 	"google.golang.org/protobuf/reflect/protoreflect"
 
 	"github.com/callgate/callgate/call"
+	"github.com/callgate/callgate/call/redact"
 )
 
 // Recorder makes an event durable. It returns when the event is on disk.
@@ -37,6 +38,8 @@ type Config struct {
 	// HashKey keys the "hash" way of masking: equal values get equal hashes
 	// on every replica with the same key. At least 16 bytes.
 	HashKey []byte
+	// Redact hides credentials in recorded headers.
+	Redact *redact.Redactor
 	// MaxResponse bounds a response that is held back to be masked whole,
 	// in bytes, where the connection's own bound does not reach us.
 	MaxResponse int64

@@ -458,6 +458,22 @@ func TestRecordModes(t *testing.T) {
 			t.Errorf("recorded %v", a.Headers)
 		}
 	})
+	t.Run("credentials in headers asked for", func(t *testing.T) {
+		b := start(t)
+		meta := decided(call.HTTP)
+		meta.Record.Headers = []string{"set-cookie", "x-auth-token", "location", "x-team"}
+		b.run(t, exchange{mode: duplex, meta: meta, chunks: []string{"x"}, headers: []string{"set-cookie", "sid=" + secret + "; Path=/; HttpOnly", "Set-Cookie", "b=" + secret,
+			"X-Auth-Token", secret, "location", "/cb?code=1&access_token=" + secret, "x-team", "Bearer " + secret}})
+		b.quiet(t)
+		sum := b.server.cfg.Redact.Secret(secret)
+		a := b.one(t)
+		if got := a.Headers.Values("set-cookie"); len(got) != 2 || got[0] != "sid="+sum+"; Path=/; HttpOnly" || got[1] != "b="+sum {
+			t.Errorf("recorded %v", a.Headers)
+		}
+		if a.Headers.Get("x-auth-token") != sum || a.Headers.Get("x-team") != "Bearer "+sum {
+			t.Errorf("recorded %v", a.Headers)
+		}
+	})
 }
 
 // A caller that hangs up, and an Envoy that ends the stream early.

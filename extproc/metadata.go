@@ -46,7 +46,7 @@ func local(attributes map[string]*structpb.Struct) bool {
 }
 
 // recordedHeaders are kept of every response; a connection may add to them.
-// None of them carries a credential.
+// Credentials in any of them are hidden.
 var recordedHeaders = map[string]bool{
 	"content-type": true, "content-encoding": true, "content-language": true, "cache-control": true,
 	"date": true, "retry-after": true, "mcp-session-id": true, "x-request-id": true, "grpc-status": true,

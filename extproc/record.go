@@ -50,7 +50,7 @@ func (r *response) record(interrupted bool, withheld string) error {
 func (r *response) event(interrupted bool, withheld string) call.Event {
 	a := &call.AnsweredEvent{
 		Status:      r.status,
-		Headers:     recorded(r.headers, r.meta.Record.Headers),
+		Headers:     r.server.cfg.Redact.Headers(recorded(r.headers, r.meta.Record.Headers)),
 		Interrupted: interrupted,
 		Withheld:    withheld,
 	}

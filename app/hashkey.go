@@ -1,0 +1,54 @@
+package app
+
+import (
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"github.com/callgate/callgate/audit"
+	"github.com/callgate/callgate/call/redact"
+	"github.com/callgate/callgate/config"
+)
+
+// hashKey is the key of the hashes that stand for masked values and for
+// credentials: the configured one, which replicas can share, or one that is
+// made once and kept, so that equal values have equal hashes over restarts.
+func hashKey(cfg *config.Config) ([]byte, error) {
+	if secret := cfg.Audit.HashKey; secret != (config.Secret{}) {
+		key, err := secret.Read()
+		if err != nil {
+			return nil, fmt.Errorf("audit.hash_key: %w", err)
+		}
+		if len(key) < redact.MinKey {
+			return nil, fmt.Errorf("audit.hash_key has %d characters, and needs %d; make one with 'openssl rand -hex 32'", len(key), redact.MinKey)
+		}
+		return []byte(key), nil
+	}
+	file := filepath.Join(cfg.StateDir, "hash.key")
+	// Its name while only masked values were hashed.
+	if err := os.Link(filepath.Join(cfg.StateDir, "mask.key"), file); err == nil {
+		if err := audit.SyncDir(cfg.StateDir); err != nil {
+			return nil, err
+		}
+	}
+	key, err := os.ReadFile(file)
+	switch {
+	case err == nil && len(key) == redact.MinKey:
+		return key, nil
+	case err == nil:
+		return nil, fmt.Errorf("%s is damaged (%d bytes, want %d); restore it, or remove it and lose the link to earlier hashes", file, len(key), redact.MinKey)
+	case !errors.Is(err, fs.ErrNotExist):
+		return nil, fmt.Errorf("read the key of hashes: %w", err)
+	}
+	key = make([]byte, redact.MinKey)
+	if _, err := rand.Read(key); err != nil {
+		return nil, fmt.Errorf("make the key of hashes: %w", err)
+	}
+	if err := audit.WriteFile(file, key); err != nil {
+		return nil, fmt.Errorf("keep the key of hashes: %w", err)
+	}
+	return key, nil
+}
