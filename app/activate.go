@@ -7,6 +7,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -100,8 +101,23 @@ func (a *App) activate(ctx context.Context, p config.Policy) error {
 		return err
 	}
 	a.log.InfoContext(ctx, "policy active", "version", p.Version, "connections", len(p.Connections), "rules", len(p.Rules))
-	a.note(ctx, call.ChangeEvent{What: call.ChangePolicyActivated, Version: p.Version})
+	a.note(ctx, call.ChangeEvent{What: call.ChangePolicyActivated, Version: p.Version, Detail: unrecorded(p)})
 	return nil
+}
+
+// unrecorded says which connections let calls through that can't be recorded:
+// that choice is on record itself.
+func unrecorded(p config.Policy) string {
+	var names []string
+	for _, c := range p.Connections {
+		if c.Record.Unavailable == "allow" {
+			names = append(names, c.Name)
+		}
+	}
+	if len(names) == 0 {
+		return ""
+	}
+	return "calls are let through when they can't be recorded (record.unavailable: allow) on " + strings.Join(names, ", ")
 }
 
 // note records an operator's act. Its failing stops nothing: the spool's state
@@ -139,8 +155,8 @@ func (a *App) connect(ctx context.Context, c config.Connection, next *activePoli
 		Name: c.Name, Protocol: call.Protocol(c.Protocol), Authorities: c.Match.Authorities, Path: c.Match.Path, Services: c.Match.Services,
 		Parser: parser, Credential: secret, Mask: masks(c), MaxBody: int64(c.MaxBody), MaxResponse: int64(c.MaxResponse),
 		Record: call.RecordSettings{MaxBody: int64(c.Record.MaxBody), Response: c.Record.Response, Headers: c.Record.Headers,
+			Unrecorded: c.Record.Unavailable == "allow",
 			KeepBodies: int64(time.Duration(c.Record.Keep.Bodies).Seconds()), KeepCalls: int64(time.Duration(c.Record.Keep.Calls).Seconds())},
-		Unrecorded: c.Record.Unavailable == "allow",
 	}, nil
 }
 

@@ -31,6 +31,12 @@ func (a *App) status() console.Status {
 func (a *App) audit() console.Audit {
 	sp := a.trail.spool.Status()
 	out := console.Audit{Node: a.cfg.Node, Spool: AuditSpool(a.trail.spool.Dir(), sp)}
+	out.Spool.Waiting = a.trail.backlog.Waiting()
+	if cp := a.trail.signer.Status(); cp.Size > 0 {
+		out.Checkpoint = &console.Checkpoint{Size: cp.Size, Time: cp.Time, Error: cp.Err}
+	} else if cp.Err != "" {
+		out.Checkpoint = &console.Checkpoint{Error: cp.Err}
+	}
 	if a.trail.shipper == nil {
 		return out
 	}

@@ -129,7 +129,7 @@ func New(ctx context.Context, cfg *config.Config, opts Options) (_ *App, err err
 		return nil, err
 	}
 	a.messages = &messages{}
-	a.authz = extauthz.New(extauthz.Config{Identifier: a.people.verifier, Approvals: a.people.approvals, Recorder: a.trail.recorder, Redact: a.redact,
+	a.authz = extauthz.New(extauthz.Config{Identifier: a.people.verifier, Approvals: a.people.approvals, Recorder: a.trail.recorder, Backlog: a.trail.backlog, Redact: a.redact,
 		Log: a.log, Metrics: extauthz.NewMetrics(a.registry)})
 	a.xds = xds.New(xds.Config{Nodes: cfg.Envoy.Nodes, Log: a.log, Metrics: xds.NewMetrics(a.registry)})
 	return a, nil
@@ -175,7 +175,7 @@ func (a *App) Run(ctx context.Context) error {
 	}
 	g.Go(func() error { return a.people.run(ctx) })
 	g.Go(func() error { return a.trail.signer.Run(ctx) })
-	g.Go(func() error { return a.authz.Run(ctx) })
+	g.Go(func() error { return a.trail.backlog.Run(ctx) })
 	g.Go(func() error { return watch(ctx, a.log, a.folders(), a.reload) })
 	for setting, serve := range map[string]func(context.Context, net.Listener) error{
 		"listen.grpc": a.serveEnvoys, "listen.xds": a.serveXDS, "listen.console": a.serveConsole,
@@ -197,6 +197,7 @@ func (a *App) Run(ctx context.Context) error {
 	}
 	err := g.Wait()
 	a.log.Info("callgate stops")
+	err = errors.Join(err, a.trail.flush(ctx))
 	a.note(ctx, call.ChangeEvent{What: call.ChangeStopped, Version: a.opts.Version})
 	a.trail.end(ctx, a.log)
 	a.trail.drain()
@@ -238,7 +239,7 @@ func (a *App) serveEnvoys(ctx context.Context, l net.Listener) error {
 		authv3.RegisterAuthorizationServer(srv, a.authz)
 	}
 	if a.has(ExtProc) {
-		procv3.RegisterExternalProcessorServer(srv, extproc.New(extproc.Config{Recorder: a.trail.recorder, Messages: a.messages, HashKey: a.hashKey, Redact: a.redact,
+		procv3.RegisterExternalProcessorServer(srv, extproc.New(extproc.Config{Recorder: a.trail.recorder, Backlog: a.trail.backlog, Messages: a.messages, HashKey: a.hashKey, Redact: a.redact,
 			MaxResponse: 8 << 20, Log: a.log, Metrics: extproc.NewMetrics(a.registry)}))
 	}
 	if a.has(AccessLog) {

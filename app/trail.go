@@ -20,6 +20,7 @@ import (
 type trail struct {
 	spool    *audit.Spool
 	recorder audit.Recorder
+	backlog  *audit.Backlog
 	signer   *audit.Checkpointer
 	db       *clickhouse.DB // nil: the trail stays in the spool
 	shipper  *clickhouse.Shipper
@@ -31,6 +32,7 @@ func openTrail(cfg *config.Config, reg prometheus.Registerer, log *slog.Logger) 
 		return nil, fmt.Errorf("open the audit spool: %w; calls can't be let through without it (audit.spool.dir)", err)
 	}
 	t := &trail{spool: spool, recorder: audit.Recorder{Spool: spool}}
+	t.backlog = audit.NewBacklog(audit.BacklogConfig{Recorder: t.recorder, Log: log, Metrics: audit.NewBacklogMetrics(reg)})
 	witness, err := openWitness(cfg.Audit.Ledger)
 	if err != nil {
 		return nil, errors.Join(err, spool.Close())
@@ -96,6 +98,13 @@ func (t *trail) run(ctx context.Context) error {
 		return nil
 	}
 	return t.shipper.Run(ctx)
+}
+
+// flush records what connections let through unrecorded, if it now can be.
+func (t *trail) flush(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainBound)
+	defer cancel()
+	return t.backlog.Flush(ctx)
 }
 
 // end puts a last signature under everything that was recorded.

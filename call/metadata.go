@@ -45,6 +45,9 @@ type RecordSettings struct {
 	MaxBody  int64    `json:"max_body,omitempty"` // bytes kept whole
 	Response string   `json:"response,omitempty"` // durable, async, off
 	Headers  []string `json:"headers,omitempty"`  // lower case
+	// Unrecorded lets calls through that can't be recorded in time, to be
+	// recorded later; the default denies them.
+	Unrecorded bool `json:"unrecorded,omitempty"`
 	// KeepBodies and KeepCalls are how many seconds content and row are
 	// kept; 0 means for ever.
 	KeepBodies int64 `json:"keep_bodies,omitempty"`

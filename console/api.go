@@ -67,6 +67,9 @@ type Spool struct {
 	Percent  float64 `json:"percent"`         // of max_bytes
 	Level    int     `json:"level"`           // the alert that it has passed: 50, 80 or 95 percent; else 0
 	Error    string  `json:"error,omitempty"` // why it takes no events, and calls are denied
+	// Waiting are events in memory of calls that were let through, as their
+	// connection allows, and could not be recorded yet.
+	Waiting int `json:"waiting"`
 }
 
 // The states of shipping.
@@ -89,9 +92,9 @@ type Shipping struct {
 
 // Checkpoint is a signed state of the ledger.
 type Checkpoint struct {
-	Size uint64    `json:"size"` // the first so many events of the spool are signed
-	Time time.Time `json:"time"`
-	Key  string    `json:"key"` // name of the key that signed it
+	Size  uint64    `json:"size"` // the first so many events of the spool are signed
+	Time  time.Time `json:"time,omitzero"`
+	Error string    `json:"error,omitempty"` // why no further one is signed
 }
 
 // decision is the body of an approve or deny request.

@@ -175,6 +175,7 @@ func fix(c *connection.Connection) fixedMetadata {
 			"response": structpb.NewStringValue(c.Record.Response),
 			"headers":  texts(c.Record.Headers),
 
+			"unrecorded":  structpb.NewBoolValue(c.Record.Unrecorded),
 			"keep_bodies": structpb.NewNumberValue(float64(c.Record.KeepBodies)),
 			"keep_calls":  structpb.NewNumberValue(float64(c.Record.KeepCalls)),
 		}),

@@ -40,6 +40,13 @@ type Recorder interface {
 	Record(context.Context, call.Event) error
 }
 
+// Backlog takes events that can't be recorded now and whose connection lets
+// calls through all the same, to record them later. It is false where it has no
+// room.
+type Backlog interface {
+	Add(call.Event) bool
+}
+
 // Active is what a decision depends on that can change while calls are decided.
 // It is replaced as a whole: one call sees one Active from beginning to end.
 type Active struct {
@@ -55,6 +62,7 @@ type Config struct {
 	Identifier Identifier
 	Approvals  Approvals
 	Recorder   Recorder
+	Backlog    Backlog
 	// Redact hides credentials in what is recorded beside the body.
 	Redact  *redact.Redactor
 	Log     *slog.Logger
@@ -68,18 +76,14 @@ type Server struct {
 	authv3.UnimplementedAuthorizationServer
 	cfg    Config
 	active atomic.Pointer[Active]
-	behind chan call.Event // let through unrecorded, to be recorded when it can be
 }
-
-// behindMost bounds the events that wait in memory; more are lost and counted.
-const behindMost = 10_000
 
 // New returns a Server that denies every call until the first Activate.
 func New(cfg Config) *Server {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
-	return &Server{cfg: cfg, behind: make(chan call.Event, behindMost)}
+	return &Server{cfg: cfg}
 }
 
 // Activate makes calls that arrive from now on be decided by a.
@@ -89,26 +93,6 @@ func (s *Server) Activate(a Active) {
 		a.fixed[c] = fix(c)
 	}
 	s.active.Store(&a)
-}
-
-// Run records, as soon as it can be done, what a connection's own choice let
-// through unrecorded. It returns when ctx ends.
-func (s *Server) Run(ctx context.Context) error {
-	for {
-		var e call.Event
-		select {
-		case <-ctx.Done():
-			return nil
-		case e = <-s.behind:
-		}
-		for s.cfg.Recorder.Record(ctx, e) != nil {
-			select {
-			case <-ctx.Done():
-				return nil
-			case <-time.After(time.Second):
-			}
-		}
-	}
 }
 
 // Check decides one call.

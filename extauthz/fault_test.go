@@ -11,6 +11,7 @@ import (
 	"unicode/utf8"
 
 	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
+	"github.com/prometheus/client_golang/prometheus/testutil"
 	"google.golang.org/protobuf/proto"
 
 	"github.com/callgate/callgate/call"
@@ -89,62 +90,45 @@ func TestUnrecordedCallsAreDenied(t *testing.T) {
 		"denied": func() {
 			r.decide = func(context.Context, *call.Call) call.Ruling { return call.Ruling{Reason: call.ReasonRule} }
 		},
-		"unknown connection, where others may go unrecorded": func() { r.conns["crm"].Unrecorded = true; delete(r.conns, "crm"); r.activate(t) },
+		"unknown connection, where others may go unrecorded": func() { r.conns["crm"].Record.Unrecorded = true; delete(r.conns, "crm"); r.activate(t) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			change()
 			r.check(t, request()).denied(t, 503, call.ReasonAuditUnavailable)
 		})
 	}
-	if len(r.behind) != 0 {
-		t.Errorf("%d denials wait to be recorded", len(r.behind))
+	if len(r.backlog.events) != 0 {
+		t.Errorf("%d denials wait to be recorded", len(r.backlog.events))
 	}
 }
 
-// A connection may choose to be available rather than recorded at once.
+// A connection may choose to be available rather than recorded at once. Its
+// events are marked, and where no more can wait, calls are denied.
 func TestUnrecordedByChoice(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		r := newRig(t)
-		r.conns["crm"].Unrecorded = true
-		r.recorder.faulty(func(call.Event) error { return errDisk })
-		a := r.check(t, request())
-		if a.GetOkResponse() == nil || a.event != nil {
-			t.Fatalf("%v", a.CheckResponse)
-		}
-		ctx, cancel := context.WithCancel(t.Context())
-		done := make(chan error, 1)
-		go func() { done <- r.Run(ctx) }()
-		synctest.Wait()
-		if n := len(r.recorder.all()); n != 0 {
-			t.Fatalf("%d events on a full disk", n)
-		}
-		late := make(chan struct{})
-		r.recorder.faulty(func(call.Event) error { close(late); return nil })
-		<-late
-		synctest.Wait()
-		all := r.recorder.all()
-		if len(all) != 1 || all[0].CallID != a.meta.CallID || all[0].Decided.Decision.Outcome != call.Allow {
-			t.Errorf("%+v", all)
-		}
-		cancel()
-		if err := <-done; err != nil {
-			t.Error(err)
-		}
-	})
-}
-
-func TestWhatWaitsToBeRecordedIsBounded(t *testing.T) {
 	r := newRig(t)
-	r.behind = make(chan call.Event, 2)
-	r.conns["crm"].Unrecorded = true
-	r.recorder.faulty(func(call.Event) error { return errDisk })
-	for range 5 {
-		if a := r.check(t, request()); a.GetOkResponse() == nil {
-			t.Fatalf("%v", a.CheckResponse)
-		}
+	r.conns["crm"].Record.Unrecorded = true
+	r.activate(t)
+	if a := r.check(t, request()); a.event == nil || a.event.Late || !a.meta.Record.Unrecorded {
+		t.Errorf("a call that was recorded is marked: %+v, %+v", a.event, a.meta)
 	}
-	if len(r.behind) != 2 {
-		t.Errorf("%d wait", len(r.behind))
+	r.recorder.faulty(func(call.Event) error { return errDisk })
+	a := r.check(t, request())
+	if a.GetOkResponse() == nil || a.event != nil {
+		t.Fatalf("%v", a.CheckResponse)
+	}
+	r.check(t, request(to("tool", "/mcp"))).denied(t, 503, call.ReasonAuditUnavailable) // its connection chose nothing
+	r.decide = func(context.Context, *call.Call) call.Ruling { return call.Ruling{Reason: call.ReasonRule} }
+	no := r.check(t, request())
+	no.denied(t, 403, call.ReasonRule)
+	all := r.backlog.events
+	if len(all) != 2 || all[0].CallID != a.meta.CallID || !all[0].Decided.Late || all[0].Decided.Decision.Outcome != call.Allow ||
+		all[1].CallID != no.meta.CallID || !all[1].Decided.Late {
+		t.Errorf("%+v", all)
+	}
+	r.backlog.full = true
+	r.check(t, request()).denied(t, 503, call.ReasonAuditUnavailable)
+	if n := testutil.ToFloat64(r.cfg.Metrics.unrecorded); n != 4 {
+		t.Errorf("%v unrecorded decisions are counted", n)
 	}
 }
 

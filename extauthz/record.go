@@ -19,13 +19,12 @@ func (d *decision) record(decided call.Decision) error {
 	}
 	d.server.cfg.Metrics.unrecorded.Inc()
 	d.server.cfg.Log.ErrorContext(d.ctx, "a decision can't be recorded", "call_id", d.call.ID, "connection", d.call.Connection, "error", err)
-	if d.conn == nil || !d.conn.Unrecorded {
+	if d.conn == nil || !d.conn.Record.Unrecorded {
 		return fmt.Errorf("record the decision: %w", err)
 	}
-	select {
-	case d.server.behind <- e:
-	default:
-		d.server.cfg.Metrics.lost.Inc()
+	e.Decided.Late = true
+	if !d.server.cfg.Backlog.Add(e) {
+		return fmt.Errorf("record the decision: %w, and no further call can wait to be recorded", err)
 	}
 	return nil
 }

@@ -62,6 +62,20 @@ func (r *recorder) all() []call.Event {
 	return slices.Clone(r.events)
 }
 
+// backlog keeps what could not be recorded.
+type backlog struct {
+	events []call.Event
+	full   bool
+}
+
+func (b *backlog) Add(e call.Event) bool {
+	if b.full {
+		return false
+	}
+	b.events = append(b.events, e)
+	return true
+}
+
 var errDisk = errors.New("disk is full")
 
 // The stages, as functions.
@@ -110,6 +124,7 @@ func (w *text) String() string {
 type rig struct {
 	*Server
 	recorder *recorder
+	backlog  *backlog
 	log      *text
 	identify identifier
 	decide   policy
@@ -119,7 +134,7 @@ type rig struct {
 
 func newRig(t testing.TB) *rig {
 	t.Helper()
-	r := &rig{recorder: &recorder{}, log: &text{}}
+	r := &rig{recorder: &recorder{}, backlog: &backlog{}, log: &text{}}
 	r.identify = func(context.Context, call.Headers) (call.Identity, error) {
 		return call.Identity{Issuer: "https://idp", Subject: "ann", Kind: call.Human, Method: "oidc", Claims: map[string]any{"sid": "s-1"}}, nil
 	}
@@ -135,7 +150,7 @@ func newRig(t testing.TB) *rig {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r.Server = New(Config{Redact: hidden,
+	r.Server = New(Config{Redact: hidden, Backlog: r.backlog,
 		Identifier: identifier(func(ctx context.Context, h call.Headers) (call.Identity, error) { return r.identify(ctx, h) }),
 		Approvals:  approvals(func(ctx context.Context, c *call.Call, g call.Ruling) call.Decision { return r.hold(ctx, c, g) }),
 		Recorder:   r.recorder, Log: slog.New(slog.NewTextHandler(r.log, &slog.HandlerOptions{Level: slog.LevelDebug})),

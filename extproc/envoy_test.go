@@ -84,6 +84,7 @@ func (m *memory) Record(ctx context.Context, e call.Event) error {
 
 // bench is a server behind a real connection, with what it reported.
 type bench struct {
+	later *later
 	*memory
 	client   extprocv3.ExternalProcessorClient
 	registry *prometheus.Registry
@@ -137,17 +138,33 @@ func describe(m *extprocv3.ProcessingResponse) string {
 	return "other"
 }
 
+// later keeps what could not be recorded.
+type later struct {
+	mu     sync.Mutex
+	events []call.Event
+	full   bool
+}
+
+func (l *later) Add(e call.Event) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !l.full {
+		l.events = append(l.events, e)
+	}
+	return !l.full
+}
+
 // start runs a Server as Envoy reaches it.
 func start(t *testing.T, adapt ...func(*Config)) *bench {
 	t.Helper()
 	seen := &steps{}
-	b := &bench{memory: &memory{steps: seen}, registry: prometheus.NewRegistry(), logs: &logs{}}
+	b := &bench{memory: &memory{steps: seen}, later: &later{}, registry: prometheus.NewRegistry(), logs: &logs{}}
 	hidden, err := redact.New(bytes.Repeat([]byte("k"), redact.MinKey))
 	if err != nil {
 		t.Fatal(err)
 	}
 	cfg := Config{
-		Recorder: b.memory, Redact: hidden, HashKey: bytes.Repeat([]byte("k"), 32), MaxResponse: 1 << 20,
+		Recorder: b.memory, Backlog: b.later, Redact: hidden, HashKey: bytes.Repeat([]byte("k"), 32), MaxResponse: 1 << 20,
 		Log: slog.New(slog.NewTextHandler(b.logs, nil)), Metrics: NewMetrics(b.registry), Messages: shopMessages(t),
 	}
 	for _, a := range adapt {

@@ -23,6 +23,13 @@ type Recorder interface {
 	Record(context.Context, call.Event) error
 }
 
+// Backlog takes events that can't be recorded now and whose connection lets
+// calls through all the same, to record them later. It is false where it has no
+// room.
+type Backlog interface {
+	Add(call.Event) bool
+}
+
 // Messages finds the type that a gRPC method returns, so that its messages can
 // be masked field by field.
 type Messages interface {
@@ -34,6 +41,7 @@ type Messages interface {
 // Config is what a [Server] needs.
 type Config struct {
 	Recorder Recorder
+	Backlog  Backlog
 	Messages Messages
 	// HashKey keys the "hash" way of masking: equal values get equal hashes
 	// on every replica with the same key. At least 16 bytes.

@@ -438,6 +438,31 @@ func TestRecordModes(t *testing.T) {
 			t.Errorf("counted %v lost", n)
 		}
 	})
+	// A connection whose calls go on unrecorded: as long as its events can wait.
+	for _, how := range []string{call.RecordDurable, call.RecordAsync} {
+		t.Run("by choice, "+how, func(t *testing.T) {
+			b := start(t)
+			b.fail = func(int) error { return errDisk }
+			meta := decided(call.HTTP)
+			meta.Record.Response, meta.Record.Unrecorded = how, true
+			got := b.run(t, exchange{mode: duplex, meta: meta, headers: jsonType, chunks: []string{"{}"}})
+			for range asyncRecords {
+				b.server.async <- struct{}{}
+			}
+			if !got.ended || got.body != "{}" || len(b.later.events) != 1 || b.later.events[0].CallID != someID || testutil.ToFloat64(b.server.cfg.Metrics.lost) != 0 {
+				t.Errorf("got %+v, %+v waits", got, b.later.events)
+			}
+		})
+	}
+	t.Run("by choice, no room", func(t *testing.T) {
+		b := start(t)
+		b.fail, b.later.full = func(int) error { return errDisk }, true
+		meta := decided(call.HTTP)
+		meta.Record.Unrecorded = true
+		if got := b.run(t, exchange{mode: duplex, meta: meta, headers: jsonType, chunks: []string{`{"a":"` + secret + `"}`}}); strings.Contains(got.body, secret) {
+			t.Errorf("got %+v", got)
+		}
+	})
 	t.Run("off", func(t *testing.T) {
 		b := start(t)
 		b.fail = func(int) error { return errDisk }

@@ -32,19 +32,25 @@ func (r *response) record(interrupted bool, withheld string) error {
 				}
 				<-s.async
 			}()
-			if err := s.cfg.Recorder.Record(ctx, event); err != nil {
+			if err := s.cfg.Recorder.Record(ctx, event); err != nil && !r.later(event) {
 				s.cfg.Metrics.lost.Inc()
 				s.cfg.Log.ErrorContext(ctx, "response not recorded", "call_id", event.CallID, "error", err)
 			}
 		}()
 		return nil
 	}
-	if err := s.cfg.Recorder.Record(ctx, event); err != nil {
+	if err := s.cfg.Recorder.Record(ctx, event); err != nil && !r.later(event) {
 		s.cfg.Metrics.lost.Inc()
 		return fmt.Errorf("the record of the response can't be made durable: %w", err)
 	}
 	r.recorded = true
 	return nil
+}
+
+// later leaves an event to be recorded later, where the connection wants its
+// calls to go on when they can't be recorded; false where it must not.
+func (r *response) later(e call.Event) bool {
+	return r.meta.Record.Unrecorded && r.server.cfg.Backlog.Add(e)
 }
 
 func (r *response) event(interrupted bool, withheld string) call.Event {

@@ -133,6 +133,9 @@ func (s trailStatus) page() []byte {
 	default:
 		line("alert", "none")
 	}
+	if sp.Waiting > 0 {
+		line("waiting", "%d events, in memory, of calls that were let through and could not be recorded yet", sp.Waiting)
+	}
 	if sh := s.Shipping; sh == nil {
 		line("ClickHouse", "none is configured; the trail stays in the spool")
 	} else {
@@ -151,10 +154,14 @@ func (s trailStatus) page() []byte {
 			line("", "in %s; callgate audit requeue sends them again", sh.Quarantine)
 		}
 	}
-	if cp := s.Checkpoint; cp != nil {
-		line("checkpoint", "%d events signed by %s at %s", cp.Size, cp.Key, cp.Time.UTC().Format(time.RFC3339))
+	cp := s.Checkpoint
+	if cp != nil && cp.Size > 0 {
+		line("checkpoint", "%d events signed at %s", cp.Size, cp.Time.UTC().Format(time.RFC3339))
 	} else {
 		line("checkpoint", "none")
+	}
+	if cp != nil && cp.Error != "" {
+		line("", "signing fails: %s", cp.Error)
 	}
 	return out.Bytes()
 }

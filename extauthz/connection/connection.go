@@ -35,9 +35,6 @@ type Connection struct {
 	MaxBody     int64
 	MaxResponse int64
 	Record      call.RecordSettings
-	// Unrecorded lets calls through that can't be recorded; the default
-	// denies them.
-	Unrecorded bool
 }
 
 // Set is all connections of one policy. It is read-only.
