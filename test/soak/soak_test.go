@@ -19,6 +19,9 @@ var scenarios = []struct {
 	run func(*testing.T, *world)
 }{
 	{name: "kill", run: kill},
+	{name: "engine", run: engineKilled},
+	{name: "away", run: away},
+	{name: "drain", run: drain},
 }
 
 // TestSoak does one thing after the other, each with the same check from
