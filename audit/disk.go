@@ -1,10 +1,12 @@
 package audit
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"os"
 	"path/filepath"
+	"syscall"
 )
 
 // disk is what a spool writes through; tests put faults here.
@@ -52,6 +54,12 @@ func (osDisk) syncDir(dir string) error { return SyncDir(dir) }
 type osFile struct{ *os.File }
 
 func (f osFile) Sync() error { return datasync(f.File) }
+
+// noRoom reports whether err says that a disk, or what this user may have of
+// it, is full.
+func noRoom(err error) bool {
+	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT)
+}
 
 // SyncDir makes the names in dir durable: files that were created, renamed or
 // removed there.

@@ -162,7 +162,8 @@ func takeLock(dir string) (*flock.Flock, error) {
 		}
 		return nil, fmt.Errorf("open spool: %s is in use by %s; stop it, or give this one a directory of its own (audit.spool.dir)", dir, who)
 	}
-	if err := os.WriteFile(path, fmt.Appendf(nil, "process %d\n", os.Getpid()), 0o600); err != nil {
+	// Who holds it is only told to people; a full disk is no reason to stop.
+	if err := os.WriteFile(path, fmt.Appendf(nil, "process %d\n", os.Getpid()), 0o600); err != nil && !noRoom(err) {
 		return nil, errors.Join(fmt.Errorf("open spool: %w", err), l.Unlock())
 	}
 	return l, nil
@@ -229,7 +230,14 @@ func (s *Spool) load() error {
 	for _, g := range list {
 		s.used += g.size
 	}
-	if err := s.startSegment(next); err != nil {
+	switch err := s.startSegment(next); {
+	case noRoom(err):
+		// Shipping what is here makes room, so this must not keep the process
+		// from starting; calls are denied until then.
+		s.cfg.Log.Error("spool can't be written; calls are denied until it can", "dir", dir, "error", err)
+		s.active = segment{base: next}
+		s.broken, s.retry = fmt.Errorf("start a segment: %w", err), time.Now().Add(s.cfg.wait)
+	case err != nil:
 		return err
 	}
 	return s.growTree(tree)

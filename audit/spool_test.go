@@ -195,6 +195,46 @@ func TestDeleteBeforeKeepsWhatIsNeeded(t *testing.T) {
 	want(t, got, 500, 510)
 }
 
+// A process that was killed on a full disk starts again: it denies, lets what
+// is there be shipped, and goes on once that has made room.
+func TestOpenOnFullDisk(t *testing.T) {
+	t.Parallel()
+	for _, fault := range []string{"create", "write", "sync"} {
+		dir := t.TempDir()
+		s := open(t, config(t, dir))
+		fill(t, s, 0, 20)
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+		d := &faulty{disk: osDisk{}}
+		d.fail(fault)
+		cfg := config(t, dir)
+		cfg.disk = full{d}
+		s = open(t, cfg)
+		if s.Status().Err == nil {
+			t.Errorf("%s: nothing is said of the full disk", fault)
+		}
+		if err := s.Append(context.Background(), decided(t, nil)); !errors.Is(err, syscall.ENOSPC) {
+			t.Errorf("%s: %v", fault, err)
+		}
+		got, damage := contents(t, s, 0)
+		if want(t, got, 0, 20); len(damage) > 0 {
+			t.Errorf("%s: %v", fault, damage)
+		}
+		d.fail("")
+		time.Sleep(2 * cfg.wait)
+		fill(t, s, 20, 30)
+		got, _ = contents(t, s, 0)
+		want(t, got, 0, 30)
+	}
+}
+
+// full is a disk on which what is there can be written, as after a kill, but
+// nothing new.
+type full struct{ *faulty }
+
+func (d full) open(path string) (file, error) { return d.disk.open(path) }
+
 func TestFullSpoolRefuses(t *testing.T) {
 	t.Parallel()
 	cfg := config(t, t.TempDir())
