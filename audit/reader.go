@@ -162,7 +162,12 @@ func (r *Reader) seek() (end uint64, err error) {
 	all := append(s.sealed[:len(s.sealed):len(s.sealed)], s.active)
 	s.mu.Unlock()
 	if r.next >= end {
-		return 0, nil
+		// A segment that was read to its end may be deleted to make room on a
+		// full disk, which it would not while it is open here.
+		if r.cur != nil && r.cur.base != all[len(all)-1].base {
+			err = r.Close()
+		}
+		return 0, err
 	}
 	i := sort.Search(len(all), func(i int) bool { return all[i].base > r.next }) - 1
 	if i < 0 {
