@@ -147,6 +147,25 @@ func TestUnknownOutcomesWithoutDeduplication(t *testing.T) {
 	exactlyOnce(t, db, spool)
 }
 
+// The file that shipping needs is there before ClickHouse is: on a disk that
+// fills until it comes, it could not be made any more.
+func TestStateIsMadeBeforeClickHouseIsThere(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	spool := newSpool(t, dir)
+	db := openDB(t, Config{URL: "http://127.0.0.1:1", Database: "nowhere", Password: func() (string, error) { return password, nil }})
+	ship(t, db, spool, time.Minute)
+	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+		info, err := os.Stat(filepath.Join(dir, "ship.state"))
+		if err == nil && info.Size() == 2*slotSize {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("it was never made: %v", err)
+		}
+	}
+}
+
 // put writes a shipper's state as if it had been saved before a kill.
 func put(t *testing.T, dir string, st state) {
 	t.Helper()

@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"path/filepath"
 	"reflect"
 	"slices"
 	"strings"
@@ -15,7 +14,7 @@ import (
 // resume takes up where the process before left off: it reads the events of
 // unsettled calls again, and finishes what was being sent.
 func (s *Shipper) resume(ctx context.Context) (err error) {
-	file, st, ok, err := openState(filepath.Join(s.spool.Dir(), "ship.state"))
+	file, st, ok, err := openState(s.statePath())
 	if err != nil {
 		return err
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"path/filepath"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -142,6 +143,16 @@ func (s *Shipper) Run(ctx context.Context) error {
 // session ships from what is on disk until something fails that is not
 // ClickHouse's doing.
 func (s *Shipper) session(ctx context.Context) (err error) {
+	// Made while there is room for it: when ClickHouse comes back after the
+	// disk has filled, nothing could be shipped without this file, and so no
+	// room be made.
+	file, _, _, err := openState(s.statePath())
+	if err == nil {
+		err = file.close()
+	}
+	if err != nil {
+		return err
+	}
 	err = s.persist(ctx, "migrate the schema", func(ctx context.Context) error { return s.db.Migrate(ctx, s.cfg.Log) })
 	if err != nil {
 		return err
@@ -170,6 +181,8 @@ func (s *Shipper) session(ctx context.Context) (err error) {
 		}
 	}
 }
+
+func (s *Shipper) statePath() string { return filepath.Join(s.spool.Dir(), "ship.state") }
 
 // end lets go of what a session holds.
 func (s *Shipper) end() error {
