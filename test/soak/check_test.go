@@ -57,6 +57,10 @@ func (w *world) look(ctx context.Context) (*finding, error) {
 			// It says itself that there is no record.
 		case !ok:
 			f.bad(&f.lost, "call %s, answered %d at %s, has no row", id, a.status, a.at.Format(time.StampMilli))
+		case a.reason == string(call.ReasonResponseWithheld): // it ran, but nobody could record or mask what it said
+			if !r.allowed {
+				f.bad(&f.wrong, "the response of call %s was withheld, its row says denied for %s", id, r.reason)
+			}
 		case a.reason != "" && (r.allowed || r.reason != a.reason):
 			f.bad(&f.wrong, "call %s was denied for %s, its row says allowed %v, %s", id, a.reason, r.allowed, r.reason)
 		case a.status == 200 && !r.allowed:
@@ -211,7 +215,7 @@ func (w *world) settled(t *testing.T) *finding {
 	for {
 		f, err := w.look(context.WithoutCancel(ctx))
 		must(t, err)
-		if f.fine() || f.doubled > 0 || !sleep(ctx, time.Second) {
+		if f.fine() || f.doubled+f.wrong > 0 || !sleep(ctx, time.Second) {
 			return f
 		}
 	}

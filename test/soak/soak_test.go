@@ -22,6 +22,7 @@ var scenarios = []struct {
 	{name: "engine", run: engineKilled},
 	{name: "away", run: away},
 	{name: "drain", run: drain},
+	{name: "full", own: full},
 }
 
 // TestSoak does one thing after the other, each with the same check from

@@ -83,9 +83,6 @@ func (tr *trial) end(least int) {
 	}
 	if !f.fine() {
 		tr.Errorf("%d lost, %d doubled, %d wrong", f.lost, f.doubled, f.wrong)
-		for _, s := range tr.w.services {
-			tr.Log(s.tail())
-		}
 	}
 	b := tr.before
 	f.answered, f.decided, f.allowed = f.answered-b.answered, f.decided-b.decided, f.allowed-b.allowed

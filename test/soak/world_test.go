@@ -75,13 +75,13 @@ func newWorld(t *testing.T, p plan) *world {
 		if err := w.Stop(); err != nil {
 			t.Errorf("stop: %v", err)
 		}
-	})
-	if err != nil {
-		for _, s := range w.services {
-			t.Log(s.tail())
+		if t.Failed() {
+			for _, s := range w.services {
+				t.Logf("the end of the service's log:\n%s", s.tail())
+			}
 		}
-		t.Fatal(err)
-	}
+	})
+	must(t, err)
 	token, err := w.Issuer.Flows(nil).ClientCredentials(ctx, issuer.CIDeploy, issuer.CIDeploy+"-demo-secret")
 	if err != nil {
 		t.Fatal(err)
@@ -167,4 +167,14 @@ func sleep(ctx context.Context, d time.Duration) bool {
 	case <-time.After(d):
 		return true
 	}
+}
+
+// eventually waits until something is so.
+func eventually(ctx context.Context, what string, so func() bool) error {
+	for deadline := time.Now().Add(patience()); !so(); {
+		if time.Now().After(deadline) || !sleep(ctx, 20*time.Millisecond) {
+			return fmt.Errorf("never: %s", what)
+		}
+	}
+	return nil
 }
