@@ -36,6 +36,7 @@ var rooms = map[string][]string{
 	"audit":                    {"call", "audit/ledger"},
 	"audit/ledger":             {},
 	"audit/clickhouse":         {"audit", "audit/ledger", "call"},
+	"audit/verify":             {"audit", "audit/clickhouse", "audit/ledger", "call"},
 	"audit/engine":             {"parts"},
 	"envoy":                    {"config"},
 	"envoy/local":              {"envoy", "parts"},

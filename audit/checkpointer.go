@@ -43,6 +43,10 @@ type SignedCheckpoint struct {
 	// Frontier lets a reader go on from here without the events before; once
 	// an hour, else nil.
 	Frontier []ledger.Hash
+	// Prefixes are the first PrefixSize bytes of the leaf hashes of the events
+	// before Size, as far back as the checkpoint before. They are not signed:
+	// they tell which event was changed, where the root tells that one was.
+	Prefixes []byte
 }
 
 // Checkpointer signs the tree of a spool again and again, whether it grew or
@@ -50,8 +54,9 @@ type SignedCheckpoint struct {
 type Checkpointer struct {
 	cfg CheckpointerConfig
 
-	signing sync.Mutex // one checkpoint at a time
-	hour    time.Time  // of the last frontier
+	signing  sync.Mutex // one checkpoint at a time
+	hour     time.Time  // of the last frontier
+	prefixes []byte     // that no checkpoint has
 
 	mu      sync.Mutex
 	last    SignedCheckpoint
@@ -135,8 +140,10 @@ func (c *Checkpointer) sign(ctx context.Context) error {
 		signers = append(signers, s)
 	}
 	now := c.cfg.Now()
-	tree := c.cfg.Spool.Tree()
-	cp := SignedCheckpoint{Node: c.cfg.Node, Checkpoint: ledger.Checkpoint{
+	tree, prefixes := c.cfg.Spool.Cut()
+	c.prefixes = append(c.prefixes, prefixes...) // of an attempt that failed, too
+	c.prefixes = c.prefixes[max(0, len(c.prefixes)-maxPrefixes):]
+	cp := SignedCheckpoint{Node: c.cfg.Node, Prefixes: c.prefixes, Checkpoint: ledger.Checkpoint{
 		Origin: Origin(c.cfg.Spool.ID()), Size: tree.Size(), Root: tree.Root(), Time: now.UTC()}}
 	if cp.Signed, err = cp.Sign(signers...); err != nil {
 		return err
@@ -151,6 +158,7 @@ func (c *Checkpointer) sign(ctx context.Context) error {
 	if err := c.told(ctx, ring); err != nil {
 		return err
 	}
+	c.prefixes = nil
 	c.cfg.Metrics.signed.Inc()
 	c.cfg.Metrics.size.Set(float64(cp.Size))
 	c.cfg.Metrics.time.Set(float64(now.UnixMilli()) / 1000)
@@ -177,9 +185,13 @@ func (c *Checkpointer) sign(ctx context.Context) error {
 // cover what it covered.
 func thin(list []SignedCheckpoint) []SignedCheckpoint {
 	var kept []SignedCheckpoint
+	var prefixes []byte
 	for i, cp := range list {
-		if i%2 == 1 || cp.Frontier != nil {
+		cp.Prefixes = append(prefixes[:len(prefixes):len(prefixes)], cp.Prefixes...)
+		prefixes = cp.Prefixes
+		if i%2 == 1 || cp.Frontier != nil || i == len(list)-1 {
 			kept = append(kept, cp)
+			prefixes = nil
 		}
 	}
 	return kept

@@ -77,6 +77,7 @@ type Spool struct {
 	damaged  map[uint64]bool
 	tree     *ledger.Tree  // of all durable leaves
 	kept     uint64        // size of the tree that the tree file holds
+	prefixes []byte        // of the leaf hashes since the tree was last cut
 	wake     chan struct{} // tells the writer that something is pending; closed with closed
 	finished chan struct{} // closed when the writer has ended
 

@@ -64,6 +64,7 @@ func (s *Spool) growTree(tree *ledger.Tree) error {
 	lost := func(to uint64) {
 		for tree.Size() < to {
 			tree.Append(ledger.LostLeaf)
+			s.prefixes = append(s.prefixes, ledger.LostLeaf[:PrefixSize]...)
 		}
 	}
 	lost(r.Next())
@@ -74,7 +75,9 @@ func (s *Spool) growTree(tree *ledger.Tree) error {
 		}
 		for _, rec := range records {
 			lost(rec.Index)
-			tree.Append(ledger.LeafHash(rec.Leaf))
+			h := ledger.LeafHash(rec.Leaf)
+			tree.Append(h)
+			s.prefixes = append(s.prefixes, h[:PrefixSize]...)
 		}
 		if len(records) == 0 {
 			lost(s.durable)
@@ -84,6 +87,31 @@ func (s *Spool) growTree(tree *ledger.Tree) error {
 	s.tree = tree
 	s.mu.Unlock()
 	return nil
+}
+
+// PrefixSize is how many bytes of each leaf hash go beside a checkpoint.
+const PrefixSize = 4
+
+// maxPrefixes bounds what is kept of the leaf hashes between two checkpoints.
+const maxPrefixes = 4 << 20
+
+// grow adds a leaf to the tree. The caller holds mu.
+func (s *Spool) grow(leaf ledger.Hash) {
+	s.tree.Append(leaf)
+	s.prefixes = append(s.prefixes, leaf[:PrefixSize]...)
+	if len(s.prefixes) > maxPrefixes {
+		s.prefixes = append(s.prefixes[:0], s.prefixes[len(s.prefixes)-maxPrefixes/2:]...)
+	}
+}
+
+// Cut returns the tree, and the first bytes of the leaf hashes that it has got
+// since it was last cut, the latest of them where they are too many.
+func (s *Spool) Cut() (*ledger.Tree, []byte) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	prefixes := s.prefixes
+	s.prefixes = nil
+	return s.tree.Clone(), prefixes
 }
 
 // Tree is the Merkle tree over all leaves that are on disk.

@@ -44,7 +44,7 @@ func (s *Spool) writeNext() bool {
 	if err == nil {
 		s.durable += uint64(b.records)
 		for _, leaf := range b.leaves {
-			s.tree.Append(leaf)
+			s.grow(leaf)
 		}
 		s.active.size += int64(len(b.buf))
 		s.used += int64(len(b.buf))

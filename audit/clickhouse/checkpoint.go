@@ -22,6 +22,7 @@ type checkpointRow struct {
 	Node     string    `ch:"node"`
 	Note     string    `ch:"note"`
 	Frontier []string  `ch:"frontier"`
+	Prefixes []byte    `ch:"leaf_prefixes"`
 }
 
 // checkpoints ships what was signed. A failure is made up for by the next
@@ -54,7 +55,7 @@ func (s *Shipper) insertCheckpoints(ctx context.Context, list []audit.SignedChec
 	defer out.Abort()
 	for _, cp := range list {
 		row := checkpointRow{Spool: s.spool.ID(), Size: cp.Size, Time: cp.Time, Root: string(cp.Root[:]), Node: cp.Node,
-			Note: string(cp.Signed), Frontier: hashes(cp.Frontier)}
+			Note: string(cp.Signed), Frontier: hashes(cp.Frontier), Prefixes: cp.Prefixes}
 		if err := out.AppendStruct(&row); err != nil {
 			return fmt.Errorf("insert into checkpoints: %w", err)
 		}

@@ -136,11 +136,11 @@ func (r Row) MarshalJSON() ([]byte, error) {
 		value := plain(v.Field(i))
 		switch s, _ := v.Field(i).Interface().(string); {
 		case name == "request_body_sha256":
-			value = hash(r.RequestBodySHA256())
+			value = hexOf(r.RequestBodySHA256())
 		case name == "response_body_sha256":
-			value = hash(r.ResponseBodySHA256())
+			value = hexOf(r.ResponseBodySHA256())
 		case strings.HasSuffix(name, "_sha256"), strings.HasSuffix(name, "_salt"):
-			value = hash(s)
+			value = hexOf(s)
 		case name == "args" && json.Valid([]byte(s)):
 			value = json.RawMessage(s)
 		}
@@ -156,8 +156,8 @@ func (r Row) MarshalJSON() ([]byte, error) {
 	return append(out, '}'), nil
 }
 
-// hash writes a hash, or nothing for none.
-func hash(s string) string {
+// hexOf writes a hash, or nothing for none.
+func hexOf(s string) string {
 	if strings.Trim(s, "\x00") == "" {
 		return ""
 	}

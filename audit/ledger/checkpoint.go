@@ -94,3 +94,17 @@ func OpenCheckpoint(signed []byte, trusted note.Verifiers) (Checkpoint, []note.S
 	c, err := parseText(n.Text)
 	return c, n.Sigs, err
 }
+
+// Signers names the keys, name and hash, whose signatures a note claims to have.
+func Signers(signed []byte) []string {
+	var unverified *note.UnverifiedNoteError
+	_, err := note.Open(signed, note.VerifierList())
+	if !errors.As(err, &unverified) {
+		return nil
+	}
+	var out []string
+	for _, s := range unverified.Note.UnverifiedSigs {
+		out = append(out, fmt.Sprintf("%s+%08x", s.Name, s.Hash))
+	}
+	return out
+}

@@ -13,6 +13,7 @@ import (
 	"github.com/callgate/callgate/app"
 	"github.com/callgate/callgate/audit/clickhouse"
 	"github.com/callgate/callgate/call"
+	"github.com/callgate/callgate/config"
 )
 
 func newCalls() *cobra.Command {
@@ -78,6 +79,12 @@ func openTrail(c *cobra.Command) (*clickhouse.DB, error) {
 	if err != nil {
 		return nil, err
 	}
+	return reach(c, cfg)
+}
+
+// reach connects to the ClickHouse of a configuration, and makes sure that it
+// answers.
+func reach(c *cobra.Command, cfg *config.Config) (*clickhouse.DB, error) {
 	db, err := app.OpenClickHouse(cfg)
 	if err != nil {
 		return nil, withCode(exitUsage, err)

@@ -507,7 +507,8 @@ CREATE TABLE IF NOT EXISTS callgate.checkpoints (
     root FixedString(32) COMMENT 'Root of the Merkle tree (RFC 6962) over these events.' CODEC(NONE),
     node LowCardinality(String) COMMENT 'The replica.' CODEC(ZSTD(1)),
     note String COMMENT 'The signed checkpoint: C2SP tlog-checkpoint.' CODEC(ZSTD(3)),
-    frontier Array(FixedString(32)) COMMENT 'Roots of the perfect subtrees, to go on from here without the events before; empty in most rows.' CODEC(ZSTD(1))
+    frontier Array(FixedString(32)) COMMENT 'Roots of the perfect subtrees, to go on from here without the events before; empty in most rows.' CODEC(ZSTD(1)),
+    leaf_prefixes String COMMENT 'First four bytes of the leaf hash of each event since the checkpoint before: which one was changed, where the root tells that one was.' CODEC(NONE)
 )
 ENGINE = ReplacingMergeTree
 ORDER BY (spool, size, time)
