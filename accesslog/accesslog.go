@@ -3,7 +3,8 @@
 //
 // The stream has no acknowledgement and Envoy drops entries when it is away,
 // so nothing here is the record that counts: it completes calls that were
-// recorded when they were decided.
+// recorded when they were decided, and counts what it was sent, so that what is
+// missing can be noticed.
 package accesslog
 
 import (
@@ -17,6 +18,7 @@ import (
 	datav3 "github.com/envoyproxy/go-control-plane/envoy/data/accesslog/v3"
 	alsv3 "github.com/envoyproxy/go-control-plane/envoy/service/accesslog/v3"
 	"golang.org/x/sync/errgroup"
+	"google.golang.org/protobuf/types/known/structpb"
 
 	"github.com/callgate/callgate/call"
 )
@@ -26,27 +28,42 @@ type Recorder interface {
 	Record(context.Context, call.Event) error
 }
 
+// Backlog takes events that can't be recorded now and whose connection lets
+// calls through all the same, to record them later. It is false where it has no
+// room.
+type Backlog interface {
+	Add(call.Event) bool
+}
+
 // Config is what a [Server] needs.
 type Config struct {
 	Recorder Recorder
+	Backlog  Backlog
 	Log      *slog.Logger
 	Metrics  *Metrics
 	// Now is the clock; nil means time.Now.
 	Now func() time.Time
+	// CountEvery is how often counts are recorded; 0 means every minute.
+	CountEvery time.Duration
 }
 
 // Server implements envoy.service.accesslog.v3.AccessLogService.
 type Server struct {
 	alsv3.UnimplementedAccessLogServiceServer
-	cfg Config
+	cfg    Config
+	counts counts
 }
 
-// New returns a Server.
+// New returns a Server. Run and, when no more entries come, Flush record what it
+// counts.
 func New(cfg Config) *Server {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
-	return &Server{cfg: cfg}
+	if cfg.CountEvery == 0 {
+		cfg.CountEvery = time.Minute
+	}
+	return &Server{cfg: cfg, counts: counts{from: cfg.Now(), nodes: map[string]*count{}}}
 }
 
 // inFlight bounds the entries of one message that wait for the disk together;
@@ -80,23 +97,25 @@ func (s *Server) record(ctx context.Context, node string, entries []*datav3.HTTP
 	g.SetLimit(inFlight)
 	for _, entry := range entries {
 		id, ended := callOf(entry)
-		switch {
-		case !ended:
+		if !ended {
 			continue // a start or a periodic report; the end will tell all
-		case id == (call.ID{}):
-			// Envoy refused it before ext_authz saw it.
-			s.cfg.Metrics.undecided.Inc()
+		}
+		s.count(ctx, node, id != call.ID{}, entry)
+		if id == (call.ID{}) {
 			continue
 		}
 		event := call.Event{Kind: call.Finished, CallID: id, Time: s.cfg.Now(), Finished: finished(entry, node)}
 		g.Go(func() error {
-			if err := s.cfg.Recorder.Record(ctx, event); err != nil {
+			err := s.cfg.Recorder.Record(ctx, event)
+			switch {
+			case err == nil:
+				s.cfg.Metrics.recorded.Inc()
+			case unrecorded(entry) && s.cfg.Backlog.Add(event):
+			default:
 				s.cfg.Metrics.lost.Inc()
 				s.cfg.Log.ErrorContext(ctx, "access log entry not recorded; the call's row will say unknown",
 					"call_id", id, "error", err)
-				return nil
 			}
-			s.cfg.Metrics.recorded.Inc()
 			return nil
 		})
 	}
@@ -112,10 +131,20 @@ func callOf(e *datav3.HTTPAccessLogEntry) (call.ID, bool) {
 	default:
 		return call.ID{}, false
 	}
-	ours := common.GetMetadata().GetFilterMetadata()[call.MetadataNamespace].GetFields()[call.MetadataKey]
-	id, err := call.ParseID(ours.GetStructValue().GetFields()["call_id"].GetStringValue())
+	id, err := call.ParseID(metadata(e)["call_id"].GetStringValue())
 	if err != nil {
 		return call.ID{}, true
 	}
 	return id, true
+}
+
+// unrecorded reports whether the call's connection lets calls through that can't
+// be recorded in time.
+func unrecorded(e *datav3.HTTPAccessLogEntry) bool {
+	return metadata(e)["record"].GetStructValue().GetFields()["unrecorded"].GetBoolValue()
+}
+
+// metadata is what the decision left.
+func metadata(e *datav3.HTTPAccessLogEntry) map[string]*structpb.Value {
+	return e.GetCommonProperties().GetMetadata().GetFilterMetadata()[call.MetadataNamespace].GetFields()[call.MetadataKey].GetStructValue().GetFields()
 }

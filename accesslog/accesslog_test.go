@@ -3,10 +3,10 @@ package accesslog
 import (
 	"context"
 	"errors"
-	"io"
 	"log/slog"
 	"net"
 	"reflect"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -46,12 +46,48 @@ func (s *spool) Record(_ context.Context, e call.Event) error {
 	return nil
 }
 
-func serve(t *testing.T, rec Recorder) (alsv3.AccessLogServiceClient, *Metrics) {
+// later keeps what could not be recorded.
+type later struct{ events []call.Event }
+
+func (l *later) Add(e call.Event) bool {
+	l.events = append(l.events, e)
+	return true
+}
+
+// als is a server with a client.
+type als struct {
+	*Server
+	client alsv3.AccessLogServiceClient
+	log    *text
+}
+
+// text is a log.
+type text struct {
+	mu sync.Mutex
+	b  strings.Builder
+}
+
+func (w *text) Write(p []byte) (int, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.b.Write(p)
+}
+
+func (w *text) String() string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.b.String()
+}
+
+func serve(t *testing.T, rec Recorder) *als {
 	t.Helper()
-	m := NewMetrics(prometheus.NewRegistry())
+	a := &als{log: &text{}}
 	srv := grpc.NewServer()
-	alsv3.RegisterAccessLogServiceServer(srv, New(Config{Recorder: rec, Metrics: m,
-		Log: slog.New(slog.NewTextHandler(io.Discard, nil)), Now: func() time.Time { return time.Unix(9, 0) }}))
+	now := time.Unix(8, 0)
+	a.Server = New(Config{Recorder: rec, Backlog: &later{}, Metrics: NewMetrics(prometheus.NewRegistry()),
+		Log: slog.New(slog.NewTextHandler(a.log, nil)), Now: func() time.Time { return now }})
+	now = time.Unix(9, 0)
+	alsv3.RegisterAccessLogServiceServer(srv, a.Server)
 	lis := bufconn.Listen(1 << 20)
 	go func() { _ = srv.Serve(lis) }()
 	t.Cleanup(srv.Stop)
@@ -61,12 +97,13 @@ func serve(t *testing.T, rec Recorder) (alsv3.AccessLogServiceClient, *Metrics) 
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { conn.Close() })
-	return alsv3.NewAccessLogServiceClient(conn), m
+	a.client = alsv3.NewAccessLogServiceClient(conn)
+	return a
 }
 
-func send(t *testing.T, c alsv3.AccessLogServiceClient, messages ...*alsv3.StreamAccessLogsMessage) {
+func send(t *testing.T, c *als, messages ...*alsv3.StreamAccessLogsMessage) {
 	t.Helper()
-	stream, err := c.StreamAccessLogs(context.Background())
+	stream, err := c.client.StreamAccessLogs(context.Background())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -121,7 +158,7 @@ func TestRecord(t *testing.T) {
 		t.Fatal(err)
 	}
 	rec := &spool{}
-	c, m := serve(t, rec)
+	c := serve(t, rec)
 	start := entry(t, id.String())
 	start.CommonProperties.AccessLogType = datav3.AccessLogType_DownstreamStart
 	unseen := entry(t, "no id")
@@ -135,7 +172,7 @@ func TestRecord(t *testing.T) {
 	if len(rec.events) != 1 || !reflect.DeepEqual(rec.events[0], want) {
 		t.Errorf("recorded %+v\nwant     %+v", rec.events, want)
 	}
-	if got := testutil.ToFloat64(m.undecided); got != 1 {
+	if got := testutil.ToFloat64(c.cfg.Metrics.undecided); got != 1 {
 		t.Errorf("undecided entries: %v, want 1", got)
 	}
 }
@@ -147,10 +184,29 @@ func TestRecordFails(t *testing.T) {
 		t.Fatal(err)
 	}
 	rec := &spool{err: errors.New("disk full")}
-	c, m := serve(t, rec)
+	c := serve(t, rec)
 	send(t, c, message("edge-1", entry(t, id.String())), message("", entry(t, id.String())))
-	if got := testutil.ToFloat64(m.lost); got != 2 {
+	if got := testutil.ToFloat64(c.cfg.Metrics.lost); got != 2 {
 		t.Errorf("lost entries: %v, want 2", got)
+	}
+}
+
+// A connection whose calls go on unrecorded has its entries recorded later.
+func TestRecordLater(t *testing.T) {
+	id, err := call.NewID()
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := serve(t, &spool{err: errors.New("disk full")})
+	e := entry(t, id.String())
+	record, err := structpb.NewValue(map[string]any{"unrecorded": true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	metadata(e)["record"] = record
+	send(t, c, message("edge-1", e))
+	if waits := c.cfg.Backlog.(*later).events; len(waits) != 1 || waits[0].CallID != id || testutil.ToFloat64(c.cfg.Metrics.lost) != 0 {
+		t.Errorf("%+v waits", waits)
 	}
 }
 

@@ -242,11 +242,21 @@ func (a *App) serveEnvoys(ctx context.Context, l net.Listener) error {
 		procv3.RegisterExternalProcessorServer(srv, extproc.New(extproc.Config{Recorder: a.trail.recorder, Backlog: a.trail.backlog, Messages: a.messages, HashKey: a.hashKey, Redact: a.redact,
 			MaxResponse: 8 << 20, Log: a.log, Metrics: extproc.NewMetrics(a.registry)}))
 	}
-	if a.has(AccessLog) {
-		accesslogv3.RegisterAccessLogServiceServer(srv, accesslog.New(accesslog.Config{Recorder: a.trail.recorder, Log: a.log,
-			Metrics: accesslog.NewMetrics(a.registry)}))
+	if !a.has(AccessLog) {
+		return serveGRPC(ctx, srv, l)
 	}
-	return serveGRPC(ctx, srv, l)
+	logs := accesslog.New(accesslog.Config{Recorder: a.trail.recorder, Backlog: a.trail.backlog, Log: a.log, Metrics: accesslog.NewMetrics(a.registry)})
+	accesslogv3.RegisterAccessLogServiceServer(srv, logs)
+	var g errgroup.Group
+	counting, stop := context.WithCancel(ctx)
+	g.Go(func() error { return logs.Run(counting) })
+	err := serveGRPC(ctx, srv, l)
+	stop()
+	err = errors.Join(err, g.Wait())
+	if lost := logs.Flush(ctx); lost != nil { // no entry comes any more
+		a.log.ErrorContext(ctx, "what access logs counted is not recorded", "error", lost)
+	}
+	return err
 }
 
 func (a *App) serveXDS(ctx context.Context, l net.Listener) error {

@@ -4,9 +4,11 @@ import (
 	"bufio"
 	"encoding/json"
 	"io"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -282,5 +284,46 @@ func TestAuditRequeueCommand(t *testing.T) {
 	data, _ := cmd.CombinedOutput() // the exit code is looked at
 	if code := cmd.ProcessState.ExitCode(); code != 3 {
 		t.Errorf("ClickHouse away: %d: %s", code, data)
+	}
+}
+
+// What Envoy answers by itself is counted as undecided, and nothing on any route
+// of ours reaches a function without a decision.
+func TestAccessLogCounts(t *testing.T) {
+	w := shared
+	metric := func(name string) float64 {
+		t.Helper()
+		resp, err := http.Get("http://" + w.Addrs.Metrics + "/metrics")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer resp.Body.Close()
+		data, err := io.ReadAll(resp.Body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for line := range strings.Lines(string(data)) {
+			if rest, ok := strings.CutPrefix(line, "callgate_accesslog_"+name+" "); ok {
+				v, err := strconv.ParseFloat(strings.TrimSpace(rest), 64)
+				if err != nil {
+					t.Fatal(err)
+				}
+				return v
+			}
+		}
+		t.Fatalf("there is no metric %s", name)
+		return 0
+	}
+	before := metric("entries_undecided_total")
+	w.raw(t, "GET /crm/customers/c-1 HTTP/1.1\r\nhost: x\r\ntransfer-encoding: nonsense\r\n\r\n")
+	w.raw(t, "CONNECT x:1 HTTP/1.1\r\nhost: x:1\r\n\r\n")
+	for deadline := time.Now().Add(10 * time.Second); metric("entries_undecided_total") == before; time.Sleep(50 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("what Envoy answered was not counted")
+		}
+	}
+	w.row(t, w.call(t, http1(), w.alice, "GET", "/crm/customers/c-1", "").id(), "finished", "seen")
+	if n := metric("bypassed_total"); n != 0 {
+		t.Errorf("%v requests reached a function without a decision", n)
 	}
 }
