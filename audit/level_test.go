@@ -39,21 +39,31 @@ func TestAlertLevels(t *testing.T) {
 		}
 	}
 	big := bytes.Repeat([]byte("x"), 3000)
-	for range 10_000 {
+	fro := func() { // a little emptier, and as full again
+		t.Helper()
+		first := s.Status().First
+		if err := s.DeleteBefore(first + 2); err != nil {
+			t.Fatal(err)
+		}
+		look()
+		for range s.Status().First - first {
+			if err := s.Append(context.Background(), decided(t, big)); err != nil {
+				t.Fatal(err)
+			}
+			look()
+		}
+	}
+	for level := 0; ; {
 		if s.Append(context.Background(), decided(t, big)) != nil {
 			break // full
 		}
 		look()
-	}
-	// To and fro around a level.
-	for range 5 {
-		if err := s.DeleteBefore(s.Status().First + 2); err != nil {
-			t.Fatal(err)
+		if now := s.Status().Level; now != level { // just above it
+			level = now
+			for range 3 {
+				fro()
+			}
 		}
-		look()
-		for s.Append(context.Background(), decided(t, big)) == nil {
-		}
-		look()
 	}
 	for before := uint64(0); percent() > 2; {
 		before = s.Status().First

@@ -100,6 +100,9 @@ func TestSecretsMatch(t *testing.T) {
 	if got := string(r.Arguments([]byte(`{"access_token":"a b/c","n":"1","token":["a b/c", 2]}`), hidden)); got != `{"access_token":"`+want+`","n":"1","token":["`+want+`", "`+r.Secret("2")+`"]}` {
 		t.Errorf("%s", got)
 	}
+	if got, _ := r.Target("/x?n=1;token=a+b/c;y=2"); got != "/x?n=1;token="+want+";y=2" {
+		t.Errorf("%s", got)
+	}
 	h := r.Headers(call.Headers{{Name: "authorization", Value: "Bearer a b/c"}, {Name: "x-api-key", Value: " a b/c"}, {Name: "cookie", Value: "s=a b/c; t=\"a b/c\""}})
 	if h[0].Value != "Bearer "+want || h[1].Value != want || h[2].Value != "s="+want+"; t="+want {
 		t.Errorf("%v", h)
