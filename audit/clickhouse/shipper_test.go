@@ -40,9 +40,15 @@ func newSpool(t testing.TB, dir string) *audit.Spool {
 // ship starts a shipper for a spool, and stops it with the test or stop.
 func ship(t testing.TB, db *DB, spool *audit.Spool, settle time.Duration) *rig {
 	t.Helper()
+	return shipSigned(t, db, spool, settle, nil)
+}
+
+// shipSigned ships checkpoints, too.
+func shipSigned(t testing.TB, db *DB, spool *audit.Spool, settle time.Duration, checkpoints Checkpoints) *rig {
+	t.Helper()
 	r := &rig{t: t, db: db, spool: spool, log: new(bytes.Buffer)}
 	log := slog.New(slog.NewTextHandler(r.log, nil))
-	r.shipper = NewShipper(ShipperConfig{Spool: spool, DB: db, SettleAfter: settle, Log: log, Metrics: NewMetrics(prometheus.NewRegistry())})
+	r.shipper = NewShipper(ShipperConfig{Spool: spool, DB: db, SettleAfter: settle, Checkpoints: checkpoints, Log: log, Metrics: NewMetrics(prometheus.NewRegistry())})
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
 	go func() {
