@@ -23,6 +23,7 @@ var scenarios = []struct {
 	{name: "away", run: away},
 	{name: "drain", run: drain},
 	{name: "full", own: full},
+	{name: "replicas", own: replicas},
 }
 
 // TestSoak does one thing after the other, each with the same check from
