@@ -44,10 +44,10 @@ func (s settings) time(share float64, short time.Duration) time.Duration {
 }
 
 var (
-	set    settings
-	binary string  // callgate
-	store  *engine // that all scenarios share, each with a database of its own
-	lines  table   // what came out
+	set     settings
+	program string  // callgate
+	store   *engine // that all scenarios share, each with a database of its own
+	lines   table   // what came out
 )
 
 func TestMain(m *testing.M) {
@@ -71,8 +71,8 @@ func run(m *testing.M) int {
 		return 1
 	}
 	defer os.RemoveAll(dir)
-	binary = filepath.Join(dir, "callgate")
-	if err := build(binary); err != nil {
+	program = filepath.Join(dir, "callgate")
+	if err := build(program); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}

@@ -24,6 +24,7 @@ var scenarios = []struct {
 	{name: "drain", run: drain},
 	{name: "full", own: full},
 	{name: "replicas", own: replicas},
+	{name: "torn", own: torn},
 }
 
 // TestSoak does one thing after the other, each with the same check from
