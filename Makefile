@@ -4,13 +4,23 @@ BIN      := bin/callgate
 VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 TESTFLAGS ?= -race -timeout 9m
 
-.PHONY: demo test bench soak build lint generate golden clean
+.PHONY: demo test test-clickhouse bench soak build lint generate golden clean
 
 demo: build ## the main job, on real traffic; ARGS=--once ends after the tour
 	@./$(BIN) demo $(ARGS)
 
 test: ## every test, with the race detector; fetches Envoy and the engine once
 	$(GO) test $(TESTFLAGS) ./...
+
+# CLICKHOUSE_ADDR is the server's URL: clickhouse(s)://host:port for the native
+# protocol, http(s)://host:port for HTTP. CLICKHOUSE_USER and CLICKHOUSE_PASSWORD
+# say who, CLICKHOUSE_CA names a PEM file. With CLICKHOUSE_CLUSTER the tables are
+# made on that cluster. Databases are called callgate_test_… and dropped.
+CLICKHOUSE_OWN := TestEngineKilled|TestTLS|TestStranger|TestFailover|TestNative|TestCluster|TestReplicatedTables|TestDDL|TestReference
+test-clickhouse: ## the trail's tests against a server that you have; docs/guide/clickhouse.md
+	@test -n "$(CLICKHOUSE_ADDR)" || { echo "say which server: make test-clickhouse CLICKHOUSE_ADDR=clickhouse://host:9000"; exit 2; }
+	@CLICKHOUSE_ADDR="$(CLICKHOUSE_ADDR)" $(GO) test -race -count=1 -parallel 4 -timeout 60m ./audit/clickhouse \
+		$(if $(CLICKHOUSE_CLUSTER),-run TestCluster,-skip '$(CLICKHOUSE_OWN)')
 
 bench: ## measured ratios; BENCH=authz|envoy for a part
 	$(GO) run ./bench $(BENCH)

@@ -239,12 +239,12 @@ var rowFaults = []int32{
 // insert sends b in one block.
 func (s *Shipper) insert(ctx context.Context, b *batch) error {
 	started := time.Now()
-	ctx = ch.Context(ctx, ch.WithSettings(s.db.cfg.inserting(ch.Settings{
+	ctx = ch.Context(ctx, ch.WithSettings(ch.Settings{
 		"insert_deduplicate":         1,
 		"insert_deduplication_token": b.token(s.id),
 		"async_insert":               0,
 		"max_insert_block_size":      len(b.items) + 1,
-	})))
+	}))
 	out, err := s.db.conn.PrepareBatch(ctx, s.inserts[b.table])
 	if err != nil {
 		return fmt.Errorf("insert into %s: %w", b.table, explain(err))

@@ -204,21 +204,15 @@ func (cfg Config) settings() ch.Settings {
 	if cfg.Cluster.Name == "" {
 		return nil
 	}
-	return ch.Settings{
+	s := ch.Settings{
 		// A distributed table takes part in IN and JOIN as a whole.
 		"distributed_product_mode": "global",
 		// A shard that is away is an error, never a smaller answer.
 		"skip_unavailable_shards": 0,
+		// An insert is acknowledged when it is in its shard, on as many
+		// replicas as configured.
+		"distributed_foreground_insert": 1,
 	}
-}
-
-// inserting adds the settings of an insert that must be in the shard, on as
-// many replicas as configured, before it is acknowledged.
-func (cfg Config) inserting(s ch.Settings) ch.Settings {
-	if cfg.Cluster.Name == "" {
-		return s
-	}
-	s["distributed_foreground_insert"] = 1
 	if cfg.Cluster.Quorum != "1" {
 		s["insert_quorum"] = cfg.Cluster.Quorum
 		// Reads are exact only if inserts with a quorum follow each other.

@@ -89,7 +89,7 @@ func oneServerCluster(t testing.TB, cfg Config) Config {
 func TestCluster(t *testing.T) {
 	for name, test := range map[string]func(*testing.T){
 		"Migrate": TestMigrate, "OneCompleteRow": TestOneCompleteRow, "LateLeg": TestLateLeg, "LegsOnOtherSpools": TestLegsOnOtherSpools,
-		"LateLegOnAnotherSpool": TestLateLegOnAnotherSpool, "UnknownOutcomes": TestUnknownOutcomes, "AwayAndBack": TestClickHouseAwayAndBack,
+		"LateLegOnAnotherSpool": TestLateLegOnAnotherSpool, "UnknownOutcomes": TestUnknownOutcomes,
 		"StateLost": TestStateLost, "Views": TestViews, "ApprovalsHistory": TestApprovalsHistory, "LocalTables": testLocalTables,
 	} {
 		t.Run(name, test)
@@ -262,14 +262,15 @@ func TestClusterConfig(t *testing.T) {
 	}
 }
 
-// A cluster's inserts count when a quorum has them, and what the shipper asks
-// sees them.
+// A cluster's inserts count when a quorum has them; what the shipper asks sees
+// them.
 func TestClusterSettings(t *testing.T) {
 	t.Parallel()
-	for quorum, want := range map[string]string{"": "map[distributed_foreground_insert:1 insert_quorum:auto insert_quorum_parallel:0]", "1": "map[distributed_foreground_insert:1]"} {
+	const always = "map[distributed_foreground_insert:1 distributed_product_mode:global %sskip_unavailable_shards:0]"
+	for quorum, want := range map[string]string{"": fmt.Sprintf(always, "insert_quorum:auto insert_quorum_parallel:0 "), "1": fmt.Sprintf(always, "")} {
 		db := openDB(t, Config{URL: "http://127.0.0.1:1", Cluster: Cluster{Name: "c", Quorum: quorum}})
-		if got := fmt.Sprint(db.cfg.inserting(map[string]any{})); got != want {
-			t.Errorf("quorum %q inserts with %s, want %s", quorum, got, want)
+		if got := fmt.Sprint(db.cfg.settings()); got != want {
+			t.Errorf("quorum %q has %s, want %s", quorum, got, want)
 		}
 	}
 }

@@ -18,6 +18,7 @@ import (
 	"net/http/httputil"
 	"net/url"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync/atomic"
@@ -292,7 +293,8 @@ func TestNative(t *testing.T) {
 	for name, test := range map[string]func(*testing.T){
 		"Migrate": TestMigrate, "OneCompleteRow": TestOneCompleteRow, "LateLeg": TestLateLeg, "LegsOnOtherSpools": TestLegsOnOtherSpools,
 		"Quarantine": TestQuarantine, "StateLost": TestStateLost, "ApprovalsHistory": TestApprovalsHistory, "Views": TestViews,
-		"QueryRendersTypes": TestQueryRendersTypes, "QueryOnlyReads": TestQueryOnlyReads, "Kill": TestKill,
+		"QueryRendersTypes": TestQueryRendersTypes, "QueryOnlyReads": TestQueryOnlyReads,
+		"UnknownOutcomes": TestUnknownOutcomes, "AwayAndBack": TestClickHouseAwayAndBack,
 	} {
 		t.Run(name, test)
 	}
@@ -323,6 +325,23 @@ func TestNativeConnection(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		case c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want) || strings.Contains(err.Error(), "s3cret")):
 			t.Errorf("%s: %v, want %q", name, err, c.want)
+		}
+	}
+}
+
+// What 'make test-clickhouse' does with a server that a user has, over TLS.
+func TestNativeServerOfOnesOwn(t *testing.T) {
+	t.Parallel()
+	ca := newAuthority(t)
+	for _, url := range []string{
+		"clickhouses://" + nativeServer(t, ca.server("", time.Now().Add(time.Hour))),
+		encrypted(t, ca.server("", time.Now().Add(time.Hour))).URL,
+	} {
+		cmd := exec.Command(os.Args[0], "-test.run", "^(TestPassword|TestUnknownOutcomes|TestDeniedCallNeedsNoLegs)$", "-test.v")
+		cmd.Env = append(os.Environ(), "CLICKHOUSE_ADDR="+url, "CLICKHOUSE_USER=default", "CLICKHOUSE_PASSWORD="+password, "CLICKHOUSE_CA="+ca.file)
+		out, err := cmd.CombinedOutput()
+		if err != nil || strings.Count(string(out), "--- PASS") != 3 {
+			t.Errorf("%s: %v\n%s", url, err, out)
 		}
 	}
 }

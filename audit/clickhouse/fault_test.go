@@ -12,7 +12,6 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/http/httputil"
-	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -28,7 +27,6 @@ import (
 
 // bad is a network to ClickHouse that loses things.
 type bad struct {
-	*httptest.Server
 	down atomic.Bool  // nothing gets through
 	lose atomic.Int32 // percent of the inserts and updates that go wrong
 	soon atomic.Bool  // what arrives, arrives before the client gives up
@@ -41,14 +39,25 @@ type bad struct {
 // tries again.
 func badNetwork(t *testing.T, cfg Config) (*bad, Config) {
 	t.Helper()
-	target, err := url.Parse(cfg.URL)
+	target, _, err := parseURL(cfg.URL)
 	if err != nil {
 		t.Fatal(err)
 	}
+	opt, err := cfg.options()
+	if err != nil {
+		t.Fatal(err)
+	}
+	target.Host = opt.Addr[0]
 	b := &bad{}
+	cfg.CAFile = ""
+	if strings.HasPrefix(target.Scheme, "clickhouse") {
+		cfg.URL = "clickhouse://" + badWire(t, b, target.Host, opt.TLS)
+		return b, cfg
+	}
 	forward := httputil.NewSingleHostReverseProxy(target)
+	forward.Transport = &http.Transport{TLSClientConfig: opt.TLS}
 	forward.ErrorHandler = func(http.ResponseWriter, *http.Request, error) { panic(http.ErrAbortHandler) }
-	b.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if b.down.Load() {
 			panic(http.ErrAbortHandler)
 		}
@@ -81,8 +90,8 @@ func badNetwork(t *testing.T, cfg Config) (*bad, Config) {
 		}
 		panic(http.ErrAbortHandler)
 	}))
-	t.Cleanup(b.Close)
-	cfg.URL = b.URL
+	t.Cleanup(server.Close)
+	cfg.URL = server.URL
 	return b, cfg
 }
 

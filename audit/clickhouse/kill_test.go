@@ -32,7 +32,7 @@ func runChild(args []string) {
 	if err != nil {
 		fail(err)
 	}
-	db, err := Open(Config{URL: args[1], Database: args[2], Password: func() (string, error) { return password, nil }})
+	db, err := Open(on(args[1], args[2]))
 	if err != nil {
 		fail(err)
 	}

@@ -96,7 +96,29 @@ func sharedEngine(t testing.TB) string {
 	return shared.proc.Addr()
 }
 
-// database is a fresh database, with the schema, in the shared engine.
+// A server that the user of 'make test-clickhouse' has. The tests that need one
+// of their own, or its process, use the engine all the same.
+var (
+	serverAddr     = os.Getenv("CLICKHOUSE_ADDR")
+	serverUser     = os.Getenv("CLICKHOUSE_USER")
+	serverPassword = os.Getenv("CLICKHOUSE_PASSWORD")
+	serverCA       = os.Getenv("CLICKHOUSE_CA")
+	serverCluster  = os.Getenv("CLICKHOUSE_CLUSTER")
+)
+
+// on is the Config for a database of the user's server, at url; without one it
+// is that of the shared engine or of what stands before it.
+func on(url, database string) Config {
+	cfg := Config{URL: url, Database: database, Password: func() (string, error) { return password, nil }}
+	if serverAddr != "" {
+		cfg.Username, cfg.CAFile = serverUser, serverCA
+		cfg.Password = func() (string, error) { return serverPassword, nil }
+		cfg.Cluster.Name = serverCluster
+	}
+	return cfg
+}
+
+// database is a fresh database, with the schema.
 func database(t testing.TB) (*DB, Config) {
 	t.Helper()
 	db, cfg := emptyDatabase(t)
@@ -106,33 +128,49 @@ func database(t testing.TB) (*DB, Config) {
 	return db, cfg
 }
 
-// emptyDatabase is a database that does not exist yet. In tests below
-// TestCluster it is to be on a cluster.
+// emptyDatabase is a database that does not exist yet, and is dropped after the
+// test. In tests below TestCluster it is to be on a cluster, and below
+// TestNative it is reached over the native protocol.
 func emptyDatabase(t testing.TB) (*DB, Config) {
 	t.Helper()
-	name := "t_" + strings.Map(func(r rune) rune {
+	name := "callgate_test_" + strings.Map(func(r rune) rune {
 		if r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' {
 			return r
 		}
 		return '_'
-	}, t.Name())
-	cfg := Config{URL: "http://" + sharedEngine(t), Database: name[:min(len(name), 63)], Password: func() (string, error) { return password, nil }}
-	if strings.HasPrefix(t.Name(), "TestCluster/") {
-		cfg = oneServerCluster(t, cfg)
-	}
-	if strings.HasPrefix(t.Name(), "TestNative/") {
-		cfg = native(t, cfg)
+	}, strings.TrimPrefix(t.Name(), "Test"))
+	cfg := on(serverAddr, name[:min(len(name), 63)])
+	if serverAddr == "" {
+		cfg.URL = "http://" + sharedEngine(t)
+		switch {
+		case strings.HasPrefix(t.Name(), "TestCluster/"):
+			cfg = oneServerCluster(t, cfg)
+		case strings.HasPrefix(t.Name(), "TestNative/"):
+			cfg = native(t, cfg)
+		}
 	}
 	db := openDB(t, cfg)
-	outside, err := db.connect("")
-	if err != nil {
-		t.Fatal(err)
+	drop := func() {
+		outside, err := db.connect("")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer outside.Close()
+		if err := outside.Exec(context.Background(), "DROP DATABASE IF EXISTS "+cfg.Database+onServers(db)); err != nil {
+			t.Fatal(err)
+		}
 	}
-	defer outside.Close()
-	if err := outside.Exec(context.Background(), "DROP DATABASE IF EXISTS "+cfg.Database); err != nil {
-		t.Fatal(err)
-	}
+	drop()
+	t.Cleanup(drop)
 	return db, cfg
+}
+
+// onServers ends a DROP where a real cluster is to forget its replicas too.
+func onServers(db *DB) string {
+	if serverCluster == "" {
+		return ""
+	}
+	return db.schema().onCluster() + " SYNC"
 }
 
 func openDB(t testing.TB, cfg Config) *DB {

@@ -137,6 +137,9 @@ func (d *DB) MigrateSchema(ctx context.Context, log *slog.Logger, again bool) (M
 		return did, err
 	}
 	defer conn.Close()
+	if err := supported(ctx, conn); err != nil {
+		return did, err
+	}
 	var have map[uint32]bool
 	for _, m := range list {
 		if have[m.Version] && !again {
@@ -154,7 +157,10 @@ func (d *DB) MigrateSchema(ctx context.Context, log *slog.Logger, again bool) (M
 			did.Before = len(have)
 			continue
 		}
-		if err := conn.Exec(ctx, m.done(d.cfg.Database)); err != nil {
+		// Replicas that migrate at once would be in each other's way with a
+		// quorum; a step whose booking is lost is run again, which may be.
+		plain := ch.Context(ctx, ch.WithSettings(ch.Settings{"insert_quorum": 0}))
+		if err := conn.Exec(plain, m.done(d.cfg.Database)); err != nil {
 			return did, fmt.Errorf("migration %d %s of ClickHouse database %s: %w", m.Version, m.Name, d.cfg.Database, explain(err))
 		}
 		did.Applied = append(did.Applied, m)
@@ -169,6 +175,23 @@ func (d *DB) MigrateSchema(ctx context.Context, log *slog.Logger, again bool) (M
 		log.WarnContext(ctx, "ClickHouse schema is newer than this callgate; upgrade it soon", "schema", did.Ahead, "known", len(list)-1)
 	}
 	return did, nil
+}
+
+// The oldest ClickHouse that has all that the trail needs: lightweight UPDATE
+// without being asked for.
+const oldestMajor, oldestMinor = 25, 8
+
+// supported refuses a ClickHouse that would fail at some later time.
+func supported(ctx context.Context, conn driver.Conn) error {
+	var version string
+	if err := conn.QueryRow(ctx, "SELECT version()").Scan(&version); err != nil {
+		return fmt.Errorf("ask for ClickHouse's version: %w", explain(err))
+	}
+	var major, minor int
+	if _, err := fmt.Sscanf(version, "%d.%d", &major, &minor); err != nil || major < oldestMajor || major == oldestMajor && minor < oldestMinor {
+		return fmt.Errorf("ClickHouse %s is too old: callgate needs %d.%d or newer", version, oldestMajor, oldestMinor)
+	}
+	return nil
 }
 
 func (d *DB) applied(ctx context.Context, conn driver.Conn) (map[uint32]bool, error) {

@@ -230,8 +230,12 @@ func TestOpenRefuses(t *testing.T) {
 func TestPassword(t *testing.T) {
 	t.Parallel()
 	_, cfg := database(t)
+	right, err := cfg.Password()
+	if err != nil {
+		t.Fatal(err)
+	}
 	cfg.Password = func() (string, error) { return "pa55", nil }
-	err := openDB(t, cfg).Ping(context.Background())
+	err = openDB(t, cfg).Ping(context.Background())
 	if err == nil || !strings.Contains(err.Error(), "clickhouse.password") || strings.Contains(err.Error(), "pa55") {
 		t.Errorf("wrong password: %v", err)
 	}
@@ -241,7 +245,7 @@ func TestPassword(t *testing.T) {
 	if err := db.Ping(context.Background()); err == nil {
 		t.Error("wrong password passed")
 	}
-	given = password
+	given = right
 	if err := db.Ping(context.Background()); err != nil {
 		t.Errorf("rotated: %v", err)
 	}

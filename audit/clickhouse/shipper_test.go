@@ -82,7 +82,11 @@ func eventually(t testing.TB, db *DB, want, sql string, args ...any) {
 	t.Helper()
 	var got string
 	var err error
-	for range 200 {
+	patience := 200
+	if serverAddr != "" {
+		patience = 2000 // it may be far away, or a cluster
+	}
+	for range patience {
 		if err = db.conn.QueryRow(context.Background(), sql, args...).Scan(&got); err == nil && got == want {
 			return
 		}

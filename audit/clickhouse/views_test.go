@@ -9,7 +9,6 @@ import (
 	"testing"
 	"time"
 
-	ch "github.com/ClickHouse/clickhouse-go/v2"
 	"github.com/google/uuid"
 
 	"github.com/callgate/callgate/call"
@@ -18,8 +17,7 @@ import (
 // fill puts rows into a table.
 func fill[T any](t *testing.T, db *DB, table string, rows []T) {
 	t.Helper()
-	ctx := ch.Context(context.Background(), ch.WithSettings(db.cfg.inserting(ch.Settings{})))
-	batch, err := db.conn.PrepareBatch(ctx, insertInto(db.cfg.Database, table, rows[0]))
+	batch, err := db.conn.PrepareBatch(context.Background(), insertInto(db.cfg.Database, table, rows[0]))
 	if err != nil {
 		t.Fatal(err)
 	}
