@@ -16,7 +16,7 @@ test: ## every test, with the race detector; fetches Envoy and the engine once
 # protocol, http(s)://host:port for HTTP. CLICKHOUSE_USER and CLICKHOUSE_PASSWORD
 # say who, CLICKHOUSE_CA names a PEM file. With CLICKHOUSE_CLUSTER the tables are
 # made on that cluster. Databases are called callgate_test_… and dropped.
-CLICKHOUSE_OWN := TestEngineKilled|TestTLS|TestStranger|TestFailover|TestNative|TestCluster|TestReplicatedTables|TestDDL|TestReference
+CLICKHOUSE_OWN := TestEngineKilled|TestGrants|TestTLS|TestStranger|TestFailover|TestNative|TestCluster|TestReplicatedTables|TestDDL|TestReference
 test-clickhouse: ## the trail's tests against a server that you have; docs/guide/clickhouse.md
 	@test -n "$(CLICKHOUSE_ADDR)" || { echo "say which server: make test-clickhouse CLICKHOUSE_ADDR=clickhouse://host:9000"; exit 2; }
 	@CLICKHOUSE_ADDR="$(CLICKHOUSE_ADDR)" $(GO) test -race -count=1 -parallel 4 -timeout 60m ./audit/clickhouse \

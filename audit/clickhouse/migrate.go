@@ -140,7 +140,16 @@ func (d *DB) MigrateSchema(ctx context.Context, log *slog.Logger, again bool) (M
 	if err := supported(ctx, conn); err != nil {
 		return did, err
 	}
-	var have map[uint32]bool
+	// Where all is there, a user who may not make anything is enough.
+	have, err := d.applied(ctx, conn)
+	if missing := (*ch.Exception)(nil); errors.As(err, &missing) && (missing.Code == codeUnknownDatabase || missing.Code == codeUnknownTable) {
+		have, err = map[uint32]bool{}, nil
+	}
+	if err != nil {
+		return did, err
+	}
+	did.Before = len(have)
+	have[0] = len(have) > 0
 	for _, m := range list {
 		if have[m.Version] && !again {
 			continue
@@ -151,6 +160,7 @@ func (d *DB) MigrateSchema(ctx context.Context, log *slog.Logger, again bool) (M
 			}
 		}
 		if m.Version == 0 {
+			// Another replica may have gone further meanwhile.
 			if have, err = d.applied(ctx, conn); err != nil {
 				return did, err
 			}
@@ -238,7 +248,7 @@ func explain(err error) error {
 	case codeAuthentication:
 		return fmt.Errorf("%w; check audit.clickhouse.username and audit.clickhouse.password", err)
 	case codeAccessDenied:
-		return fmt.Errorf("%w; grant the user CREATE, SELECT, INSERT and ALTER UPDATE on the database", err)
+		return fmt.Errorf("%w; docs/guide/clickhouse.md lists the grants that are needed", err)
 	case codeNoCluster:
 		return fmt.Errorf("%w; audit.clickhouse.cluster must be a name in the servers' remote_servers (SELECT DISTINCT cluster FROM system.clusters)", err)
 	case codeProhibited:

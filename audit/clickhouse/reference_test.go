@@ -125,7 +125,7 @@ does not ask quite what you want.
 	if err != nil {
 		t.Fatal(err)
 	}
-	create := regexp.MustCompile(`(?s)^CREATE OR REPLACE VIEW callgate\.(\w+) AS\n(.+)\nCOMMENT '[^\n]*'$`)
+	create := regexp.MustCompile(`(?s)^CREATE VIEW IF NOT EXISTS callgate\.(\w+) AS\n(.+)\nCOMMENT '[^\n]*'$`)
 	for _, m := range list {
 		for _, sql := range m.Statements {
 			if !strings.Contains(sql, "VIEW") {

@@ -196,7 +196,7 @@ INSERT INTO callgate.schema_migrations (version, name) VALUES (2, 'inserted');
 
 -- 0003 views
 
-CREATE OR REPLACE VIEW callgate.who_used_what ON CLUSTER 'trail' AS
+CREATE VIEW IF NOT EXISTS callgate.who_used_what ON CLUSTER 'trail' AS
 SELECT
     issuer, subject, kind, acting, connection, function,
     count() AS calls,
@@ -210,7 +210,7 @@ GROUP BY issuer, subject, kind, acting, connection, function
 ORDER BY calls DESC, issuer, subject, acting, connection, function
 COMMENT 'Who used what: each identity, who was at work for it, and the functions they called.';
 
-CREATE OR REPLACE VIEW callgate.denials_by_rule ON CLUSTER 'trail' AS
+CREATE VIEW IF NOT EXISTS callgate.denials_by_rule ON CLUSTER 'trail' AS
 SELECT
     toDate(time) AS day,
     rule, reason, connection, function,
@@ -224,7 +224,7 @@ GROUP BY day, rule, reason, connection, function
 ORDER BY day DESC, calls DESC, rule, reason, connection, function
 COMMENT 'Denials a day by rule and reason; the rule is empty where no rule decided, and the reason says what did.';
 
-CREATE OR REPLACE VIEW callgate.slow_functions ON CLUSTER 'trail' AS
+CREATE VIEW IF NOT EXISTS callgate.slow_functions ON CLUSTER 'trail' AS
 SELECT
     connection, function,
     count() AS calls,
@@ -246,7 +246,7 @@ GROUP BY connection, function
 ORDER BY p95_ms DESC, connection, function
 COMMENT 'Slow functions: milliseconds that callers waited, without the time a call was held for people.';
 
-CREATE OR REPLACE VIEW callgate.secrets_seen ON CLUSTER 'trail' AS
+CREATE VIEW IF NOT EXISTS callgate.secrets_seen ON CLUSTER 'trail' AS
 SELECT
     type, rule, connection, function,
     count() AS calls,
@@ -267,7 +267,7 @@ GROUP BY type, rule, connection, function
 ORDER BY hidden DESC, type, rule, connection, function
 COMMENT 'Secrets seen: what masking hid in responses, by type and function. The values themselves are recorded nowhere.';
 
-CREATE OR REPLACE VIEW callgate.dormant_grants ON CLUSTER 'trail' AS
+CREATE VIEW IF NOT EXISTS callgate.dormant_grants ON CLUSTER 'trail' AS
 SELECT
     issuer, subject, acting, connection, function,
     count() AS calls,
@@ -281,7 +281,7 @@ HAVING last_call < now64(6, 'UTC') - toIntervalDay({idle:UInt32})
 ORDER BY last_call, issuer, subject, acting, connection, function
 COMMENT 'Dormant grants: what an identity was let do within days and has not done for idle days.';
 
-CREATE OR REPLACE VIEW callgate.dormant_rules ON CLUSTER 'trail' AS
+CREATE VIEW IF NOT EXISTS callgate.dormant_rules ON CLUSTER 'trail' AS
 SELECT
     rule,
     count() AS calls,
@@ -295,7 +295,7 @@ HAVING last_call < now64(6, 'UTC') - toIntervalDay({idle:UInt32})
 ORDER BY last_call, rule
 COMMENT 'Dormant rules: rules that decided calls within days and none for idle days. A rule that never decided is in no call, so not here.';
 
-CREATE OR REPLACE VIEW callgate.first_seen ON CLUSTER 'trail' AS
+CREATE VIEW IF NOT EXISTS callgate.first_seen ON CLUSTER 'trail' AS
 SELECT
     issuer, subject, connection, function,
     min(time) AS first_call,
@@ -310,7 +310,7 @@ HAVING first_call >= now64(6, 'UTC') - toIntervalDay({days:UInt32})
 ORDER BY first_call DESC, issuer, subject, connection, function
 COMMENT 'First seen: identities and functions that met for the first time within days, by all that is recorded.';
 
-CREATE OR REPLACE VIEW callgate.errors_by_function ON CLUSTER 'trail' AS
+CREATE VIEW IF NOT EXISTS callgate.errors_by_function ON CLUSTER 'trail' AS
 SELECT
     connection, function,
     count() AS calls,
@@ -341,7 +341,7 @@ HAVING failed_calls > 0
 ORDER BY failed_calls DESC, connection, function
 COMMENT 'Errors by function, of calls that were let through. A call can fail in several ways at once.';
 
-CREATE OR REPLACE VIEW callgate.pending_approvals ON CLUSTER 'trail' AS
+CREATE VIEW IF NOT EXISTS callgate.pending_approvals ON CLUSTER 'trail' AS
 SELECT
     approval_id,
     any(call_id) AS held_call_id,
@@ -356,7 +356,7 @@ HAVING countIf(step IN ('approved', 'refused', 'used', 'expired', 'canceled')) =
 ORDER BY asked_at, approval_id
 COMMENT 'Approvals that nobody has decided yet and that have not expired, the longest waiting first.';
 
-CREATE OR REPLACE VIEW callgate.time_to_decision ON CLUSTER 'trail' AS
+CREATE VIEW IF NOT EXISTS callgate.time_to_decision ON CLUSTER 'trail' AS
 SELECT
     held_by_rule, held_function,
     count() AS approvals,
@@ -387,7 +387,7 @@ GROUP BY held_by_rule, held_function
 ORDER BY approvals DESC, held_by_rule, held_function
 COMMENT 'How long people took to decide held calls, by rule and function; undecided ones expired, were given up by the caller, or still wait.';
 
-CREATE OR REPLACE VIEW callgate.unknown_legs ON CLUSTER 'trail' AS
+CREATE VIEW IF NOT EXISTS callgate.unknown_legs ON CLUSTER 'trail' AS
 SELECT
     time, call_id, connection, function, issuer, subject, envoy_node, spool,
     answered = 'unknown' AS answer_unknown,
@@ -397,7 +397,7 @@ WHERE (answered = 'unknown' OR finished = 'unknown') AND time >= now64(6, 'UTC')
 ORDER BY time DESC, call_id
 COMMENT 'Calls of which nobody saw the response or the end: a process died, or a leg is still on its way.';
 
-CREATE OR REPLACE VIEW callgate.volume_per_hour ON CLUSTER 'trail' AS
+CREATE VIEW IF NOT EXISTS callgate.volume_per_hour ON CLUSTER 'trail' AS
 SELECT
     toStartOfHour(time) AS hour,
     connection,
@@ -413,7 +413,7 @@ GROUP BY hour, connection
 ORDER BY hour DESC, connection
 COMMENT 'Volume an hour by connection.';
 
-CREATE OR REPLACE VIEW callgate.large_exports ON CLUSTER 'trail' AS
+CREATE VIEW IF NOT EXISTS callgate.large_exports ON CLUSTER 'trail' AS
 SELECT
     time, call_id, issuer, subject, acting, connection, function,
     greatest(ifNull(response_body_bytes, 0), ifNull(bytes_out, 0)) AS exported_bytes,
@@ -423,7 +423,7 @@ WHERE allowed AND exported_bytes >= {bytes:UInt64} AND time >= now64(6, 'UTC') -
 ORDER BY exported_bytes DESC, time DESC, call_id
 COMMENT 'Large exports: calls that carried out at least so many bytes, the largest first.';
 
-CREATE OR REPLACE VIEW callgate.delegations ON CLUSTER 'trail' AS
+CREATE VIEW IF NOT EXISTS callgate.delegations ON CLUSTER 'trail' AS
 SELECT
     issuer, subject,
     arrayStringConcat(actors.subject, ' for ') AS acted,
@@ -437,7 +437,7 @@ GROUP BY issuer, subject, acted
 ORDER BY calls DESC, issuer, subject, acted
 COMMENT 'Delegations: who acted for whom, the one at work first.';
 
-CREATE OR REPLACE VIEW callgate.shadow_rules ON CLUSTER 'trail' AS
+CREATE VIEW IF NOT EXISTS callgate.shadow_rules ON CLUSTER 'trail' AS
 SELECT
     shadow_rule, connection, function,
     count() AS calls,

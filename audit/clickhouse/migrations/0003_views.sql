@@ -1,4 +1,4 @@
-CREATE OR REPLACE VIEW {{view "who_used_what"}} AS
+CREATE VIEW IF NOT EXISTS {{view "who_used_what"}} AS
 SELECT
     issuer, subject, kind, acting, connection, function,
     count() AS calls,
@@ -12,7 +12,7 @@ GROUP BY issuer, subject, kind, acting, connection, function
 ORDER BY calls DESC, issuer, subject, acting, connection, function
 COMMENT 'Who used what: each identity, who was at work for it, and the functions they called.'
 ;;
-CREATE OR REPLACE VIEW {{view "denials_by_rule"}} AS
+CREATE VIEW IF NOT EXISTS {{view "denials_by_rule"}} AS
 SELECT
     toDate(time) AS day,
     rule, reason, connection, function,
@@ -26,7 +26,7 @@ GROUP BY day, rule, reason, connection, function
 ORDER BY day DESC, calls DESC, rule, reason, connection, function
 COMMENT 'Denials a day by rule and reason; the rule is empty where no rule decided, and the reason says what did.'
 ;;
-CREATE OR REPLACE VIEW {{view "slow_functions"}} AS
+CREATE VIEW IF NOT EXISTS {{view "slow_functions"}} AS
 SELECT
     connection, function,
     count() AS calls,
@@ -48,7 +48,7 @@ GROUP BY connection, function
 ORDER BY p95_ms DESC, connection, function
 COMMENT 'Slow functions: milliseconds that callers waited, without the time a call was held for people.'
 ;;
-CREATE OR REPLACE VIEW {{view "secrets_seen"}} AS
+CREATE VIEW IF NOT EXISTS {{view "secrets_seen"}} AS
 SELECT
     type, rule, connection, function,
     count() AS calls,
@@ -69,7 +69,7 @@ GROUP BY type, rule, connection, function
 ORDER BY hidden DESC, type, rule, connection, function
 COMMENT 'Secrets seen: what masking hid in responses, by type and function. The values themselves are recorded nowhere.'
 ;;
-CREATE OR REPLACE VIEW {{view "dormant_grants"}} AS
+CREATE VIEW IF NOT EXISTS {{view "dormant_grants"}} AS
 SELECT
     issuer, subject, acting, connection, function,
     count() AS calls,
@@ -83,7 +83,7 @@ HAVING last_call < now64(6, 'UTC') - toIntervalDay({idle:UInt32})
 ORDER BY last_call, issuer, subject, acting, connection, function
 COMMENT 'Dormant grants: what an identity was let do within days and has not done for idle days.'
 ;;
-CREATE OR REPLACE VIEW {{view "dormant_rules"}} AS
+CREATE VIEW IF NOT EXISTS {{view "dormant_rules"}} AS
 SELECT
     rule,
     count() AS calls,
@@ -97,7 +97,7 @@ HAVING last_call < now64(6, 'UTC') - toIntervalDay({idle:UInt32})
 ORDER BY last_call, rule
 COMMENT 'Dormant rules: rules that decided calls within days and none for idle days. A rule that never decided is in no call, so not here.'
 ;;
-CREATE OR REPLACE VIEW {{view "first_seen"}} AS
+CREATE VIEW IF NOT EXISTS {{view "first_seen"}} AS
 SELECT
     issuer, subject, connection, function,
     min(time) AS first_call,
@@ -112,7 +112,7 @@ HAVING first_call >= now64(6, 'UTC') - toIntervalDay({days:UInt32})
 ORDER BY first_call DESC, issuer, subject, connection, function
 COMMENT 'First seen: identities and functions that met for the first time within days, by all that is recorded.'
 ;;
-CREATE OR REPLACE VIEW {{view "errors_by_function"}} AS
+CREATE VIEW IF NOT EXISTS {{view "errors_by_function"}} AS
 SELECT
     connection, function,
     count() AS calls,
@@ -143,7 +143,7 @@ HAVING failed_calls > 0
 ORDER BY failed_calls DESC, connection, function
 COMMENT 'Errors by function, of calls that were let through. A call can fail in several ways at once.'
 ;;
-CREATE OR REPLACE VIEW {{view "pending_approvals"}} AS
+CREATE VIEW IF NOT EXISTS {{view "pending_approvals"}} AS
 SELECT
     approval_id,
     any(call_id) AS held_call_id,
@@ -158,7 +158,7 @@ HAVING countIf(step IN ('approved', 'refused', 'used', 'expired', 'canceled')) =
 ORDER BY asked_at, approval_id
 COMMENT 'Approvals that nobody has decided yet and that have not expired, the longest waiting first.'
 ;;
-CREATE OR REPLACE VIEW {{view "time_to_decision"}} AS
+CREATE VIEW IF NOT EXISTS {{view "time_to_decision"}} AS
 SELECT
     held_by_rule, held_function,
     count() AS approvals,
@@ -189,7 +189,7 @@ GROUP BY held_by_rule, held_function
 ORDER BY approvals DESC, held_by_rule, held_function
 COMMENT 'How long people took to decide held calls, by rule and function; undecided ones expired, were given up by the caller, or still wait.'
 ;;
-CREATE OR REPLACE VIEW {{view "unknown_legs"}} AS
+CREATE VIEW IF NOT EXISTS {{view "unknown_legs"}} AS
 SELECT
     time, call_id, connection, function, issuer, subject, envoy_node, spool,
     answered = 'unknown' AS answer_unknown,
@@ -199,7 +199,7 @@ WHERE (answered = 'unknown' OR finished = 'unknown') AND time >= now64(6, 'UTC')
 ORDER BY time DESC, call_id
 COMMENT 'Calls of which nobody saw the response or the end: a process died, or a leg is still on its way.'
 ;;
-CREATE OR REPLACE VIEW {{view "volume_per_hour"}} AS
+CREATE VIEW IF NOT EXISTS {{view "volume_per_hour"}} AS
 SELECT
     toStartOfHour(time) AS hour,
     connection,
@@ -215,7 +215,7 @@ GROUP BY hour, connection
 ORDER BY hour DESC, connection
 COMMENT 'Volume an hour by connection.'
 ;;
-CREATE OR REPLACE VIEW {{view "large_exports"}} AS
+CREATE VIEW IF NOT EXISTS {{view "large_exports"}} AS
 SELECT
     time, call_id, issuer, subject, acting, connection, function,
     greatest(ifNull(response_body_bytes, 0), ifNull(bytes_out, 0)) AS exported_bytes,
@@ -225,7 +225,7 @@ WHERE allowed AND exported_bytes >= {bytes:UInt64} AND time >= now64(6, 'UTC') -
 ORDER BY exported_bytes DESC, time DESC, call_id
 COMMENT 'Large exports: calls that carried out at least so many bytes, the largest first.'
 ;;
-CREATE OR REPLACE VIEW {{view "delegations"}} AS
+CREATE VIEW IF NOT EXISTS {{view "delegations"}} AS
 SELECT
     issuer, subject,
     arrayStringConcat(actors.subject, ' for ') AS acted,
@@ -239,7 +239,7 @@ GROUP BY issuer, subject, acted
 ORDER BY calls DESC, issuer, subject, acted
 COMMENT 'Delegations: who acted for whom, the one at work first.'
 ;;
-CREATE OR REPLACE VIEW {{view "shadow_rules"}} AS
+CREATE VIEW IF NOT EXISTS {{view "shadow_rules"}} AS
 SELECT
     shadow_rule, connection, function,
     count() AS calls,
