@@ -366,6 +366,42 @@ func TestStateLost(t *testing.T) {
 	exactlyOnce(t, db, spool)
 }
 
+// What a kill left half done is found out too when the state is lost: calls
+// whose events are missing, and events that are missing among others.
+func TestStateLostHalfway(t *testing.T) {
+	t.Parallel()
+	db, _ := database(t)
+	dir := t.TempDir()
+	spool := newSpool(t, dir)
+	r := ship(t, db, spool, 50*time.Millisecond)
+	held := decided(t, call.Finished) // keeps the spool from forgetting the rest
+	r.append(held)
+	for range 100 {
+		d := decided(t, call.Finished)
+		r.append(d, finished(d))
+	}
+	eventually(t, db, "201", "SELECT toString(count()) FROM events")
+	eventually(t, db, "101", "SELECT toString(count()) FROM calls")
+	r.stop()
+	for _, sql := range []string{
+		"DELETE FROM events WHERE spool_index BETWEEN 40 AND 60 OR spool_index >= 150",
+		"DELETE FROM calls WHERE spool_index BETWEEN 90 AND 99",
+	} {
+		if err := db.conn.Exec(context.Background(), sql); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if whole, end, err := db.reached(context.Background(), spool.ID(), spool.Status().First); err != nil || whole != 40 || end != 200 {
+		t.Errorf("it is said to be whole up to %d and to end at %d: %v", whole, end, err)
+	}
+	if err := os.Remove(filepath.Join(dir, "ship.state")); err != nil {
+		t.Fatal(err)
+	}
+	ship(t, db, spool, 50*time.Millisecond).append(decided(t))
+	exactlyOnce(t, db, spool)
+	eventually(t, db, "102", "SELECT toString(count()) FROM calls")
+}
+
 // editFirst changes the first leaf in a closed spool and makes its checksums
 // fit again.
 func editFirst(t *testing.T, dir string, edit func(leaf []byte)) {

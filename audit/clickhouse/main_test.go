@@ -133,7 +133,8 @@ func database(t testing.TB) (*DB, Config) {
 // TestNative it is reached over the native protocol.
 func emptyDatabase(t testing.TB) (*DB, Config) {
 	t.Helper()
-	name := "callgate_test_" + strings.Map(func(r rune) rune {
+	// Others may be testing on the same server.
+	name := fmt.Sprintf("callgate_test_%x_", os.Getpid()) + strings.Map(func(r rune) rune {
 		if r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' {
 			return r
 		}

@@ -79,16 +79,47 @@ func (s *Shipper) resume(ctx context.Context) (err error) {
 }
 
 // ask finds out from ClickHouse what it has of the spool, where no state is on
-// disk.
+// disk. The last round may be there in part: some of its events, or calls and
+// not the events that tell of them. All that could belong to it is in doubt.
 func (s *Shipper) ask(ctx context.Context, id string) (state, error) {
 	st := state{Spool: id, Low: s.spool.Status().First}
 	err := s.persist(ctx, "look what it has", func(ctx context.Context) (err error) {
-		st.Events, err = s.db.Shipped(ctx, id)
+		st.Events, st.To, err = s.db.reached(ctx, id, st.Low)
 		return err
 	})
-	st.Events = max(st.Events, st.Low)
-	st.To = st.Events
 	return st, err
+}
+
+// reached tells up to where a spool's events from low on are there without a
+// gap, and from where on no table has anything of it.
+func (d *DB) reached(ctx context.Context, spool string, low uint64) (whole, end uint64, err error) {
+	whole, end = low, low
+	for _, table := range []string{tableEvents, tableCalls, tableApprovals} {
+		var n, next uint64
+		row := d.conn.QueryRow(d.exact(ctx), "SELECT count(), max(spool_index) + 1 FROM "+table+" WHERE spool = ? AND spool_index >= ?", spool, low)
+		if err := row.Scan(&n, &next); err != nil {
+			return 0, 0, fmt.Errorf("look what %s has: %w", table, explain(err))
+		}
+		if n > 0 {
+			end = max(end, next)
+		}
+	}
+	if end == low {
+		return whole, end, nil
+	}
+	// The last index of each run without a gap; the first run counts if it
+	// begins at low.
+	var first, next uint64
+	row := d.conn.QueryRow(d.exact(ctx), `SELECT min(spool_index), minIf(spool_index + 1, following != spool_index + 1) FROM (
+			SELECT spool_index, leadInFrame(spool_index) OVER (ORDER BY spool_index ROWS BETWEEN CURRENT ROW AND 1 FOLLOWING) AS following
+			FROM events WHERE spool = ? AND spool_index >= ?)`, spool, low)
+	if err := row.Scan(&first, &next); err != nil {
+		return 0, 0, fmt.Errorf("look what events has: %w", explain(err))
+	}
+	if first == low && next > low {
+		whole = next
+	}
+	return whole, end, nil
 }
 
 // dropSettled forgets the calls that have their row.
