@@ -37,7 +37,7 @@ func openTrail(cfg *config.Config, reg prometheus.Registerer, log *slog.Logger) 
 	if err != nil {
 		return nil, errors.Join(err, spool.Close())
 	}
-	t.signer = audit.NewCheckpointer(audit.CheckpointerConfig{Spool: spool, Keys: LedgerKeys(cfg), Node: cfg.Node, Witness: witness,
+	t.signer = audit.NewCheckpointer(audit.CheckpointerConfig{Spool: spool, Keys: LedgerKeys(cfg), Node: cfg.Node, Every: cfg.Audit.Ledger.Interval, Witness: witness,
 		Log: log, Metrics: audit.NewCheckpointMetrics(reg)})
 	if cfg.Audit.ClickHouse.URL == "" {
 		log.Warn("audit.clickhouse.url is not set; the trail stays in the spool, which is bounded")

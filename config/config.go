@@ -126,6 +126,9 @@ type Ledger struct {
 	// KeysFile holds the signing keys of this replica, made at its first
 	// start. "callgate audit keys" manages it. Default: ledger.keys in state_dir.
 	KeysFile string `yaml:"keys_file"`
+	// Interval is the time between two checkpoints: what a record needs, at
+	// most, until no change of it goes unseen. Default and most 10s.
+	Interval time.Duration `yaml:"interval"`
 	// Witness is a file on another host's disk, or an http(s) URL, that gets
 	// every checkpoint: with it a deletion of the newest events shows too.
 	// Default: none.

@@ -161,6 +161,7 @@ func (c *Config) defaults() {
 	set(&c.Identity.ClockSkew, time.Minute)
 	set(&c.Identity.Unreachable, "fail")
 	set(&c.Audit.Spool.MaxBytes, 10<<30)
+	set(&c.Audit.Ledger.Interval, 10*time.Second)
 	set(&c.Audit.ClickHouse.Database, "callgate")
 	set(&c.Audit.ClickHouse.Username, "default")
 	set(&c.Audit.ClickHouse.SettleAfter, time.Minute)

@@ -71,6 +71,9 @@ func (c *Config) validate(doc document, p *problems) {
 		}
 		oneOf(at+".kind", is.Kind, "human", "ci", "agent", "workload")
 	}
+	if i := c.Audit.Ledger.Interval; i < 100*time.Millisecond || i > 10*time.Second {
+		bad("audit.ledger.interval", "%s is outside 100ms to 10s, in which every record must be signed", i)
+	}
 	if c.Audit.Spool.MaxBytes < 1<<20 {
 		bad("audit.spool.max_bytes", "%s is too small to hold a call; 10GiB is the default", c.Audit.Spool.MaxBytes)
 	}

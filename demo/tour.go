@@ -107,6 +107,7 @@ func (t *tour) steps() []step {
 		{"Going around the gateway does not help", (*tour).bypass},
 		{"A policy edited on disk is live at once, and no call is dropped", (*tour).edit},
 		{"Who called, what went in and out, was it allowed and why", (*tour).questions},
+		{"Somebody changes a record, and it shows", (*tour).tamper},
 	}
 }
 

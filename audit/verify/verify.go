@@ -118,6 +118,8 @@ type verifier struct {
 	// doubts are contents that are missing; right only where an erasure, which
 	// may come later in the log, took them.
 	doubts []doubt
+	// underWay counts calls whose row may still come.
+	underWay uint64
 }
 
 type doubt struct {

@@ -294,8 +294,8 @@ func (o *verifyOptions) printProof(c *cobra.Command, data []byte, keys []string)
 	fmt.Fprintf(w, "call %s\n", id)
 	for _, p := range proved {
 		e := p.Event
-		fmt.Fprintf(w, "PROVED %s: event %d of spool %s, of %s, signed before %s by %s\n", clickhouse.Text(string(e.Kind)), p.Index, clickhouse.Text(p.Spool),
-			e.Time.UTC().Format(time.RFC3339Nano), p.Before.UTC().Format(time.RFC3339), clickhouse.Text(strings.Join(p.Signer, ", ")))
+		fmt.Fprintf(w, "PROVED %s: event %d of spool %s, of %s, signed at %s by %s\n", clickhouse.Text(string(e.Kind)), p.Index, clickhouse.Text(p.Spool),
+			e.Time.UTC().Format(time.RFC3339Nano), p.Before.UTC().Format("2006-01-02T15:04:05.000Z07:00"), clickhouse.Text(strings.Join(p.Signer, ", ")))
 		for _, line := range describe(e) {
 			fmt.Fprintf(w, "  %s\n", line)
 		}
