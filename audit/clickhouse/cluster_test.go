@@ -65,7 +65,7 @@ func oneServerCluster(t testing.TB, cfg Config) Config {
 		if err != nil {
 			panic(http.ErrAbortHandler)
 		}
-		for _, verb := range []string{"CREATE", "ALTER", "UPDATE"} {
+		for _, verb := range []string{"CREATE", "ALTER", "UPDATE", "DELETE"} {
 			if !bytes.HasPrefix(body, []byte(verb)) {
 				continue
 			}
@@ -90,7 +90,7 @@ func TestCluster(t *testing.T) {
 	for name, test := range map[string]func(*testing.T){
 		"Migrate": TestMigrate, "OneCompleteRow": TestOneCompleteRow, "LateLeg": TestLateLeg, "LegsOnOtherSpools": TestLegsOnOtherSpools,
 		"LateLegOnAnotherSpool": TestLateLegOnAnotherSpool, "UnknownOutcomes": TestUnknownOutcomes,
-		"StateLost": TestStateLost, "Views": TestViews, "ApprovalsHistory": TestApprovalsHistory, "LocalTables": testLocalTables,
+		"StateLost": TestStateLost, "Views": TestViews, "ApprovalsHistory": TestApprovalsHistory, "Tail": TestTail, "Completeness": TestCompleteness, "LocalTables": testLocalTables,
 	} {
 		t.Run(name, test)
 	}
@@ -272,5 +272,41 @@ func TestClusterSettings(t *testing.T) {
 		if got := fmt.Sprint(db.cfg.settings()); got != want {
 			t.Errorf("quorum %q has %s, want %s", quorum, got, want)
 		}
+	}
+}
+
+// All rows of an insert go to one partition of one shard, by the same key that
+// the distributed tables have.
+func TestInsertsKeepToAShard(t *testing.T) {
+	t.Parallel()
+	now := time.Date(2026, 11, 23, 23, 59, 59, 0, time.UTC)
+	var items []item
+	for i := uint64(spoolBlock - 2); i < spoolBlock+2; i++ {
+		items = append(items, item{index: i, time: now}, item{index: i, time: now.Add(time.Second)})
+	}
+	var got []string
+	for _, b := range batches(tableCalls, items, false) {
+		for _, it := range b.items {
+			if day(it.time) != day(b.items[0].time) || it.index/spoolBlock != b.items[0].index/spoolBlock {
+				t.Errorf("%d of %s lies with %d of %s", it.index, it.time, b.items[0].index, b.items[0].time)
+			}
+		}
+		got = append(got, fmt.Sprint(len(b.items)))
+	}
+	if want := "2 2 2 2"; strings.Join(got, " ") != want {
+		t.Errorf("batches of %s, want %s", got, want)
+	}
+	list, err := Migrations(Config{Cluster: Cluster{Name: "trail"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	keyed := 0
+	for _, m := range list {
+		for _, sql := range m.Statements {
+			keyed += strings.Count(sql, fmt.Sprintf("cityHash64(spool, intDiv(spool_index, %d)))", spoolBlock))
+		}
+	}
+	if keyed != 3 {
+		t.Errorf("%d tables have the key, want events, calls and approvals", keyed)
 	}
 }

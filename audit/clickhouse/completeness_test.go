@@ -83,14 +83,14 @@ func TestCompleteness(t *testing.T) {
 		sql  string
 		want func(Completeness) bool
 	}{
-		{"DELETE FROM events WHERE spool_index IN (1, 2)", func(c Completeness) bool {
+		{"DELETE FROM " + db.schema().rows(tableEvents) + " WHERE spool_index IN (1, 2)", func(c Completeness) bool {
 			return c.MissingEvents == 2 && fmt.Sprint(c.Spools[0].Gaps) == "[{1 2}]"
 		}},
-		{"DELETE FROM calls WHERE call_id = '" + missing.CallID.String() + "'", func(c Completeness) bool {
+		{"DELETE FROM " + db.schema().rows(tableCalls) + " WHERE call_id = '" + missing.CallID.String() + "'", func(c Completeness) bool {
 			return c.MissingRowsN == 1 && c.MissingRows[0] == missing.CallID
 		}},
 		{"INSERT INTO calls SELECT * FROM calls", func(c Completeness) bool { return c.Doubled == 1 }},
-		{"DELETE FROM events WHERE kind = 'decided'", func(c Completeness) bool { return c.Unexplained == 1 && c.MissingEvents == 4 }},
+		{"DELETE FROM " + db.schema().rows(tableEvents) + " WHERE kind = 'decided'", func(c Completeness) bool { return c.Unexplained == 1 && c.MissingEvents == 4 }},
 	} {
 		if err := db.conn.Exec(ctx, c.sql); err != nil {
 			t.Fatal(err)
