@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strings"
 	"sync/atomic"
+	"time"
 
 	accesslogv3 "github.com/envoyproxy/go-control-plane/envoy/service/accesslog/v3"
 	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
@@ -77,6 +78,8 @@ type Options struct {
 	Roles   []Role
 	Version string
 	Log     *slog.Logger
+	// Now is the clock that events are stamped by; nil means time.Now.
+	Now func() time.Time
 	// Ready is called once everything serves; it may be nil.
 	Ready func()
 }
@@ -116,7 +119,7 @@ func New(ctx context.Context, cfg *config.Config, opts Options) (_ *App, err err
 	if err := a.listen(); err != nil {
 		return nil, err
 	}
-	if a.trail, err = openTrail(cfg, a.registry, a.log); err != nil {
+	if a.trail, err = openTrail(cfg, a.registry, opts.Now, a.log); err != nil {
 		return nil, err
 	}
 	if a.people, err = openPeople(ctx, cfg, a.trail, a.registry, a.log); err != nil {
@@ -130,7 +133,7 @@ func New(ctx context.Context, cfg *config.Config, opts Options) (_ *App, err err
 	}
 	a.messages = &messages{}
 	a.authz = extauthz.New(extauthz.Config{Identifier: a.people.verifier, Approvals: a.people.approvals, Recorder: a.trail.recorder, Backlog: a.trail.backlog, Redact: a.redact,
-		Log: a.log, Metrics: extauthz.NewMetrics(a.registry)})
+		Now: opts.Now, Log: a.log, Metrics: extauthz.NewMetrics(a.registry)})
 	a.xds = xds.New(xds.Config{Nodes: cfg.Envoy.Nodes, Log: a.log, Metrics: xds.NewMetrics(a.registry)})
 	return a, nil
 }
@@ -240,12 +243,12 @@ func (a *App) serveEnvoys(ctx context.Context, l net.Listener) error {
 	}
 	if a.has(ExtProc) {
 		procv3.RegisterExternalProcessorServer(srv, extproc.New(extproc.Config{Recorder: a.trail.recorder, Backlog: a.trail.backlog, Messages: a.messages, HashKey: a.hashKey, Redact: a.redact,
-			MaxResponse: 8 << 20, Log: a.log, Metrics: extproc.NewMetrics(a.registry)}))
+			MaxResponse: 8 << 20, Now: a.opts.Now, Log: a.log, Metrics: extproc.NewMetrics(a.registry)}))
 	}
 	if !a.has(AccessLog) {
 		return serveGRPC(ctx, srv, l)
 	}
-	logs := accesslog.New(accesslog.Config{Recorder: a.trail.recorder, Backlog: a.trail.backlog, Log: a.log, Metrics: accesslog.NewMetrics(a.registry)})
+	logs := accesslog.New(accesslog.Config{Recorder: a.trail.recorder, Backlog: a.trail.backlog, Now: a.opts.Now, Log: a.log, Metrics: accesslog.NewMetrics(a.registry)})
 	accesslogv3.RegisterAccessLogServiceServer(srv, logs)
 	var g errgroup.Group
 	counting, stop := context.WithCancel(ctx)

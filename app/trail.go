@@ -26,7 +26,7 @@ type trail struct {
 	shipper  *clickhouse.Shipper
 }
 
-func openTrail(cfg *config.Config, reg prometheus.Registerer, log *slog.Logger) (*trail, error) {
+func openTrail(cfg *config.Config, reg prometheus.Registerer, now func() time.Time, log *slog.Logger) (*trail, error) {
 	spool, err := audit.Open(audit.SpoolConfig{Dir: cfg.Audit.Spool.Dir, MaxBytes: int64(cfg.Audit.Spool.MaxBytes), Log: log, Metrics: audit.NewMetrics(reg)})
 	if err != nil {
 		return nil, fmt.Errorf("open the audit spool: %w; calls can't be let through without it (audit.spool.dir)", err)
@@ -37,7 +37,7 @@ func openTrail(cfg *config.Config, reg prometheus.Registerer, log *slog.Logger) 
 	if err != nil {
 		return nil, errors.Join(err, spool.Close())
 	}
-	t.signer = audit.NewCheckpointer(audit.CheckpointerConfig{Spool: spool, Keys: LedgerKeys(cfg), Node: cfg.Node, Every: cfg.Audit.Ledger.Interval, Witness: witness,
+	t.signer = audit.NewCheckpointer(audit.CheckpointerConfig{Spool: spool, Keys: LedgerKeys(cfg), Node: cfg.Node, Every: cfg.Audit.Ledger.Interval, Witness: witness, Now: now,
 		Log: log, Metrics: audit.NewCheckpointMetrics(reg)})
 	if cfg.Audit.ClickHouse.URL == "" {
 		log.Warn("audit.clickhouse.url is not set; the trail stays in the spool, which is bounded")

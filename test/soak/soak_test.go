@@ -25,6 +25,7 @@ var scenarios = []struct {
 	{name: "full", own: full},
 	{name: "replicas", own: replicas},
 	{name: "torn", own: torn},
+	{name: "clock", own: clock},
 }
 
 // TestSoak does one thing after the other, each with the same check from
