@@ -7,11 +7,13 @@ import (
 
 	"github.com/callgate/callgate/audit"
 	"github.com/callgate/callgate/audit/clickhouse"
+	"github.com/callgate/callgate/call"
 	"github.com/callgate/callgate/console"
 )
 
 func (a *App) serveConsole(ctx context.Context, l net.Listener) error {
-	api := console.New(console.Config{Approvals: a.people.approvals, Identifier: a.people.verifier, Status: a.status, Audit: a.audit, Log: a.log})
+	api := console.New(console.Config{Approvals: a.people.approvals, Identifier: a.people.verifier, Status: a.status, Audit: a.audit,
+		Eraser: a, Administrators: call.Approvers(a.cfg.Audit.Administrators), Log: a.log})
 	return serveHTTP(ctx, l, api.Handler())
 }
 

@@ -116,9 +116,11 @@ type Audit struct {
 	// HashKey keys the hashes that stand for credentials and, with mask.how
 	// hash, for masked values; 32 characters or more. Replicas that share one
 	// give equal values equal hashes. Default: made in state_dir.
-	HashKey    Secret     `yaml:"hash_key"`
-	Ledger     Ledger     `yaml:"ledger"`
-	ClickHouse ClickHouse `yaml:"clickhouse"`
+	HashKey Secret `yaml:"hash_key"`
+	Ledger  Ledger `yaml:"ledger"`
+	// Administrators may erase content. Default: nobody.
+	Administrators Approvers  `yaml:"administrators"`
+	ClickHouse     ClickHouse `yaml:"clickhouse"`
 }
 
 // Ledger says how the trail is signed.

@@ -68,6 +68,12 @@ func (c *Client) Audit(ctx context.Context) (Audit, error) {
 	return out, c.do(ctx, http.MethodGet, "/api/v1/audit", nil, &out)
 }
 
+// Erase removes content from the trail, or tells what would be removed.
+func (c *Client) Erase(ctx context.Context, ask Erase) (Erased, error) {
+	var out Erased
+	return out, c.do(ctx, http.MethodPost, "/api/v1/audit/erase", ask, &out)
+}
+
 // maxAnswer bounds what the client reads of an answer.
 const maxAnswer = 64 << 20
 

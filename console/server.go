@@ -31,7 +31,10 @@ type Config struct {
 	Identifier Identifier
 	Status     func() Status
 	Audit      func() Audit
-	Log        *slog.Logger
+	Eraser     Eraser
+	// Administrators may erase.
+	Administrators call.Approvers
+	Log            *slog.Logger
 }
 
 // Server answers the admin API.
@@ -45,6 +48,7 @@ func (s *Server) Handler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /api/v1/status", s.as(s.status))
 	mux.HandleFunc("GET /api/v1/audit", s.as(s.audit))
+	mux.HandleFunc("POST /api/v1/audit/erase", s.as(s.erase))
 	mux.HandleFunc("GET /api/v1/approvals", s.as(s.list))
 	mux.HandleFunc("GET /api/v1/approvals/{id}", s.as(s.show))
 	mux.HandleFunc("POST /api/v1/approvals/{id}/approve", s.as(s.decide(true)))
@@ -172,19 +176,7 @@ func concerns(requester call.Identity, a call.Approvers, who call.Identity) bool
 	if who.Issuer == requester.Issuer && who.Subject == requester.Subject {
 		return true
 	}
-	for _, g := range a.Groups {
-		for _, have := range who.Groups {
-			if g == have {
-				return true
-			}
-		}
-	}
-	for _, p := range a.People {
-		if p == who.Subject || p == who.Issuer+"|"+who.Subject {
-			return true
-		}
-	}
-	return false
+	return member(a, who)
 }
 
 func summary(h approvals.Hold) Approval {

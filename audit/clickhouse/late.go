@@ -198,6 +198,16 @@ func (s *Shipper) complete(ctx context.Context, legs legs) error {
 			}
 			s.cfg.Metrics.completed.Add(float64(len(u.rows)))
 		}
+		// A leg that came after its call was erased goes the same way.
+		erased, err := s.db.ids(ctx, "SELECT call_id FROM calls WHERE erased IS NOT NULL AND call_id IN ("+uuids(part)+")")
+		if err != nil {
+			return err
+		}
+		if len(erased) > 0 {
+			if err := s.db.eraseLegs(ctx, erased); err != nil {
+				return err
+			}
+		}
 		if !s.db.clustered() || len(updates) == 0 {
 			continue
 		}
@@ -256,12 +266,15 @@ func (s *Shipper) missing(ctx context.Context, legs legs, ids []uuid.UUID) ([]*u
 // one; how says what to make of the new value v, if not just that.
 type column struct{ name, typ, how string }
 
+// unlessErased keeps a late leg from bringing content into an erased row.
+const unlessErased = "if(isNull(erased), %s, "
+
 var answeredColumns = []column{
 	{"http_status", "Nullable(UInt16)", "if(finished = 'seen', ifNull(http_status, %s), %[1]s)"},
-	{"rpc_code", "Nullable(Int64)", ""}, {"rpc_message", "Nullable(String)", ""}, {"tool_error", "Nullable(Bool)", ""},
+	{"rpc_code", "Nullable(Int64)", ""}, {"rpc_message", "Nullable(String)", unlessErased + "`rpc_message`)"}, {"tool_error", "Nullable(Bool)", ""},
 	{"response_headers", "Map(String, String)", ""}, {"response_type", "String", ""}, {"response_encoding", "String", ""},
-	{"response_body", "String", ""}, {"response_body_tail", "String", ""}, {"response_body_bytes", "Nullable(UInt64)", ""},
-	{"response_body_truncated", "Bool", ""}, {"response_body_sum", "FixedString(32)", ""}, {"response_salt", "FixedString(16)", ""},
+	{"response_body", "String", unlessErased + "`response_body`)"}, {"response_body_tail", "String", unlessErased + "`response_body_tail`)"}, {"response_body_bytes", "Nullable(UInt64)", ""},
+	{"response_body_truncated", "Bool", ""}, {"response_body_sum", "FixedString(32)", unlessErased + "`response_body_sum`)"}, {"response_salt", "FixedString(16)", unlessErased + "`response_salt`)"},
 	{"masked.rule", "Array(String)", ""}, {"masked.type", "Array(String)", ""}, {"masked.path", "Array(String)", ""}, {"masked.count", "Array(UInt32)", ""},
 	{"withheld", "String", ""}, {"interrupted", "Bool", ""},
 }

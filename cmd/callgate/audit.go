@@ -7,6 +7,6 @@ func newAudit() *cobra.Command {
 		Use:   "audit",
 		Short: "Look after the audit trail",
 	}
-	c.AddCommand(newAuditStatus(), newAuditCompleteness(), newAuditKeys(), newAuditRequeue(), newAuditMigrate())
+	c.AddCommand(newAuditStatus(), newAuditCompleteness(), newAuditErase(), newAuditKeys(), newAuditRequeue(), newAuditMigrate())
 	return c
 }
