@@ -17,6 +17,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/uuid"
+
 	"github.com/callgate/callgate/call"
 )
 
@@ -144,6 +146,31 @@ func TestLateLegInPieces(t *testing.T) {
 	eventually(t, db, strings.Replace(strings.Replace(wantResponse(text), "seen seen", "seen none", 1), " 4000 2000 100 200 ['UF','DC'] via_upstream 10.1.1.1:80 crm HTTP/2", "", 1),
 		strings.Replace(response, "' ', toString(total_us), ' ', toString(upstream_us), ' ',\n\ttoString(bytes_in), ' ', toString(bytes_out), ' ', toString(response_flags), ' ', response_details, ' ', upstream, ' ', cluster, ' ', http_version)", "'')", 1), d.CallID)
 	eventually(t, db, text[:777], "SELECT response_body_tail FROM calls")
+}
+
+// No piece of a late leg comes into a row that was erased meanwhile.
+func TestLateLegInPiecesErased(t *testing.T) {
+	t.Parallel()
+	db, _ := database(t)
+	r := ship(t, db, newSpool(t, t.TempDir()), 20*time.Millisecond)
+	d := decided(t, call.Answered)
+	r.append(d)
+	eventually(t, db, "unknown", "SELECT toString(answered) FROM calls")
+	r.stop()
+	a := answered(d, strings.Repeat("secret", 5000))
+	u := &update{leg: "answered", columns: answeredColumns}
+	u.add(legStates{CallID: d.CallID, Time: clamp(d.Decided.Started)}, &a)
+	pieces := u.statements(db.schema().rows(tableCalls), r.spool.ID(), 10_000)
+	if err := db.update(context.Background(), pieces[:1]); err != nil {
+		t.Fatal(err)
+	}
+	if err := db.Erase(context.Background(), []uuid.UUID{d.CallID}); err != nil {
+		t.Fatal(err)
+	}
+	if err := db.update(context.Background(), pieces); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, db, "seen 0 0", "SELECT concat(toString(answered), ' ', toString(length(response_body)), ' ', toString(response_salt = toFixedString('', 16) ? 0 : 1)) FROM calls")
 }
 
 var rewrite = flag.Bool("update", false, "rewrite golden files and generated pages")

@@ -10,6 +10,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/uuid"
+
 	"github.com/callgate/callgate/call"
 )
 
@@ -84,6 +86,10 @@ func TestGrants(t *testing.T) {
 	r.append(answered(d, "late"), finished(d))
 	eventually(t, serve, "seen seen", "SELECT concat(toString(answered), ' ', toString(finished)) FROM calls")
 	r.stop()
+	if err := serve.Erase(ctx, []uuid.UUID{d.CallID}); err != nil {
+		t.Error(err)
+	}
+	eventually(t, serve, "0", "SELECT toString(length(response_body)) FROM calls")
 	for _, sql := range []string{"DROP TABLE calls", "TRUNCATE TABLE events", "CREATE TABLE x (a UInt8) ENGINE = MergeTree ORDER BY a", "ALTER TABLE calls ADD COLUMN x UInt8"} {
 		if err := serve.conn.Exec(ctx, sql); err == nil || !strings.Contains(err.Error(), "ACCESS_DENIED") && !strings.Contains(err.Error(), "Not enough privileges") {
 			t.Errorf("serve may %s: %v", sql, err)

@@ -125,7 +125,7 @@ func (s *nativeSession) serve() error {
 	}
 }
 
-var nativeInsert = regexp.MustCompile("(?is)^\\s*INSERT INTO (\\S+)\\s*\\(([^)]*)\\)\\s*(SETTINGS [^()]*)?(VALUES|FORMAT Native)?\\s*$")
+var nativeInsert = regexp.MustCompile(`(?is)^\s*INSERT INTO (\S+)\s*\(([^)]*)\)\s*(SETTINGS [^()]*)?(VALUES|FORMAT Native)?\s*$`)
 
 func (s *nativeSession) query(q chproto.Query) error {
 	squeezed := q.Compression == chproto.CompressionEnabled
