@@ -22,6 +22,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"golang.org/x/sync/errgroup"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 
 	"github.com/callgate/callgate/accesslog"
 	"github.com/callgate/callgate/call"
@@ -234,26 +236,32 @@ const largestMessage = 72 << 20
 
 // serveEnvoys serves the three services that Envoys call during a call.
 func (a *App) serveEnvoys(ctx context.Context, l net.Listener) error {
-	srv := grpc.NewServer(grpc.MaxRecvMsgSize(largestMessage), grpc.MaxSendMsgSize(largestMessage),
+	b := new(busy)
+	options := append(b.options(), grpc.MaxRecvMsgSize(largestMessage), grpc.MaxSendMsgSize(largestMessage),
 		// Workers keep their grown stacks from call to call. Where all are
 		// busy, as with held calls, a call gets a goroutine of its own.
 		grpc.NumStreamWorkers(uint32(4*runtime.GOMAXPROCS(0))))
+	present, parting := grpc.NewServer(options...), grpc.NewServer(options...)
 	if a.has(ExtAuthz) {
-		authv3.RegisterAuthorizationServer(srv, a.authz)
+		authv3.RegisterAuthorizationServer(present, a.authz)
+		authv3.RegisterAuthorizationServer(parting, stopping{})
 	}
 	if a.has(ExtProc) {
-		procv3.RegisterExternalProcessorServer(srv, extproc.New(extproc.Config{Recorder: a.trail.recorder, Backlog: a.trail.backlog, Messages: a.messages, HashKey: a.hashKey, Redact: a.redact,
-			MaxResponse: 8 << 20, Now: a.opts.Now, Log: a.log, Metrics: extproc.NewMetrics(a.registry)}))
+		responses := extproc.New(extproc.Config{Recorder: a.trail.recorder, Backlog: a.trail.backlog, Messages: a.messages, HashKey: a.hashKey, Redact: a.redact,
+			MaxResponse: 8 << 20, Now: a.opts.Now, Log: a.log, Metrics: extproc.NewMetrics(a.registry)})
+		procv3.RegisterExternalProcessorServer(present, responses)
+		procv3.RegisterExternalProcessorServer(parting, responses)
 	}
 	if !a.has(AccessLog) {
-		return serveGRPC(ctx, srv, l)
+		return serveGRPC(ctx, l, b, present, parting)
 	}
 	logs := accesslog.New(accesslog.Config{Recorder: a.trail.recorder, Backlog: a.trail.backlog, Now: a.opts.Now, Log: a.log, Metrics: accesslog.NewMetrics(a.registry)})
-	accesslogv3.RegisterAccessLogServiceServer(srv, logs)
+	accesslogv3.RegisterAccessLogServiceServer(present, logs)
+	accesslogv3.RegisterAccessLogServiceServer(parting, logs)
 	var g errgroup.Group
 	counting, stop := context.WithCancel(ctx)
 	g.Go(func() error { return logs.Run(counting) })
-	err := serveGRPC(ctx, srv, l)
+	err := serveGRPC(ctx, l, b, present, parting)
 	stop()
 	err = errors.Join(err, g.Wait())
 	if lost := logs.Flush(ctx); lost != nil { // no entry comes any more
@@ -262,8 +270,17 @@ func (a *App) serveEnvoys(ctx context.Context, l net.Listener) error {
 	return err
 }
 
+// stopping decides nothing: Envoy asks another replica, or denies.
+type stopping struct {
+	authv3.UnimplementedAuthorizationServer
+}
+
+func (stopping) Check(context.Context, *authv3.CheckRequest) (*authv3.CheckResponse, error) {
+	return nil, status.Error(codes.Unavailable, "this replica stops")
+}
+
 func (a *App) serveXDS(ctx context.Context, l net.Listener) error {
 	srv := grpc.NewServer()
 	a.xds.Register(ctx, srv)
-	return serveGRPC(ctx, srv, l)
+	return serveStreams(ctx, srv, l)
 }
