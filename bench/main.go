@@ -2,7 +2,7 @@
 // and prints ratios, each with its spread, since the machine under it is noisy
 // and what holds is the comparison.
 //
-//	go run ./bench [authz] [envoy]
+//	go run ./bench [authz] [envoy] [spool]
 //
 // It writes the rows to bench/results.jsonl too. The servers run as processes
 // of their own, so that their CPU time can be told from the load's.
@@ -51,7 +51,7 @@ func main() {
 	}
 	parts := os.Args[1:]
 	if len(parts) == 0 {
-		parts = []string{"authz", "envoy"}
+		parts = []string{"authz", "envoy", "spool"}
 	}
 	var rows []row
 	for _, part := range parts {
@@ -62,8 +62,10 @@ func main() {
 			got, err = benchAuthz(ctx)
 		case "envoy":
 			got, err = benchEnvoy(ctx)
+		case "spool":
+			got, err = benchSpool(ctx)
 		default:
-			err = fmt.Errorf("no part %q; there are authz and envoy", part)
+			err = fmt.Errorf("no part %q; there are authz, envoy and spool", part)
 		}
 		if err != nil {
 			exit(fmt.Errorf("bench %s: %w", part, err))
