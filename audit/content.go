@@ -6,7 +6,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"hash"
 
 	"github.com/callgate/callgate/call"
 )
@@ -48,42 +47,39 @@ func Seal(e call.Event) (call.Event, error) {
 //
 // A recorded part of a body that is not whole is committed to beside the hash
 // of the whole, which it can't be checked against.
-func Commitment(e *call.Event) (sum [32]byte) {
-	h := sha256.New()
-	commit(h, []byte("callgate/content/v1"))
-	commit(h, e.Salt[:])
+func Commitment(e *call.Event) [32]byte {
+	var space [1 << 10]byte // enough for most, so that nothing is allocated
+	p := commit(space[:0], []byte("callgate/content/v1"))
+	p = commit(p, e.Salt[:])
 	switch {
 	case e.Decided != nil:
-		commit(h, e.Decided.ArgsJSON)
-		commit(h, []byte(e.Decided.Path))
-		commitBody(h, &e.Decided.Body)
+		p = commit(p, e.Decided.ArgsJSON)
+		p = commit(p, []byte(e.Decided.Path))
+		p = commitBody(p, &e.Decided.Body)
 	case e.Answered != nil:
 		message := ""
 		if e.Answered.RPCStatus != nil {
 			message = e.Answered.RPCStatus.Message
 		}
-		commit(h, []byte(message))
-		commitBody(h, &e.Answered.Body)
+		p = commit(p, []byte(message))
+		p = commitBody(p, &e.Answered.Body)
 	default:
-		return sum
+		return [32]byte{}
 	}
-	h.Sum(sum[:0])
-	return sum
+	return sha256.Sum256(p)
 }
 
-func commitBody(h hash.Hash, b *call.Body) {
-	commit(h, b.SHA256[:])
+func commitBody(p []byte, b *call.Body) []byte {
+	p = commit(p, b.SHA256[:])
 	if b.Truncated {
-		commit(h, b.Head)
-		commit(h, b.Tail)
+		p = commit(p, b.Head)
+		p = commit(p, b.Tail)
 	}
+	return p
 }
 
-func commit(h hash.Hash, p []byte) {
-	var n [8]byte
-	binary.BigEndian.PutUint64(n[:], uint64(len(p)))
-	h.Write(n[:])
-	h.Write(p)
+func commit(p, field []byte) []byte {
+	return append(binary.BigEndian.AppendUint64(p, uint64(len(field))), field...)
 }
 
 // ErrContent says that an event's content is not what it commits to.
@@ -113,14 +109,23 @@ func CheckContent(e *call.Event) error {
 	return nil
 }
 
+// asideOut is aside as it is written: slices are encoded without reflection.
+type asideOut struct {
+	Salt    []byte `cbor:"0,keyasint"`
+	SHA256  []byte `cbor:"1,keyasint"`
+	Args    []byte `cbor:"2,keyasint,omitempty"`
+	Path    string `cbor:"3,keyasint,omitempty"`
+	Message string `cbor:"4,keyasint,omitempty"`
+}
+
 // content is what goes beside the leaf of e; nil where there is nothing.
-func content(e *call.Event) *aside {
+func content(e *call.Event) *asideOut {
 	switch {
 	case e.Decided != nil:
 		d := e.Decided
-		return &aside{Salt: e.Salt, SHA256: d.Body.SHA256, Args: d.ArgsJSON, Path: d.Path}
+		return &asideOut{Salt: e.Salt[:], SHA256: d.Body.SHA256[:], Args: d.ArgsJSON, Path: d.Path}
 	case e.Answered != nil:
-		a := &aside{Salt: e.Salt, SHA256: e.Answered.Body.SHA256}
+		a := &asideOut{Salt: e.Salt[:], SHA256: e.Answered.Body.SHA256[:]}
 		if e.Answered.RPCStatus != nil {
 			a.Message = e.Answered.RPCStatus.Message
 		}

@@ -120,15 +120,21 @@ func (c *Codec) Decode(leaf []byte) (call.Event, error) {
 // EncodeContent returns what is kept beside the leaf of e, but for the recorded
 // parts of its body; nil where there is nothing.
 func (c *Codec) EncodeContent(e *call.Event) ([]byte, error) {
+	var buf bytes.Buffer
+	err := c.appendContent(&buf, e)
+	return buf.Bytes(), err
+}
+
+// appendContent appends what EncodeContent returns to buf.
+func (c *Codec) appendContent(buf *bytes.Buffer, e *call.Event) error {
 	a := content(e)
 	if a == nil {
-		return nil, nil
+		return nil
 	}
-	var buf bytes.Buffer
-	if err := c.enc.MarshalToBuffer(a, &buf); err != nil {
-		return nil, fmt.Errorf("encode content of %s event: %w", e.Kind, err)
+	if err := c.enc.MarshalToBuffer(a, buf); err != nil {
+		return fmt.Errorf("encode content of %s event: %w", e.Kind, err)
 	}
-	return buf.Bytes(), nil
+	return nil
 }
 
 // DecodeContent gives e, as [Codec.Decode] returned it, the content that was

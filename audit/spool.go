@@ -344,15 +344,15 @@ func (s *Spool) add(ctx context.Context, e *call.Event) (*batch, error) {
 	if err := s.codec.Encode(buf, e); err != nil {
 		return nil, err
 	}
-	aside, err := s.codec.EncodeContent(e)
-	if err != nil {
+	n := buf.Len()
+	if err := s.codec.appendContent(buf, e); err != nil {
 		return nil, err
 	}
+	leaf, aside := buf.Bytes()[:n], buf.Bytes()[n:]
 	var head, tail []byte
 	if b := bodyOf(e); b != nil {
 		head, tail = b.Head, b.Tail
 	}
-	leaf := buf.Bytes()
 	var space [32]byte
 	pre := preamble(space[:0], len(leaf), len(aside), len(head))
 	length := len(pre) + len(leaf) + len(aside) + len(head) + len(tail)

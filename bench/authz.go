@@ -191,7 +191,7 @@ func benchAuthz(ctx context.Context) ([]row, error) {
 		authzSubject("authz_new_token", rig.callgateAddr, rig.callgate.pid(), &supply{issuer: rig.issuer, make: check, body: b, fresh: true}, warm, time.Second),
 		authzSubject("opa_new_token", rig.opaAddr, rig.opa.pid(), &supply{issuer: rig.issuer, make: plainCheck, body: b, fresh: true}, warm, time.Second),
 	}
-	got, err := measure(ctx, subjects)
+	got, err := measure(ctx, rounds, subjects)
 	if err != nil {
 		return nil, fmt.Errorf("%w\n%s", err, rig.tail())
 	}

@@ -158,7 +158,7 @@ func benchEnvoy(ctx context.Context) ([]row, error) {
 	if err != nil {
 		return nil, err
 	}
-	got, err := measure(ctx, []subject{
+	got, err := measure(ctx, rounds, []subject{
 		httpSubject("plain", plainAddr, []int{plain.pid()}, token),
 		httpSubject("envoy", fullAddr, []int{full.pid(), rig.callgate.pid()}, token),
 		httpSubject("envoy_opa", peerAddr, []int{peer.pid(), rig.opa.pid()}, token),

@@ -95,7 +95,7 @@ type subject struct {
 }
 
 // measure runs the subjects in turn, several times.
-func measure(ctx context.Context, subjects []subject) (map[string][]sample, error) {
+func measure(ctx context.Context, rounds int, subjects []subject) (map[string][]sample, error) {
 	out := map[string][]sample{}
 	for round := range rounds {
 		for _, s := range subjects {

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"sync"
 	"time"
 
@@ -40,8 +41,11 @@ type floorBatch struct {
 
 const (
 	floorBytes  = 2 << 30
-	spoolLength = 4 * time.Second
-	spoolWarm   = time.Second
+	spoolWarm   = 500 * time.Millisecond
+	spoolLength = 2 * time.Second
+	// spoolRounds are many short ones: what else uses the disk changes within
+	// seconds, and by more than what is to be told apart.
+	spoolRounds = 15
 )
 
 func newFloorLog(path string) (*floorLog, error) {
@@ -98,8 +102,8 @@ func (l *floorLog) close() error {
 	return errors.Join(l.file.Close(), os.Remove(l.file.Name()))
 }
 
-// decisions are «decided» events as the load appends them, made ahead. Their
-// request is that of the other parts, about 1 KB with what stands beside it.
+// decisions are «decided» events, made ahead, so few that they are in the
+// processor's cache as an event is that was just made.
 func decisions(n int) []call.Event {
 	t, at := newTraffic(3), time.Date(2026, 11, 2, 9, 0, 0, 0, time.UTC)
 	list := make([]call.Event, n)
@@ -117,8 +121,9 @@ func benchSpool(ctx context.Context) ([]row, error) {
 		return nil, fmt.Errorf("make folder: %w", err)
 	}
 	defer os.RemoveAll(dir)
-	events := decisions(20_000)
-	size, err := recordSize(ctx, filepath.Join(dir, "probe"), events[:1000])
+	defer debug.SetGCPercent(debug.SetGCPercent(400)) // as serve does
+	events := decisions(256)
+	size, err := recordSize(ctx, filepath.Join(dir, "probe"), events)
 	if err != nil {
 		return nil, err
 	}
@@ -143,7 +148,7 @@ func benchSpool(ctx context.Context) ([]row, error) {
 			return load(ctx, spoolWarm, spoolLength, self, func(_ int, n int64) error { return s.Append(ctx, events[int(n)%len(events)]) })
 		}},
 	}
-	got, err := measure(ctx, subjects)
+	got, err := measure(ctx, spoolRounds, subjects)
 	if err != nil {
 		return nil, err
 	}
