@@ -121,11 +121,11 @@ func take(path string) (*flock.Flock, error) {
 
 // grants is all that the engine lets SQL do: data and schema of its own
 // tables. Not granted, so refused by the engine itself: files, URLs and other
-// servers as sources or targets, users and grants, dictionaries, backups, and
+// servers as sources or targets, users and grants, dictionaries, and
 // SYSTEM SHUTDOWN.
 const grants = "GRANT SHOW, SELECT, INSERT, ALTER, CREATE DATABASE, CREATE TABLE, CREATE VIEW, CREATE TEMPORARY TABLE, " +
 	"CREATE ARBITRARY TEMPORARY TABLE, CREATE FUNCTION, DROP FUNCTION, DROP, UNDROP TABLE, TRUNCATE, OPTIMIZE, KILL QUERY, " +
-	"SYSTEM MERGES, SYSTEM FLUSH LOGS, SYSTEM DROP CACHE ON *.*"
+	"SYSTEM MERGES, SYSTEM FLUSH LOGS, SYSTEM DROP CACHE, BACKUP ON *.*"
 
 // configure writes the engine's own configuration beside its data and returns
 // the arguments to start it with. Without an explicit one it would take any
@@ -137,6 +137,9 @@ func (c *Config) configure() ([]string, error) {
 	}
 	if err := os.MkdirAll(c.tmp(), 0o700); err != nil {
 		return nil, fmt.Errorf("make the directory for results that are held back: %w", err)
+	}
+	if err := os.MkdirAll(c.backups(), 0o700); err != nil {
+		return nil, fmt.Errorf("make the directory for backups: %w", err)
 	}
 	users := filepath.Join(dir, "users.xml")
 	half := c.MaxMemory / 2
@@ -171,17 +174,24 @@ func (c *Config) configure() ([]string, error) {
   <index_mark_cache_size>%d</index_mark_cache_size>
   <uncompressed_cache_size>0</uncompressed_cache_size>
   <query_condition_cache_size>%d</query_condition_cache_size>
+  <backups>
+    <allowed_path>%s</allowed_path>
+    <allow_concurrent_backups>false</allow_concurrent_backups>
+  </backups>
   <merge_tree>
     <fsync_after_insert>1</fsync_after_insert>
     <fsync_part_directory>1</fsync_part_directory>
   </merge_tree>
 </clickhouse>
-`, escape(users), c.MaxMemory, cache, cache, cache, cache/4))
+`, escape(users), c.MaxMemory, cache, cache, cache, cache/4, escape(c.backups())))
 	if err != nil {
 		return nil, err
 	}
 	return []string{"clickhouse", "--path=" + c.Path, "--config-file=" + config}, nil
 }
+
+// backups is where backups are made; nothing else can be written by SQL.
+func (c *Config) backups() string { return filepath.Join(c.Path, "callgate-backups") }
 
 // tmp is where results are held back.
 func (c *Config) tmp() string { return filepath.Join(c.Path, "callgate-tmp") }

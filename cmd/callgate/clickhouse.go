@@ -25,6 +25,7 @@ line, where others could see it.`,
   curl -u default:… 'http://127.0.0.1:8123/?query=SELECT+version()'`,
 		Args: cobra.NoArgs,
 	}
+	c.AddCommand(newClickHouseBackup(), newClickHouseRestore())
 	path := c.Flags().String("path", "clickhouse-data", "folder of the data")
 	addr := c.Flags().String("addr", "127.0.0.1:8123", "address to listen on")
 	user := c.Flags().String("user", "default", "user name")
