@@ -44,7 +44,7 @@ func events() []call.Event {
 				Approval: &call.Approval{ID: "a", By: []string{"i|b"}, Comment: "ok", HeldFor: time.Second, AskedAt: at, EndedAt: at, Expires: at, Attempts: 2}},
 			Method: "POST", Scheme: "https", Authority: "a", Headers: call.Headers{{Name: "x", Value: "\xfe"}},
 			Body:   call.Body{Length: 3, Truncated: true, ContentType: "t", Encoding: "gzip"},
-			Source: "10.0.0.1:1", EnvoyNode: "n", TraceID: "t", RequestID: "r", RPCID: `"1"`, Started: at, Took: 5, Expect: []call.EventKind{call.Answered}, Late: true,
+			Source: "10.0.0.1:1", TraceID: "t", RequestID: "r", RPCID: `"1"`, Started: at, Took: 5, Expect: []call.EventKind{call.Answered}, Late: true,
 			Content: [32]byte{1}, Retain: call.Retain{Bodies: at, Row: at},
 		}},
 		{Kind: call.Answered, CallID: id, Time: at, Answered: &call.AnsweredEvent{

@@ -37,7 +37,7 @@ func decided(t testing.TB, body []byte) call.Event {
 		Method: "POST", Scheme: "https", Authority: "crm.example", Path: "/refunds?dry=1",
 		Headers: call.Headers{{Name: "content-type", Value: "application/json"}, {Name: "user-agent", Value: "curl"}},
 		Body:    call.Body{Head: body, Length: int64(len(body)), SHA256: sha256.Sum256(body), ContentType: "application/json"},
-		Source:  "10.0.0.7:51234", EnvoyNode: "edge-1", Started: now, Took: 180 * time.Microsecond,
+		Source:  "10.0.0.7:51234", Started: now, Took: 180 * time.Microsecond,
 		Expect: []call.EventKind{call.Answered, call.Finished},
 	}}
 }

@@ -150,7 +150,7 @@ func (t *traffic) next(at time.Time) []call.Event {
 		Identity: identity, Connection: f.connection, Protocol: f.protocol, Function: f.function, ArgsJSON: args, Session: s.id, Decision: decision,
 		Method: "POST", Scheme: "https", Authority: f.connection + ".api.corp.example", Path: path, Headers: headers,
 		Body: call.NewBody(request, 1<<20, "application/json", ""), Source: fmt.Sprintf("%s:%d", c.source, 32768+t.rnd.IntN(28000)),
-		EnvoyNode: node, TraceID: trace, RequestID: requestID, RPCID: rpc, Started: at.Add(-took), Took: took, Expect: expect,
+		TraceID: trace, RequestID: requestID, RPCID: rpc, Started: at.Add(-took), Took: took, Expect: expect,
 	}}
 	finished := &call.FinishedEvent{Status: 200, Details: "via_upstream", Started: at.Add(-took), Duration: took + upstream + time.Millisecond,
 		BytesIn: int64(len(request) + 400), EnvoyNode: node, HTTPVersion: "HTTP/2", TLSVersion: "TLSv1.3"}

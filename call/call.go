@@ -69,7 +69,6 @@ type Request struct {
 	Headers   Headers
 	Body      []byte
 	Source    netip.AddrPort // the caller's address as Envoy saw it
-	EnvoyNode string         // node id of the Envoy that asked
 	TraceID   string         // from traceparent (W3C Trace Context); empty without one
 	RequestID string         // x-request-id; a hint, not unique
 }

@@ -69,7 +69,6 @@ type DecidedEvent struct {
 	Headers    Headers       `cbor:"11,keyasint,omitempty"` // the allow-listed ones
 	Body       Body          `cbor:"12,keyasint"`
 	Source     string        `cbor:"13,keyasint,omitempty"` // ip:port
-	EnvoyNode  string        `cbor:"14,keyasint,omitempty"`
 	TraceID    string        `cbor:"15,keyasint,omitempty"`
 	RequestID  string        `cbor:"16,keyasint,omitempty"`
 	RPCID      string        `cbor:"17,keyasint,omitempty"`

@@ -20,6 +20,7 @@ type Completeness struct {
 
 	Calls    uint64 `json:"calls"`    // rows
 	Decided  uint64 `json:"decided"`  // decided events
+	HungUp   uint64 `json:"hung_up"`  // calls whose caller hung up before there was a response
 	Backlog  uint64 `json:"backlog"`  // calls that were let through before their record was durable
 	Unsigned uint64 `json:"unsigned"` // events that no checkpoint covers yet
 
@@ -37,11 +38,12 @@ type Completeness struct {
 	Bypassed      uint64       `json:"bypassed"`       // requests that reached a function without a decision
 }
 
-// Complete tells whether nothing is missing.
+// Complete tells whether nothing is missing. Where no replica recorded or signed
+// anything, all may be.
 func (c Completeness) Complete() bool {
 	silent := slices.ContainsFunc(c.Spools, func(s SpoolCompleteness) bool { return s.Silent })
 	lost := slices.ContainsFunc(c.Spools, func(s SpoolCompleteness) bool { return s.Lost > 0 })
-	return c.Unexplained+c.MissingRowsN+c.MissingLegsN+c.MissingEvents+c.Unreadable+c.Doubled+c.Bypassed == 0 && !silent && !lost
+	return len(c.Spools) > 0 && c.Unexplained+c.MissingRowsN+c.MissingLegsN+c.MissingEvents+c.Unreadable+c.Doubled+c.Bypassed == 0 && !silent && !lost
 }
 
 // Gap is a run of events that a spool lacks.
@@ -98,6 +100,11 @@ type MissingLeg struct {
 	Finished   LegState  `ch:"finished" json:"finished"`
 }
 
+// missesLeg is the condition for calls of which a leg is missing. That nobody saw
+// a response is no gap where the caller hung up before there was one, as Envoy
+// tells (response flag DC, downstream connection terminated).
+const missesLeg = "(finished = 'unknown' OR answered = 'unknown' AND NOT (http_status IS NULL AND has(response_flags, 'DC')))"
+
 const (
 	// listMissing bounds each list of what is missing.
 	listMissing = 100
@@ -117,16 +124,17 @@ func (d *DB) Completeness(ctx context.Context, since, until time.Time) (Complete
 	}{
 		{&c.Calls, "SELECT count() FROM calls WHERE" + period},
 		{&c.Decided, "SELECT count() FROM events WHERE kind = 'decided' AND" + period},
+		{&c.HungUp, "SELECT countIf(answered = 'unknown' AND finished = 'seen' AND http_status IS NULL AND has(response_flags, 'DC')) FROM calls WHERE" + period},
 		{&c.Backlog, "SELECT countIf(backlog) FROM calls WHERE" + period},
 		{&c.Unreadable, "SELECT count() FROM events WHERE kind = 'unreadable' AND inserted >= " + instant(since) + " AND inserted < " + instant(until)},
-		{&c.MissingLegsN, "SELECT count() FROM calls WHERE (answered = 'unknown' OR finished = 'unknown') AND" + period},
+		{&c.MissingLegsN, "SELECT count() FROM calls WHERE " + missesLeg + " AND" + period},
 	} {
 		if err := d.conn.QueryRow(d.exact(ctx), q.sql).Scan(q.to); err != nil {
 			return c, fmt.Errorf("count the trail: %w", explain(err))
 		}
 	}
 	err := d.conn.Select(d.exact(ctx), &c.MissingLegs, fmt.Sprintf(`SELECT call_id, time, connection, function, envoy_node, toString(answered) AS answered, toString(finished) AS finished
-		FROM calls WHERE (answered = 'unknown' OR finished = 'unknown') AND%s ORDER BY time LIMIT %d`, period, listMissing))
+		FROM calls WHERE %s AND%s ORDER BY time LIMIT %d`, missesLeg, period, listMissing))
 	if err != nil {
 		return c, fmt.Errorf("look for missing legs: %w", explain(err))
 	}
@@ -424,7 +432,7 @@ func (d *DB) envoysComplete(ctx context.Context, c *Completeness, told map[strin
 		}
 		return by[node]
 	}
-	rows, err := d.conn.Query(d.exact(ctx), "SELECT envoy_node, countIf(finished != 'none'), countIf(finished = 'seen') FROM calls WHERE time >= "+instant(c.Since)+" AND time < "+instant(c.Until)+" GROUP BY envoy_node")
+	rows, err := d.conn.Query(d.exact(ctx), "SELECT envoy_node, countIf(finished != 'none'), countIf(finished = 'seen') FROM calls WHERE envoy_node != '' AND time >= "+instant(c.Since)+" AND time < "+instant(c.Until)+" GROUP BY envoy_node")
 	if err != nil {
 		return fmt.Errorf("count calls by Envoy: %w", explain(err))
 	}

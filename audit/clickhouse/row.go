@@ -219,7 +219,7 @@ func newRow(e *call.Event, spool string, index uint64) *Row {
 		RequestHeaders: fields(d.Headers), RequestType: d.Body.ContentType, RequestEncoding: d.Body.Encoding,
 		RequestBody: string(d.Body.Head), RequestBodyTail: string(d.Body.Tail), RequestBodyBytes: count(d.Body.Length),
 		RequestBodyTruncated: d.Body.Truncated, RequestBodySum: sum(d.Body), RequestSalt: string(e.Salt[:]),
-		Source: d.Source, EnvoyNode: d.EnvoyNode, TraceID: d.TraceID, RequestID: d.RequestID, RPCID: d.RPCID,
+		Source: d.Source, TraceID: d.TraceID, RequestID: d.RequestID, RPCID: d.RPCID,
 		Answered: LegNone, Finished: LegNone, ResponseBodySum: noSum, ResponseSalt: noSalt,
 		AuthzMicros: micros(d.Took),
 		Backlog:     d.Late, BodiesUntil: until(d.Retain.Bodies), RowUntil: until(d.Retain.Row),
@@ -313,7 +313,7 @@ func (r *Row) finish(f *call.FinishedEvent) {
 	r.UpstreamMicros, r.TotalMicros, r.BytesIn, r.BytesOut = &upstream, &total, &in, &out
 	r.ResponseFlags, r.ResponseDetails = f.Flags, f.Details
 	r.Upstream, r.Cluster, r.UpstreamAttempts, r.UpstreamError = f.Upstream, f.Cluster, small(f.Attempts), f.UpstreamError
-	r.HTTPVersion, r.TLSVersion = f.HTTPVersion, f.TLSVersion
+	r.HTTPVersion, r.TLSVersion, r.EnvoyNode = f.HTTPVersion, f.TLSVersion, f.EnvoyNode
 }
 
 // The times that ClickHouse's Date, which partitions are made of, can hold.

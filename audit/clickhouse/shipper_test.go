@@ -115,7 +115,7 @@ func decided(t testing.TB, expect ...call.EventKind) call.Event {
 			Approval: &call.Approval{ID: "ap-1", By: []string{"https://idp.example|eve"}, Comment: "fine", HeldFor: 3 * time.Second, AskedAt: now.Add(-3 * time.Second), EndedAt: now, Attempts: 2}},
 		Method: "POST", Scheme: "https", Authority: "crm.example", Path: "/mcp?x=\xff",
 		Headers: call.Headers{{Name: "x-a", Value: "1"}, {Name: "x-a", Value: "2"}},
-		Body:    body("{\"q\":\"\x00\xff'\\n\"}"), Source: "10.0.0.7:51234", EnvoyNode: "edge-1", TraceID: "t-1", RequestID: "r-1", RPCID: `"7"`,
+		Body:    body("{\"q\":\"\x00\xff'\\n\"}"), Source: "10.0.0.7:51234", TraceID: "t-1", RequestID: "r-1", RPCID: `"7"`,
 		Started: now.Add(-3100 * time.Millisecond), Took: 180 * time.Microsecond, Expect: expect,
 	}}
 }

@@ -34,7 +34,7 @@ var finishedColumns = []column{
 	{"upstream_us", "Nullable(UInt64)", ""}, {"total_us", "Nullable(UInt64)", ""}, {"bytes_in", "Nullable(UInt64)", ""}, {"bytes_out", "Nullable(UInt64)", ""},
 	{"response_flags", "Array(String)", ""}, {"response_details", "String", ""},
 	{"upstream", "String", ""}, {"cluster", "String", ""}, {"upstream_attempts", "UInt32", ""}, {"upstream_error", "String", ""},
-	{"http_version", "String", ""}, {"tls_version", "String", ""},
+	{"envoy_node", "String", ""}, {"http_version", "String", ""}, {"tls_version", "String", ""},
 }
 
 // update completes rows with one kind of leg.

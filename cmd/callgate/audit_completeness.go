@@ -141,6 +141,9 @@ func printCompleteness(w io.Writer, c clickhouse.Completeness, logs []envoyLog, 
 	stamp := func(t time.Time) string { return t.UTC().Format(time.RFC3339) }
 	say := func(format string, args ...any) { fmt.Fprintf(&b, format+"\n", args...) }
 	say("%s until %s: %d calls, %d decided events", stamp(c.Since), stamp(c.Until), c.Calls, c.Decided)
+	if len(c.Spools) == 0 {
+		say("no replica recorded or signed anything in this period")
+	}
 	for _, s := range c.Spools {
 		say("replica %s, spool %s: %d events, signed last at %s", clickhouse.Text(s.Node), s.Spool, s.Events, stamp(s.Signed))
 		for _, g := range s.Gaps {
@@ -173,7 +176,7 @@ func printCompleteness(w io.Writer, c clickhouse.Completeness, logs []envoyLog, 
 		say("Envoy at %s: %d access-log entries written, %d dropped since it started", clickhouse.Text(l.Admin), l.Written, l.Dropped)
 	}
 	for _, l := range c.MissingLegs {
-		say("MISSING %s of call %s, %s %s %s, Envoy %s", missingOf(l), l.CallID, stamp(l.Time), clickhouse.Text(l.Connection), clickhouse.Text(l.Function), clickhouse.Text(l.EnvoyNode))
+		say("MISSING %s of call %s, %s %s %s", missingOf(l), l.CallID, stamp(l.Time), clickhouse.Text(l.Connection), clickhouse.Text(l.Function))
 	}
 	if more := c.MissingLegsN - uint64(len(c.MissingLegs)); more > 0 {
 		say("and %d more calls miss a leg", more)
@@ -189,6 +192,7 @@ func printCompleteness(w io.Writer, c clickhouse.Completeness, logs []envoyLog, 
 		what string
 	}{
 		{c.Unexplained, "UNEXPLAINED: %d rows have no decision in the ledger"}, {c.Unreadable, "UNREADABLE: %d events in the ledger can't be decoded"}, {c.Doubled, "DOUBLED: %d rows or events are there more than once"},
+		{c.HungUp, "%d callers hung up before there was a response"},
 		{c.Backlog, "%d calls were let through before their record was durable, as their connections allow"},
 		{c.Unsigned, "%d events are not signed yet"},
 	} {

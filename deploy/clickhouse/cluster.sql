@@ -559,3 +559,22 @@ CREATE TABLE IF NOT EXISTS callgate.checkpoints ON CLUSTER 'trail' AS callgate.c
 ENGINE = Distributed('trail', 'callgate', 'checkpoints_local', cityHash64(spool));
 
 INSERT INTO callgate.schema_migrations (version, name) VALUES (5, 'ledger');
+
+-- 0006 checkpoints
+
+ALTER TABLE callgate.checkpoints_local ON CLUSTER 'trail'
+    MODIFY SETTING fsync_after_insert = 1, fsync_part_directory = 1;
+
+ALTER TABLE callgate.events_local ON CLUSTER 'trail'
+    COMMENT COLUMN kind 'decided, answered, finished, held, approved, changed, counted; unreadable where the leaf could not be decoded.';
+
+ALTER TABLE callgate.events ON CLUSTER 'trail'
+    COMMENT COLUMN kind 'decided, answered, finished, held, approved, changed, counted; unreadable where the leaf could not be decoded.';
+
+ALTER TABLE callgate.calls_local ON CLUSTER 'trail'
+    COMMENT COLUMN envoy_node 'Envoy that took the call, as its access log names it; empty until that leg is here.';
+
+ALTER TABLE callgate.calls ON CLUSTER 'trail'
+    COMMENT COLUMN envoy_node 'Envoy that took the call, as its access log names it; empty until that leg is here.';
+
+INSERT INTO callgate.schema_migrations (version, name) VALUES (6, 'checkpoints');

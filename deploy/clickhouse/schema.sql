@@ -515,3 +515,16 @@ ORDER BY (spool, size, time)
 COMMENT 'What was signed: from then on no event before can be changed unseen. One every few seconds while a replica runs, so silence shows.';
 
 INSERT INTO callgate.schema_migrations (version, name) VALUES (5, 'ledger');
+
+-- 0006 checkpoints
+
+ALTER TABLE callgate.checkpoints
+    MODIFY SETTING fsync_after_insert = 1, fsync_part_directory = 1;
+
+ALTER TABLE callgate.events
+    COMMENT COLUMN kind 'decided, answered, finished, held, approved, changed, counted; unreadable where the leaf could not be decoded.';
+
+ALTER TABLE callgate.calls
+    COMMENT COLUMN envoy_node 'Envoy that took the call, as its access log names it; empty until that leg is here.';
+
+INSERT INTO callgate.schema_migrations (version, name) VALUES (6, 'checkpoints');
