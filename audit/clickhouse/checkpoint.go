@@ -3,7 +3,6 @@ package clickhouse
 import (
 	"context"
 	"fmt"
-	"time"
 
 	"github.com/callgate/callgate/audit"
 	"github.com/callgate/callgate/audit/ledger"
@@ -12,18 +11,6 @@ import (
 // tableCheckpoints drops equal rows by itself, so a checkpoint may be sent
 // again after an outcome that nobody saw.
 const tableCheckpoints = "checkpoints"
-
-// checkpointRow is one row of checkpoints.
-type checkpointRow struct {
-	Spool    string    `ch:"spool"`
-	Size     uint64    `ch:"size"`
-	Time     time.Time `ch:"time"`
-	Root     string    `ch:"root"`
-	Node     string    `ch:"node"`
-	Note     string    `ch:"note"`
-	Frontier []string  `ch:"frontier"`
-	Prefixes []byte    `ch:"leaf_prefixes"`
-}
 
 // checkpoints ships what was signed. A failure is made up for by the next
 // round: the events are there already.
@@ -54,8 +41,8 @@ func (s *Shipper) insertCheckpoints(ctx context.Context, list []audit.SignedChec
 	}
 	defer out.Abort()
 	for _, cp := range list {
-		row := checkpointRow{Spool: s.spool.ID(), Size: cp.Size, Time: cp.Time, Root: string(cp.Root[:]), Node: cp.Node,
-			Note: string(cp.Signed), Frontier: hashes(cp.Frontier), Prefixes: cp.Prefixes}
+		row := StoredCheckpoint{Spool: s.spool.ID(), Size: cp.Size, Time: cp.Time, Root: string(cp.Root[:]), Node: cp.Node,
+			Note: string(cp.Signed), Frontier: hashes(cp.Frontier), Prefixes: string(cp.Prefixes)}
 		if err := out.AppendStruct(&row); err != nil {
 			return fmt.Errorf("insert into checkpoints: %w", err)
 		}

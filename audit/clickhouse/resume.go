@@ -152,7 +152,7 @@ func insertsInto(database string) map[string]string {
 		tableCalls:     insertInto(database, tableCalls, Row{}),
 		tableApprovals: insertInto(database, tableApprovals, approvalRow{}),
 
-		tableCheckpoints: insertInto(database, tableCheckpoints, checkpointRow{}),
+		tableCheckpoints: insertInto(database, tableCheckpoints, StoredCheckpoint{}),
 	}
 }
 
