@@ -72,7 +72,7 @@ func ParseRing(data []byte) (Ring, error) {
 	var r Ring
 	dec := json.NewDecoder(bytes.NewReader(data))
 	dec.DisallowUnknownFields()
-	if err := dec.Decode(&r); err != nil {
+	if err := dec.Decode(&r); err != nil || len(r.Keys) == 0 || len(bytes.TrimSpace(data[dec.InputOffset():])) > 0 {
 		// A JSON error may quote its input, which holds secrets.
 		return Ring{}, errors.New("the key ring is no JSON of the expected form")
 	}
