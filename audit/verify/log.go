@@ -320,6 +320,16 @@ func (r *logRun) end(ctx context.Context) error {
 			What: fmt.Sprintf("the log ends here, but %s has %d events signed at %s; what only the witness has may still be in the replica's spool",
 				who, missing.size, missing.at.UTC().Format(time.RFC3339))})
 	}
+	// An erasure of the last seconds is excused, and that is said.
+	for _, c := range r.changes {
+		if c.What != call.ChangeErased || r.broken {
+			continue
+		}
+		for _, id := range c.Calls {
+			r.v.erased[id] = true
+		}
+		r.v.unchecked("spool %s: the erasure of %d calls by %s is told by an event that is not signed yet", r.spool, len(c.Calls), c.By)
+	}
 	for signer, n := range r.unsigned {
 		r.v.unchecked("spool %s: %d checkpoints are signed only by %s, which is not trusted", r.spool, n, signer)
 	}
