@@ -12,6 +12,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"testing"
 	"time"
 
 	"github.com/callgate/callgate/call"
@@ -107,6 +108,14 @@ func (w *world) load(ctx context.Context, callers int, pause time.Duration, body
 		})
 	}
 	return l
+}
+
+// last lets the callers call for a time, and on a busy machine for as long as it
+// takes until the function has answered so many calls.
+func (l *load) last(t *testing.T, d time.Duration, calls int64) {
+	t.Helper()
+	sleep(t.Context(), d)
+	must(t, eventually(t.Context(), "calls are answered", func() bool { return l.worked.Load() >= calls }))
 }
 
 // stop lets the callers have the answer they wait for, and ends them.

@@ -57,8 +57,9 @@ func clock(t *testing.T) {
 			break
 		}
 	}
+	l.last(t, 0, 60)
 	l.stop()
-	tr.end(100)
+	tr.end(60)
 	back, err := store.ask(ctx, w.database, `SELECT count() FROM (SELECT time, max(time) OVER (PARTITION BY spool ORDER BY spool_index ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS newest
 		FROM events) WHERE time < newest - INTERVAL 1 HOUR AND newest > toDateTime('2000-01-01 00:00:00', 'UTC')`)
 	must(t, err)

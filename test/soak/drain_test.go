@@ -29,7 +29,7 @@ func drain(t *testing.T, w *world) {
 		}
 		must(t, s.again(ctx))
 	}
-	sleep(ctx, 300*time.Millisecond)
+	l.last(t, 300*time.Millisecond, 60)
 	l.stop()
-	tr.end(100)
+	tr.end(60)
 }

@@ -47,7 +47,7 @@ func full(t *testing.T) {
 		}
 		must(t, store.stop())
 	}
-	tr.end(100)
+	tr.end(60)
 }
 
 // fill loads until calls are denied since they can't be recorded, then brings

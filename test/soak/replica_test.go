@@ -20,7 +20,7 @@ func replicas(t *testing.T) {
 	tr := begin(t, w)
 	ctx := t.Context()
 	l := w.load(ctx, 4, 4*time.Millisecond, 200)
-	sleep(ctx, set.time(0.04, 1500*time.Millisecond))
+	l.last(t, set.time(0.04, 1500*time.Millisecond), 60)
 	l.stop()
 	// Nobody was killed, so every leg has come.
 	if f := w.settled(t); f.unknown > 0 {
@@ -38,9 +38,9 @@ func replicas(t *testing.T) {
 		must(t, s.kill())
 		must(t, s.again(ctx))
 	}
-	sleep(ctx, 200*time.Millisecond)
+	l.last(t, 200*time.Millisecond, 20)
 	l.stop()
-	tr.end(100)
+	tr.end(60)
 }
 
 // crossed counts the calls with legs in more than one spool.

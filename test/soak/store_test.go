@@ -32,11 +32,12 @@ func engineKilled(t *testing.T, w *world) {
 		sleep(t.Context(), rand.N(300*time.Millisecond))
 		must(t, store.start(t.Context()))
 	}
+	l.last(t, 0, 60)
 	l.stop()
 	if n := w.journal.refused("audit_unavailable"); n > 0 {
 		t.Errorf("%d calls were denied since ClickHouse was away", n)
 	}
-	tr.end(100)
+	tr.end(60)
 }
 
 // away: ClickHouse is away for long while calls go on, and then what piled up
@@ -81,6 +82,7 @@ func away(t *testing.T, w *world) {
 		sleep(ctx, 50*time.Millisecond)
 	}
 	took := time.Since(back)
+	l.last(t, 0, 60)
 	l.stop()
 	caught := float64(shipped-first) / took.Seconds()
 	tr.note = fmt.Sprintf("away for %s while %.0f events/s came; back, it took %.0f events/s until nothing was behind, %.1f times as many, after %s",
@@ -88,7 +90,7 @@ func away(t *testing.T, w *world) {
 	if set.long && caught < 3*arriving {
 		t.Errorf("catching up is too slow: %s", tr.note)
 	}
-	tr.end(100)
+	tr.end(60)
 }
 
 // events counts what ClickHouse has of the ledger.

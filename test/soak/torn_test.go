@@ -33,7 +33,7 @@ type wound struct {
 	signed bool
 	// long: it is left to the long form, as much like another.
 	long bool
-	hurt   func(f *os.File, records []placed) (destroyed []uint64, err error)
+	hurt func(f *os.File, records []placed) (destroyed []uint64, err error)
 	// told is what the log must say, given the destroyed records.
 	told func(destroyed []uint64) string
 }
@@ -103,7 +103,7 @@ func torn(t *testing.T) {
 		}
 	}
 	tr.note = fmt.Sprintf("%d records were destroyed and are excused, those that the spool could know of were reported", destroyed)
-	tr.end(100)
+	tr.end(60)
 }
 
 // survive inflicts a wound and looks how the service does.
@@ -114,7 +114,7 @@ func (w *world) survive(tr *trial, wd wound) int {
 		must(t, store.stop())
 	}
 	l := w.load(ctx, 4, 4*time.Millisecond, 200)
-	sleep(ctx, 400*time.Millisecond)
+	l.last(t, 400*time.Millisecond, 30)
 	l.stop()
 	sleep(ctx, 200*time.Millisecond) // until Envoy has told how they ended
 	if wd.shipped {
@@ -139,7 +139,7 @@ func (w *world) survive(tr *trial, wd wound) int {
 	}
 	must(t, s.again(ctx))
 	l = w.load(ctx, 4, 4*time.Millisecond, 200)
-	sleep(ctx, 200*time.Millisecond)
+	l.last(t, 200*time.Millisecond, 10)
 	l.stop()
 	f2 := w.settled(t)
 	if !f2.fine() {
