@@ -36,13 +36,16 @@ soak: ## long fault runs: kill -9, outages, a full disk, fuzzing; fails on any l
 	CALLGATE_SOAK=1 CALLGATE_SOAK_TIME=$(SOAK) CALLGATE_SOAK_SCENARIO=$(SCENARIO) $(GO) test -count=1 -timeout 0 -v -run Soak ./test/soak
 ifeq ($(SCENARIO),)
 	CALLGATE_SOAK=1 $(GO) test -count=1 -timeout 60m -run 'Soak|Kill' $$($(GO) list ./... | grep -v /test/soak)
+	@$(MAKE) fuzz
+endif
+
+fuzz: ## every fuzz target, FUZZTIME each
 	@set -e; for package in $$($(GO) list ./...); do \
 		for target in $$($(GO) test -list '^Fuzz' $$package | grep '^Fuzz'); do \
 			echo "== $$package $$target"; \
 			$(GO) test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) $$package; \
 		done; \
 	done
-endif
 
 build:
 	@CGO_ENABLED=0 $(GO) build -trimpath -ldflags "-s -w -X main.version=$(VERSION)" -o $(BIN) ./cmd/callgate
