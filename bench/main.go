@@ -2,7 +2,7 @@
 // and prints ratios, each with its spread, since the machine under it is noisy
 // and what holds is the comparison.
 //
-//	go run ./bench [authz] [envoy] [spool]
+//	go run ./bench [authz] [envoy] [spool] [trail]
 //
 // It writes the rows to bench/results.jsonl too. The servers run as processes
 // of their own, so that their CPU time can be told from the load's.
@@ -18,6 +18,7 @@ import (
 	"path/filepath"
 	"slices"
 	"sort"
+	"syscall"
 	"text/tabwriter"
 )
 
@@ -44,14 +45,20 @@ func newRow(name, unit, baseline string, values []float64) row {
 const rounds = 5
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	if len(os.Args) == 3 && os.Args[1] == "serve-floor" {
 		exit(serveFloor(ctx, os.Args[2]))
 	}
+	if len(os.Args) > 1 && os.Args[1] == "clickhouse" {
+		exit(serveEngine(ctx, os.Args[2:]))
+	}
+	if len(os.Args) > 1 && os.Args[1] == "ship" {
+		exit(serveShip(ctx, os.Args[2:]))
+	}
 	parts := os.Args[1:]
 	if len(parts) == 0 {
-		parts = []string{"authz", "envoy", "spool"}
+		parts = []string{"authz", "envoy", "spool", "trail"}
 	}
 	var rows []row
 	for _, part := range parts {
@@ -64,8 +71,10 @@ func main() {
 			got, err = benchEnvoy(ctx)
 		case "spool":
 			got, err = benchSpool(ctx)
+		case "trail":
+			got, err = benchTrail(ctx)
 		default:
-			err = fmt.Errorf("no part %q; there are authz, envoy and spool", part)
+			err = fmt.Errorf("no part %q; there are authz, envoy, spool and trail", part)
 		}
 		if err != nil {
 			exit(fmt.Errorf("bench %s: %w", part, err))
