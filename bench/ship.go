@@ -12,6 +12,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime/debug"
+	"runtime/pprof"
 	"strings"
 	"sync"
 	"syscall"
@@ -27,7 +28,7 @@ import (
 const (
 	// shipCalls is how many calls a round ships, of up to three events each.
 	shipCalls  = 60_000
-	shipRounds = 5
+	shipRounds = 2
 	benchPass  = "bench-only"
 	spoolBound = 64 << 30
 )
@@ -119,6 +120,7 @@ func serveShip(ctx context.Context, args []string) error {
 	shipper := clickhouse.NewShipper(clickhouse.ShipperConfig{Spool: s, DB: db, Log: log, Metrics: clickhouse.NewMetrics(prometheus.NewRegistry())})
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
+	if p := os.Getenv("PROF"); p != "" { f, _ := os.Create(p); pprof.StartCPUProfile(f); defer pprof.StopCPUProfile() }
 	began, before := time.Now(), ownCPU()
 	ended := make(chan error, 1)
 	go func() { ended <- shipper.Run(ctx) }()

@@ -254,10 +254,10 @@ func (s *Shipper) insert(ctx context.Context, b *batch) error {
 		if r, ok := it.row.(*Row); ok {
 			r.Inserted = s.clock.now() // at each attempt: who follows calls goes by it
 		}
-		if err := out.AppendStruct(it.row); err != nil {
-			// Nothing was sent: the row does not fit its columns.
-			return &refusedError{err: err}
-		}
+	}
+	if err := appendItems(out, b.items); err != nil {
+		// Nothing was sent: a row does not fit its columns.
+		return &refusedError{err: err}
 	}
 	if err := out.Send(); err != nil {
 		err = fmt.Errorf("insert into %s: %w", b.table, explain(err))
