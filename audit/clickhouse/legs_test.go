@@ -61,14 +61,14 @@ func TestRowFromDisk(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	r := spool.NewReader(0)
-	defer r.Close()
-	records, _, err := r.Read(10, 1<<20)
-	if err != nil {
-		t.Fatal(err)
+	s.reader = spool.NewReader(0)
+	defer s.reader.Close()
+	read := s.read(10)
+	if read.stop != nil {
+		t.Fatal(read.stop)
 	}
-	for _, rec := range records {
-		if err := s.take(rec, time.Now(), new(items), false); err != nil {
+	for _, en := range read.entries {
+		if err := s.take(en, time.Now(), new(items), false); err != nil {
 			t.Fatal(err)
 		}
 	}

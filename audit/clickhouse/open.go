@@ -10,6 +10,7 @@ import (
 	"net/url"
 	"os"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 
@@ -122,6 +123,10 @@ func (cfg Config) options() (*ch.Options, error) {
 			opt.Addr[i] = net.JoinHostPort(strings.Trim(a, "[]"), port)
 		}
 	}
+	if !slices.ContainsFunc(opt.Addr, remote) {
+		// On one machine it costs both sides more than it spares.
+		opt.Compression = &ch.Compression{Method: ch.CompressionNone}
+	}
 	opt.HttpUrlPath = u.Path
 	if secure {
 		opt.TLS = &tls.Config{MinVersion: tls.VersionTLS12}
@@ -144,6 +149,12 @@ func (cfg Config) options() (*ch.Options, error) {
 	opt.DialTimeout = timeout*time.Duration(len(opt.Addr)) + timeout
 	opt.DialStrategy = (&dialer{password: cfg.Password, timeout: timeout, failed: make(map[string]time.Time)}).dial
 	return opt, nil
+}
+
+// remote reports whether addr, host:port, may be another machine's.
+func remote(addr string) bool {
+	host, _, err := net.SplitHostPort(addr)
+	return err != nil || host != "localhost" && !net.ParseIP(host).IsLoopback()
 }
 
 // parseURL takes apart a URL of one or several hosts, which url.Parse alone

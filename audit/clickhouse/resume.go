@@ -34,17 +34,17 @@ func (s *Shipper) resume(ctx context.Context) (err error) {
 
 	var again items
 	for s.reader.Next() < st.To {
-		records, damage, err := s.reader.Read(int(min(roundRecords, st.To-s.reader.Next())), roundBytes)
-		if err != nil {
-			return err
+		read := s.read(int(min(roundRecords, st.To-s.reader.Next())))
+		if read.stop != nil {
+			return read.stop
 		}
-		s.tell(ctx, damage)
-		for _, rec := range records {
+		s.tell(ctx, read.damage)
+		for _, en := range read.entries {
 			out := &again
-			if rec.Index < st.Events {
+			if en.Index < st.Events {
 				out = new(items)
 			}
-			if err := s.take(rec, time.Now(), out, true); err != nil {
+			if err := s.take(en, time.Now(), out, true); err != nil {
 				return err
 			}
 		}

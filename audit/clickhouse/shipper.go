@@ -71,6 +71,7 @@ type Shipper struct {
 	file      *stateFile
 	state     state
 	reader    *audit.Reader
+	ahead     *chunk // what was read while the round before was sent
 	calls     *unsettled
 	newest    time.Time // time of the newest event read
 	oldest    time.Time // time of the first event read that is not shipped; zero where all are
@@ -173,6 +174,7 @@ func (s *Shipper) statePath() string { return filepath.Join(s.spool.Dir(), "ship
 // end lets go of what a session holds.
 func (s *Shipper) end() error {
 	var errs []error
+	s.ahead = nil
 	if s.reader != nil {
 		errs = append(errs, s.reader.Close())
 		s.reader = nil
@@ -188,19 +190,20 @@ func (s *Shipper) end() error {
 // reports whether there is more to do at once.
 func (s *Shipper) round(ctx context.Context) (more bool, err error) {
 	s.began = time.Now()
-	records, damage, stop := s.reader.Read(roundRecords, roundBytes)
-	s.tell(ctx, damage)
+	read := s.next()
+	s.tell(ctx, read.damage)
 	var items items
-	to := s.reader.Next()
-	for _, rec := range records {
-		if err := s.take(rec, s.began, &items, false); err != nil {
-			to, stop = rec.Index, err
+	to, stop := read.to, read.stop
+	for _, en := range read.entries {
+		if err := s.take(en, s.began, &items, false); err != nil {
+			to, stop = en.Index, err
 			break
 		}
 	}
+	full := len(read.entries) > roundRecords/2
 	s.findElsewhere(ctx)
 	// A leg in the backlog is not late, however long the backlog waited.
-	caughtUp := len(records) == 0
+	caughtUp := len(read.entries) == 0
 	settle, cut := s.calls.due(maxSettle, roundBytes, func(p *pending) bool {
 		return s.began.Sub(p.read) >= s.cfg.SettleAfter &&
 			(caughtUp || s.newest.Sub(p.decidedAt) >= s.cfg.SettleAfter)
@@ -222,10 +225,10 @@ func (s *Shipper) round(ctx context.Context) (more bool, err error) {
 	if err := s.file.save(s.state); err != nil {
 		return false, err
 	}
-	if err := s.send(ctx, items, rows, false); err != nil {
-		return false, err
-	}
-	return cut || len(records) > roundRecords/2, stop
+	ahead := s.readAhead(full && stop == nil)
+	err = s.send(ctx, items, rows, false)
+	s.ahead = <-ahead
+	return cut || full, errors.Join(err, stop)
 }
 
 // items are the rows that a round's records become.
@@ -236,12 +239,9 @@ func (i *items) empty() bool { return len(i.events) == 0 }
 // take turns a record into rows and joins it to its call. In a replay, legs
 // count as unjoined, since what became of their call may be unknown; its row
 // may be there without them.
-func (s *Shipper) take(rec audit.Record, now time.Time, out *items, replay bool) error {
-	spool := s.id
+func (s *Shipper) take(en entry, now time.Time, out *items, replay bool) error {
+	spool, rec, e, err := s.id, en.Record, en.event, en.err
 	row := &eventRow{Spool: spool, Index: rec.Index, Leaf: rec.Leaf, Until: forever}
-	e := new(call.Event)
-	var err error
-	*e, err = rec.Event(s.codec)
 	switch {
 	case errors.Is(err, audit.ErrFutureLeaf):
 		return err
@@ -298,7 +298,7 @@ func (s *Shipper) rows(settle []*pending) ([]item, error) {
 				if err != nil {
 					return nil, err
 				}
-				e, err := rec.Event(s.codec)
+				e, err := rec.Own(s.codec)
 				if err != nil {
 					return nil, err
 				}
