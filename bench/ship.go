@@ -13,7 +13,6 @@ import (
 	"path/filepath"
 	"runtime/debug"
 	"runtime/pprof"
-	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -120,7 +119,11 @@ func serveShip(ctx context.Context, args []string) error {
 	shipper := clickhouse.NewShipper(clickhouse.ShipperConfig{Spool: s, DB: db, Log: log, Metrics: clickhouse.NewMetrics(prometheus.NewRegistry())})
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	if p := os.Getenv("PROF"); p != "" { f, _ := os.Create(p); pprof.StartCPUProfile(f); defer pprof.StopCPUProfile() }
+	if p := os.Getenv("PROF"); p != "" {
+		f, _ := os.Create(p)
+		pprof.StartCPUProfile(f)
+		defer pprof.StopCPUProfile()
+	}
 	began, before := time.Now(), ownCPU()
 	ended := make(chan error, 1)
 	go func() { ended <- shipper.Run(ctx) }()
@@ -228,17 +231,4 @@ func benchShip(ctx context.Context) (_ []row, err error) {
 		newRow("ship_cpu", "us/call", "", cpu),
 		newRow("ship_engine_cpu", "us/call", "", server),
 	}, nil
-}
-
-// one is the single line of a query's answer.
-func one(ctx context.Context, db *clickhouse.DB, sql string) ([]any, error) {
-	rows, err := db.Query(ctx, sql)
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
-	if !rows.Next() {
-		return nil, errors.Join(fmt.Errorf("no answer to %s", strings.TrimSpace(sql)), rows.Err())
-	}
-	return rows.Values()
 }
