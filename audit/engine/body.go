@@ -12,6 +12,7 @@ import (
 	"github.com/klauspost/compress/gzip"
 	"github.com/klauspost/compress/zlib"
 	"github.com/klauspost/compress/zstd"
+	"github.com/pierrec/lz4/v4"
 )
 
 const (
@@ -82,8 +83,10 @@ func decodeBody(body io.Reader, encoding string, frames bool) (*decoded, error) 
 			return nil, undecodable(encoding, err)
 		}
 		d.Reader, d.closers = z, append(d.closers, z.Close)
+	case "lz4": // LZ4's own frames, at most 4 MiB a block
+		d.Reader = lz4.NewReader(body)
 	default:
-		return nil, refuse(codeNotImplemented, "Unknown Content-Encoding %q: gzip, deflate, br and zstd are known", encoding)
+		return nil, refuse(codeNotImplemented, "Unknown Content-Encoding %q: gzip, deflate, br, zstd and lz4 are known", encoding)
 	}
 	if d.Reader != body {
 		d.Reader = encoded{d.Reader, encoding}

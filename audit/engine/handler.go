@@ -169,6 +169,10 @@ func (f *front) prepare(l *lease, req request, in input, readonly bool) error {
 	if statements > 1 {
 		return refuse(codeSyntax, "Multi-statements are not allowed: send one statement a request")
 	}
+	if req.session && keepsState(in.sql) {
+		l.dirty = true
+		return refuse(codeNotImplemented, "The embedded engine keeps no sessions between requests: send settings and the database with each request")
+	}
 	if of == control {
 		// Whatever it does to the session ends here.
 		l.dirty = true
@@ -278,18 +282,13 @@ func (f *front) query(w http.ResponseWriter, r *http.Request, l *lease, req requ
 
 // send runs a statement and passes its result on.
 func (f *front) send(answer *reply, l *lease, sql, format string, params []param) error {
+	join := newJoiner(format)
+	if join.join == together {
+		return f.sendWhole(answer, l, sql, format, params)
+	}
 	result, err := l.s.query(sql, format, params)
 	if isNotStreamed(err) {
-		out, all, err := l.s.whole(sql, format, params)
-		if err != nil {
-			return err
-		}
-		if len(out) > 0 {
-			if err := answer.chunk(out, all); err != nil {
-				return err
-			}
-		}
-		return answer.finish(all)
+		return f.sendWhole(answer, l, sql, format, params)
 	}
 	if err != nil {
 		return err
@@ -306,8 +305,27 @@ func (f *front) send(answer *reply, l *lease, sql, format string, params []param
 		if chunk == nil {
 			return answer.finish(result.progress())
 		}
+		if chunk = join.next(chunk); len(chunk) == 0 {
+			continue
+		}
 		if err := answer.chunk(chunk, result.progress()); err != nil {
 			return fmt.Errorf("send the result: %w", err)
 		}
 	}
+}
+
+// sendWhole runs a statement and passes its result on when all of it is there:
+// for statements that the engine does not stream, and formats that have an end.
+// The result counts as the query's memory, which is bounded.
+func (f *front) sendWhole(answer *reply, l *lease, sql, format string, params []param) error {
+	out, all, err := l.s.whole(sql, format, params)
+	if err != nil {
+		return err
+	}
+	if len(out) > 0 {
+		if err := answer.chunk(out, all); err != nil {
+			return fmt.Errorf("send the result: %w", err)
+		}
+	}
+	return answer.finish(all)
 }

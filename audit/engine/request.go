@@ -27,6 +27,9 @@ type request struct {
 	wait                 bool   // answer only once the whole result is there
 	plain                bool   // no HTTP compression of the answer
 	protocol             bool   // speaks the native protocol's block headers
+	// session: the request belongs to a session. Many clients say so always;
+	// what would be kept from one request to the next is refused.
+	session bool
 }
 
 // settingName is what may stand in a SET without quoting.
@@ -78,9 +81,7 @@ func parseRequest(values url.Values, header http.Header) (request, error) {
 	if strings.ContainsRune(r.database, 0) || len(r.database) > 1024 {
 		return r, refuse(codeBadArguments, "That is not a database's name")
 	}
-	if values.Has("session_id") {
-		return r, refuse(codeNotImplemented, "The embedded engine keeps no sessions between requests: leave out session_id, and send settings with each request")
-	}
+	r.session = values.Has("session_id")
 	if values.Has("role") {
 		return r, refuse(codeNotImplemented, "The embedded engine has one user and no roles: leave out the role parameter")
 	}

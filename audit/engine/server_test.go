@@ -148,7 +148,11 @@ func testRefusals(t *testing.T, s *server) {
 	s.wantFail(s.post("SELECT 1", "max_threads=1, readonly"), http.StatusBadRequest, 27)
 	s.wantFail(s.post("SELECT 1", "max_threads=1' , max_memory_usage='0"), http.StatusBadRequest, 27)
 	s.wantFail(s.post("SELECT 1", "a b=1"), http.StatusBadRequest, codeBadArguments, "setting's name")
-	s.wantFail(s.post("SELECT 1", "session_id=x"), http.StatusNotImplemented, codeNotImplemented, "leave out session_id")
+	// Many clients name a session and keep nothing in it.
+	s.want(s.post("SELECT 1", "session_id=x", "session_timeout=60"), "1\n")
+	for _, sql := range []string{"SET max_threads = 1", "/* */ use system", "CREATE TEMPORARY TABLE x (a UInt8)", "CREATE OR REPLACE TEMPORARY TABLE x (a UInt8)"} {
+		s.wantFail(s.post(sql, "session_id=x"), http.StatusNotImplemented, codeNotImplemented, "keeps no sessions")
+	}
 	s.wantFail(s.post("SELECT {x:UInt8}"), http.StatusBadRequest, 456)
 	s.wantFail(s.do(http.MethodGet, nil, nil, "query=CREATE TABLE g (a UInt8) ENGINE=Memory"), http.StatusForbidden, codeReadonly, "use POST")
 	s.wantFail(s.do(http.MethodGet, nil, nil, "query=INSERT INTO g VALUES (1)"), http.StatusForbidden, codeReadonly)

@@ -288,3 +288,22 @@ func afterFormat(sql string, at int) int {
 	}
 	return at
 }
+
+// keepsState tells statements that mean something only to later ones of their
+// session.
+func keepsState(sql string) bool {
+	s := &scanner{sql: sql}
+	t := s.next()
+	switch {
+	case s.is(t, "SET"), s.is(t, "USE"):
+		return true
+	case s.is(t, "CREATE"):
+		t = s.next()
+		if s.is(t, "OR") {
+			s.next()
+			t = s.next()
+		}
+		return s.is(t, "TEMPORARY")
+	}
+	return false
+}
