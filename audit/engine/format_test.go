@@ -98,7 +98,7 @@ func TestBodyInLZ4(t *testing.T) {
 	if err := z.Close(); err != nil {
 		t.Fatal(err)
 	}
-	header := http.Header{"Content-Encoding": {"lz4"}}
+	header := http.Header{"Content-Encoding": {"lz4"}, "X-Clickhouse-User": {"default"}, "X-Clickhouse-Key": {password}}
 	if a := s.do(http.MethodPost, bytes.NewReader(body.Bytes()), header, "query=INSERT INTO l FORMAT TSV"); a.status != 200 {
 		t.Fatal(a.body)
 	}
