@@ -37,7 +37,7 @@ type Eraser interface {
 }
 
 // ErrNotAdministrator says that somebody may not erase.
-var ErrNotAdministrator = errors.New("only those in audit.administrators may erase; add a group or a person of theirs there")
+var ErrNotAdministrator = errors.New("only those in audit.administrators may erase, themselves and not through an agent; add a group or a person of theirs there")
 
 // ErrErase says that a request to erase makes no sense.
 var ErrErase = errors.New("can't erase")
@@ -46,7 +46,7 @@ var ErrErase = errors.New("can't erase")
 const maxErase = 8 << 20
 
 func (s *Server) erase(w http.ResponseWriter, r *http.Request, who call.Identity) {
-	if !member(s.cfg.Administrators, who) {
+	if len(who.Actors) > 0 || !member(s.cfg.Administrators, who) {
 		refuse(w, http.StatusForbidden, ErrNotAdministrator.Error())
 		return
 	}
