@@ -67,12 +67,6 @@ func (j *journal) snapshot() (answers map[string]answer, problems []string) {
 	return maps.Clone(j.answers), append([]string(nil), j.problems...)
 }
 
-func (j *journal) answered() int {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	return len(j.answers)
-}
-
 // refused counts the calls that were denied for a reason.
 func (j *journal) refused(reason call.Reason) int {
 	j.mu.Lock()

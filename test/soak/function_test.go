@@ -22,10 +22,9 @@ const card = "4242 4242 4242 4242"
 type function struct {
 	url string
 
-	mu    sync.Mutex
-	seen  map[string]int // by call id, how often
-	bare  int            // requests without a call id
-	total int
+	mu   sync.Mutex
+	seen map[string]int // by call id, how often
+	bare int            // requests without a call id
 }
 
 // startFunction serves until ctx ends.
@@ -50,7 +49,6 @@ func startFunction(ctx context.Context) (*function, error) {
 
 func (f *function) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	f.mu.Lock()
-	f.total++
 	if id := r.Header.Get(call.HeaderCallID); id != "" {
 		f.seen[id]++
 	} else {
@@ -72,12 +70,6 @@ func (f *function) arrived() (seen map[string]int, bare int) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return maps.Clone(f.seen), f.bare
-}
-
-func (f *function) count() int {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	return f.total
 }
 
 // policy registers the function. Its rules stand beside those of the demo.
