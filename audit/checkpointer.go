@@ -13,7 +13,6 @@ import (
 	"golang.org/x/mod/sumdb/note"
 
 	"github.com/callgate/callgate/audit/ledger"
-	"github.com/callgate/callgate/call"
 )
 
 // Witness keeps checkpoints where whoever can change the trail can't change
@@ -47,6 +46,10 @@ type SignedCheckpoint struct {
 	// before Size, as far back as the checkpoint before. They are not signed:
 	// they tell which event was changed, where the root tells that one was.
 	Prefixes []byte
+
+	// handover says that a key and its successor both signed it; it is never
+	// let go.
+	handover bool
 }
 
 // Checkpointer signs the tree of a spool again and again, whether it grew or
@@ -55,6 +58,7 @@ type Checkpointer struct {
 	cfg CheckpointerConfig
 
 	signing  sync.Mutex // one checkpoint at a time
+	resumed  bool       // the handovers of an earlier run are pending
 	hour     time.Time  // of the last frontier
 	prefixes []byte     // that no checkpoint has
 
@@ -126,6 +130,9 @@ func (c *Checkpointer) sign(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if err := c.resume(ring); err != nil {
+		return err
+	}
 	if err := c.tell(ctx, ring); err != nil {
 		return err
 	}
@@ -143,7 +150,7 @@ func (c *Checkpointer) sign(ctx context.Context) error {
 	tree, prefixes := c.cfg.Spool.Cut()
 	c.prefixes = append(c.prefixes, prefixes...) // of an attempt that failed, too
 	c.prefixes = c.prefixes[max(0, len(c.prefixes)-maxPrefixes):]
-	cp := SignedCheckpoint{Node: c.cfg.Node, Prefixes: c.prefixes, Checkpoint: ledger.Checkpoint{
+	cp := SignedCheckpoint{Node: c.cfg.Node, Prefixes: c.prefixes, handover: len(signers) > 1, Checkpoint: ledger.Checkpoint{
 		Origin: Origin(c.cfg.Spool.ID()), Size: tree.Size(), Root: tree.Root(), Time: now.UTC()}}
 	if cp.Signed, err = cp.Sign(signers...); err != nil {
 		return err
@@ -155,7 +162,7 @@ func (c *Checkpointer) sign(ctx context.Context) error {
 	if hour := now.Truncate(time.Hour); !hour.Equal(c.hour) {
 		c.hour, cp.Frontier = hour, tree.Frontier()
 	}
-	if err := c.told(ctx, ring); err != nil {
+	if err := c.told(ctx, ring, cp); err != nil {
 		return err
 	}
 	c.prefixes = nil
@@ -181,15 +188,15 @@ func (c *Checkpointer) sign(ctx context.Context) error {
 	return nil
 }
 
-// thin lets every other checkpoint go that has no frontier. The later ones
-// cover what it covered.
+// thin lets every other checkpoint go that has no frontier and hands nothing
+// over. The later ones cover what it covered.
 func thin(list []SignedCheckpoint) []SignedCheckpoint {
 	var kept []SignedCheckpoint
 	var prefixes []byte
 	for i, cp := range list {
 		cp.Prefixes = append(prefixes[:len(prefixes):len(prefixes)], cp.Prefixes...)
 		prefixes = cp.Prefixes
-		if i%2 == 1 || cp.Frontier != nil || i == len(list)-1 {
+		if i%2 == 1 || cp.Frontier != nil || cp.handover || i == len(list)-1 {
 			kept = append(kept, cp)
 			prefixes = nil
 		}
@@ -214,60 +221,8 @@ func (c *Checkpointer) keys(ctx context.Context) (ledger.Ring, error) {
 	return c.cfg.Keys.Load()
 }
 
-// tell records what the log does not tell of the keys yet.
-func (c *Checkpointer) tell(ctx context.Context, ring ledger.Ring) error {
-	for _, k := range ring.Keys {
-		e := call.ChangeEvent{Version: k.Verifier, Node: c.cfg.Node}
-		switch {
-		case !k.Revoked.IsZero() && !k.RevokedTold:
-			e.What, e.Detail = call.ChangeKeyRevoked, k.Reason
-		case k.Revoked.IsZero() && !k.AddedTold:
-			e.What = call.ChangeKeyAdded
-		default:
-			continue
-		}
-		// Told twice, after a crash, is no harm.
-		if err := c.cfg.Spool.Append(ctx, call.Event{Kind: call.Changed, Time: c.cfg.Now(), Change: &e}); err != nil {
-			return fmt.Errorf("tell of a ledger key: %w", err)
-		}
-	}
-	return nil
-}
-
-// told notes in the ring what the signed log now tells, and forgets the secrets
-// that have a successor.
-func (c *Checkpointer) told(ctx context.Context, ring ledger.Ring) error {
-	news := len(ring.Signing()) > 1
-	told := make(map[string]ledger.Key)
-	for _, k := range ring.Keys {
-		news = news || !k.Revoked.IsZero() && !k.RevokedTold || k.Revoked.IsZero() && !k.AddedTold
-		told[k.Verifier] = k
-	}
-	if !news {
-		return nil
-	}
-	_, err := c.cfg.Keys.Edit(ctx, func(now *ledger.Ring) error {
-		// The file may have changed since; only what was signed is told.
-		signing := ring.Signing()
-		for i := range now.Keys {
-			k := &now.Keys[i]
-			was, known := told[k.Verifier]
-			if !known {
-				continue
-			}
-			k.AddedTold = true
-			k.RevokedTold = !was.Revoked.IsZero()
-			if len(signing) > 0 && k.Verifier != signing[len(signing)-1].Verifier {
-				k.Secret = ""
-			}
-		}
-		return nil
-	})
-	return err
-}
-
 // inform brings checkpoints to the witness, and the newest again until it has
-// it. When ctx ends it tries once more.
+// it. What it lacks when ctx ends is left to End.
 func (c *Checkpointer) inform(ctx context.Context) {
 	var signed []byte
 	var retry <-chan time.Time
@@ -276,6 +231,12 @@ func (c *Checkpointer) inform(ctx context.Context) {
 		case signed = <-c.toWitness:
 		case <-retry:
 		case <-ctx.Done():
+			if retry != nil {
+				select {
+				case c.toWitness <- signed:
+				default: // a newer one waits
+				}
+			}
 			return
 		}
 		if retry = nil; !c.put(ctx, signed) {

@@ -4,11 +4,12 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
 	"os"
-	"strings"
 )
 
 // FileWitness appends checkpoints to a file on another disk or host, a JSON
@@ -25,9 +26,16 @@ func (w FileWitness) Put(_ context.Context, signed []byte) error {
 	if err != nil {
 		return fmt.Errorf("encode a checkpoint: %w", err)
 	}
-	f, err := os.OpenFile(w.Path, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o644)
+	f, err := os.OpenFile(w.Path, os.O_RDWR|os.O_CREATE|os.O_APPEND, 0o644)
 	if err != nil {
 		return fmt.Errorf("witness: %w", err)
+	}
+	// A disk that was full may have left a line without its end.
+	end := make([]byte, 1)
+	if at, err := f.Seek(0, io.SeekEnd); err == nil && at > 0 {
+		if _, err := f.ReadAt(end, at-1); err == nil && end[0] != '\n' {
+			line = append([]byte{'\n'}, line...)
+		}
 	}
 	_, err = f.Write(append(line, '\n'))
 	if err == nil {
@@ -43,7 +51,8 @@ func (w FileWitness) Put(_ context.Context, signed []byte) error {
 }
 
 // ReadWitness returns the checkpoints that a [FileWitness] kept, as they were
-// signed. A last line that was not written whole is left out.
+// signed. Lines that were not written whole are left out: a disk that is full
+// leaves such.
 func ReadWitness(data []byte) ([][]byte, error) {
 	var out [][]byte
 	for n := 1; len(data) > 0; n++ {
@@ -53,16 +62,21 @@ func ReadWitness(data []byte) ([][]byte, error) {
 			break
 		}
 		var w witnessed
-		if err := json.Unmarshal(line, &w); err != nil || w.Checkpoint == "" {
+		dec := json.NewDecoder(bytes.NewReader(line))
+		switch err := dec.Decode(&w); {
+		case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+		case err != nil || w.Checkpoint == "" || len(bytes.TrimSpace(line[dec.InputOffset():])) > 0:
 			return nil, fmt.Errorf("line %d is no witnessed checkpoint", n)
+		default:
+			out = append(out, []byte(w.Checkpoint))
 		}
-		out = append(out, []byte(w.Checkpoint))
 	}
 	return out, nil
 }
 
 // HTTPWitness posts checkpoints, as they were signed, to a URL. Any status
-// from 200 to 299 means that it is kept.
+// from 200 to 299 means that it is kept. Its errors don't hold the URL, which may
+// hold a credential, nor what the witness answered, which may repeat it.
 type HTTPWitness struct {
 	URL    string
 	Client *http.Client
@@ -72,17 +86,19 @@ type HTTPWitness struct {
 func (w HTTPWitness) Put(ctx context.Context, signed []byte) error {
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, w.URL, bytes.NewReader(signed))
 	if err != nil {
-		return fmt.Errorf("witness: %w", err)
+		return errors.New("witness: its URL can't be used; see audit.ledger.witness")
 	}
 	req.Header.Set("content-type", "text/plain; charset=utf-8")
 	res, err := w.Client.Do(req)
 	if err != nil {
-		return fmt.Errorf("witness: %w", err)
+		if with := (*url.Error)(nil); errors.As(err, &with) {
+			err = with.Err
+		}
+		return fmt.Errorf("witness at %s: %w", req.URL.Host, err)
 	}
 	defer res.Body.Close()
 	if res.StatusCode/100 != 2 {
-		text, _ := io.ReadAll(io.LimitReader(res.Body, 200)) // a hint; the status tells enough
-		return fmt.Errorf("witness: it answered %s: %s", res.Status, strings.TrimSpace(string(text)))
+		return fmt.Errorf("witness at %s: it answered %d %s", req.URL.Host, res.StatusCode, http.StatusText(res.StatusCode))
 	}
 	return nil
 }

@@ -28,6 +28,22 @@ type Key struct {
 	// signature: who trusts an older key learns of a newer one from the log.
 	AddedTold   bool `json:"added_told,omitempty"`
 	RevokedTold bool `json:"revoked_told,omitempty"`
+	// Handover is the checkpoint that the key before signed, too, until it is
+	// known to be kept elsewhere: that key's secret is gone.
+	Handover string `json:"handover,omitempty"`
+}
+
+// OpenHandover reads the checkpoint by which the key before handed over.
+func (k Key) OpenHandover() (Checkpoint, error) {
+	own, err := Verifiers([]string{k.Verifier})
+	if err != nil {
+		return Checkpoint{}, err
+	}
+	c, _, err := OpenCheckpoint([]byte(k.Handover), own)
+	if err != nil {
+		return c, fmt.Errorf("handover to key %s: %w", k.ID(), err)
+	}
+	return c, nil
 }
 
 // ID is the key's name and hash, which name it among all keys.
@@ -79,6 +95,11 @@ func ParseRing(data []byte) (Ring, error) {
 	for i, k := range r.Keys {
 		if _, err := note.NewVerifier(k.Verifier); err != nil {
 			return Ring{}, fmt.Errorf("key %d of the ring has a malformed verifier key", i+1)
+		}
+		if k.Handover != "" {
+			if _, err := k.OpenHandover(); err != nil {
+				return Ring{}, err
+			}
 		}
 		if k.Secret == "" {
 			continue
