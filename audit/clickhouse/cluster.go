@@ -230,7 +230,8 @@ func (d *DB) schema() schema { return schema{d.cfg.Database, d.cfg.Cluster} }
 // not waited for.
 func (d *DB) update(ctx context.Context, statements []string) error {
 	for _, sql := range statements {
-		set := ch.Settings{"max_query_size": len(sql) + 1<<20, "max_ast_elements": 1_000_000}
+		// What is in a statement must not outlive its row in system.query_log.
+		set := ch.Settings{"max_query_size": len(sql) + 1<<20, "max_ast_elements": 1_000_000, "log_queries": 0}
 		if d.clustered() {
 			set["distributed_ddl_task_timeout"] = ddlSeconds
 			set["distributed_ddl_output_mode"] = "null_status_on_timeout"

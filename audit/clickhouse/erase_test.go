@@ -144,3 +144,106 @@ func TestRetention(t *testing.T) {
 	eventually(t, db, "1", "SELECT toString(request_body != '') FROM calls WHERE call_id = ?", both.CallID)
 	eventually(t, db, "4 0", "SELECT concat(toString(countIf(leaf != '')), ' ', toString(countIf(body_head != '' OR aside != ''))) FROM events")
 }
+
+// An erasure that a kill ends after the rows, and before the legs that lie beside
+// them, is not taken for a whole one: asked for again, it goes on.
+func TestEraseInterrupted(t *testing.T) {
+	t.Parallel()
+	ctx := context.Background()
+	db, _ := database(t)
+	r := ship(t, db, newSpool(t, t.TempDir()), 20*time.Millisecond)
+	d := decided(t, call.Answered)
+	r.append(d)
+	eventually(t, db, "1", "SELECT toString(count()) FROM calls")
+	r.append(answered(d, "left behind"))
+	eventually(t, db, "1", "SELECT toString(countIf(answered = 'seen')) FROM calls")
+	r.stop()
+	ids := []uuid.UUID{d.CallID}
+	if err := db.rewrite(ctx, tableCalls, ids, callContent, erasedCall); err != nil {
+		t.Fatal(err)
+	}
+	for name, asked := range map[string]struct {
+		f   Filter
+		ids []uuid.UUID
+	}{"by id": {ids: ids}, "by a filter": {f: Filter{Identity: "ada"}}} {
+		if list, missing, err := db.Erasable(ctx, asked.f, asked.ids); err != nil || !slices.Equal(list, ids) || missing != nil {
+			t.Errorf("%s: %v, %v, %v", name, list, missing, err)
+		}
+	}
+	if err := db.Erase(ctx, ids); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, db, "0", "SELECT toString(countIf("+legContent+")) FROM events")
+	if list, _, err := db.Erasable(ctx, Filter{}, ids); err != nil || len(list) != 0 {
+		t.Errorf("afterwards: %v, %v", list, err)
+	}
+}
+
+// Legs that come while their calls are erased leave nothing, whichever is first.
+func TestEraseWhileLegsCome(t *testing.T) {
+	t.Parallel()
+	ctx := context.Background()
+	db, _ := database(t)
+	r := ship(t, db, newSpool(t, t.TempDir()), 10*time.Millisecond)
+	var calls []call.Event
+	var ids []uuid.UUID
+	for range 60 {
+		d := decided(t, call.Answered, call.Finished)
+		calls, ids = append(calls, d), append(ids, d.CallID)
+	}
+	r.append(calls...)
+	eventually(t, db, "60", "SELECT toString(count()) FROM calls")
+	done := make(chan error)
+	go func() {
+		for part := range slices.Chunk(ids, 6) {
+			if err := db.Erase(ctx, part); err != nil {
+				done <- err
+				return
+			}
+		}
+		done <- nil
+	}()
+	for _, d := range calls {
+		r.append(answered(d, "late"), finished(d))
+		time.Sleep(5 * time.Millisecond)
+	}
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, db, "60 60", "SELECT concat(toString(countIf(answered = 'seen')), ' ', toString(countIf(finished = 'seen'))) FROM calls")
+	eventually(t, db, "0", "SELECT toString(countIf("+callContent+")) FROM calls")
+	eventually(t, db, "0", "SELECT toString(countIf("+legContent+")) FROM events")
+}
+
+// A leg that comes after retention took its call's content brings none to stay.
+func TestRetentionThenLeg(t *testing.T) {
+	t.Parallel()
+	ctx := context.Background()
+	db, _ := database(t)
+	r := ship(t, db, newSpool(t, t.TempDir()), 20*time.Millisecond)
+	past := call.Retain{Bodies: time.Now().Add(-time.Hour)}
+	d := decided(t, call.Answered, call.Finished)
+	d.Decided.Retain = past
+	r.append(d)
+	eventually(t, db, "1", "SELECT toString(count()) FROM calls")
+	optimize := func() {
+		t.Helper()
+		for _, table := range []string{"calls", "events"} {
+			if err := db.conn.Exec(ctx, "OPTIMIZE TABLE "+table+" FINAL"); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	optimize()
+	eventually(t, db, "|||", "SELECT concat(args, '|', path, '|', request_body, '|', response_body) FROM calls")
+	a := answered(d, "revived")
+	a.Answered.Retain = past
+	r.append(a, finished(d))
+	eventually(t, db, "1", "SELECT toString(countIf(answered = 'seen' AND finished = 'seen')) FROM calls")
+	optimize()
+	eventually(t, db, "|||00000000000000000000000000000000", "SELECT concat(args, '|', request_body, '|', response_body, '|', hex(response_salt)) FROM calls")
+	eventually(t, db, "0", "SELECT toString(countIf("+legContent+")) FROM events")
+	if onDisk(t, db, "calls", "revived") || onDisk(t, db, "events", "revived") {
+		t.Error("the leg's content is still on disk")
+	}
+}

@@ -185,6 +185,11 @@ func (s *Shipper) complete(ctx context.Context, legs legs) error {
 		ids = append(ids, id)
 	}
 	for part := range slices.Chunk(ids, idsPerQuery) {
+		// Before the rows are completed, since legs of complete rows are not
+		// looked for again should this process end in between.
+		if err := s.eraseAgain(ctx, part); err != nil {
+			return err
+		}
 		updates, err := s.missing(ctx, legs, part)
 		if err != nil {
 			return err
@@ -195,15 +200,10 @@ func (s *Shipper) complete(ctx context.Context, legs legs) error {
 			}
 			s.cfg.Metrics.completed.Add(float64(len(u.rows)))
 		}
-		// A leg that came after its call was erased goes the same way.
-		erased, err := s.db.ids(ctx, "SELECT call_id FROM calls WHERE erased IS NOT NULL AND call_id IN ("+uuids(part)+")")
-		if err != nil {
+		// A leg that came after its call was erased, or while it was, goes the
+		// same way.
+		if err := s.eraseAgain(ctx, part); err != nil {
 			return err
-		}
-		if len(erased) > 0 {
-			if err := s.db.eraseLegs(ctx, erased); err != nil {
-				return err
-			}
 		}
 		if !s.db.clustered() || len(updates) == 0 {
 			continue
@@ -218,6 +218,15 @@ func (s *Shipper) complete(ctx context.Context, legs legs) error {
 		}
 	}
 	return nil
+}
+
+// eraseAgain takes what has come of calls that were erased.
+func (s *Shipper) eraseAgain(ctx context.Context, ids []uuid.UUID) error {
+	erased, err := s.db.ids(ctx, "SELECT call_id FROM calls WHERE erased IS NOT NULL AND call_id IN ("+uuids(ids)+")")
+	if err != nil || len(erased) == 0 {
+		return err
+	}
+	return s.db.Erase(ctx, erased)
 }
 
 // missing are the updates that put legs into the rows of ids that miss them.

@@ -16,15 +16,19 @@ import (
 // one; how says what to make of the new value v, if not just that.
 type column struct{ name, typ, how string }
 
-// unlessErased keeps a late leg from bringing content into an erased row.
-const unlessErased = "if(isNull(erased), %s, "
+// A late leg brings no content into a row that lost it. ClickHouse applies a TTL
+// to a part once: what came later would stay.
+const (
+	keepsContent = "isNull(erased) AND bodies_until > now()"
+	unlessGone   = "if(" + keepsContent + ", %s, "
+)
 
 var answeredColumns = []column{
 	{"http_status", "Nullable(UInt16)", "if(finished = 'seen', ifNull(http_status, %s), %[1]s)"},
-	{"rpc_code", "Nullable(Int64)", ""}, {"rpc_message", "Nullable(String)", unlessErased + "`rpc_message`)"}, {"tool_error", "Nullable(Bool)", ""},
+	{"rpc_code", "Nullable(Int64)", ""}, {"rpc_message", "Nullable(String)", unlessGone + "`rpc_message`)"}, {"tool_error", "Nullable(Bool)", ""},
 	{"response_headers", "Map(String, String)", ""}, {"response_type", "String", ""}, {"response_encoding", "String", ""},
-	{"response_body", "String", unlessErased + "`response_body`)"}, {"response_body_tail", "String", unlessErased + "`response_body_tail`)"}, {"response_body_bytes", "Nullable(UInt64)", ""},
-	{"response_body_truncated", "Bool", ""}, {"response_body_sum", "FixedString(32)", unlessErased + "`response_body_sum`)"}, {"response_salt", "FixedString(16)", unlessErased + "`response_salt`)"},
+	{"response_body", "String", unlessGone + "`response_body`)"}, {"response_body_tail", "String", unlessGone + "`response_body_tail`)"}, {"response_body_bytes", "Nullable(UInt64)", ""},
+	{"response_body_truncated", "Bool", ""}, {"response_body_sum", "FixedString(32)", unlessGone + "`response_body_sum`)"}, {"response_salt", "FixedString(16)", unlessGone + "`response_salt`)"},
 	{"masked.rule", "Array(String)", ""}, {"masked.type", "Array(String)", ""}, {"masked.path", "Array(String)", ""}, {"masked.count", "Array(UInt32)", ""},
 	{"withheld", "String", ""}, {"interrupted", "Bool", ""},
 }
@@ -101,7 +105,7 @@ func (u *update) pieces(table, spool string, c completion, limit int) []string {
 		bodies[b.column] = true
 		for at := 0; at == 0 || at < len(b.text); at += limit {
 			piece := literal(b.text[at:min(at+limit, len(b.text))])
-			set, where := piece, " AND isNull(erased)"
+			set, where := piece, " AND "+keepsContent
 			if at > 0 {
 				set = "concat(" + b.column + ", " + piece + ")"
 				where += fmt.Sprintf(" AND length(%s) = %d", b.column, at)
