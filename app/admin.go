@@ -13,7 +13,7 @@ import (
 
 func (a *App) serveConsole(ctx context.Context, l net.Listener) error {
 	api := console.New(console.Config{Approvals: a.people.approvals, Identifier: a.people.verifier, Status: a.status, Audit: a.audit,
-		Eraser: a, Administrators: call.Approvers(a.cfg.Audit.Administrators), Log: a.log})
+		Eraser: a.eraser(), Administrators: call.Approvers(a.cfg.Audit.Administrators), Log: a.log})
 	return serveHTTP(ctx, l, api.Handler())
 }
 

@@ -71,8 +71,13 @@ func (c *Client) Audit(ctx context.Context) (Audit, error) {
 // Erase removes content from the trail, or tells what would be removed.
 func (c *Client) Erase(ctx context.Context, ask Erase) (Erased, error) {
 	var out Erased
-	return out, c.do(ctx, http.MethodPost, "/api/v1/audit/erase", ask, &out)
+	patient := *c
+	patient.http.Timeout = eraseTimeout
+	return out, patient.do(ctx, http.MethodPost, "/api/v1/audit/erase", ask, &out)
 }
+
+// eraseTimeout is for an erasure that rewrites many days.
+const eraseTimeout = time.Hour
 
 // maxAnswer bounds what the client reads of an answer.
 const maxAnswer = 64 << 20

@@ -2,6 +2,7 @@ package clickhouse
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -13,19 +14,22 @@ import (
 // EraseMost bounds the calls of one erasure.
 const EraseMost = 100_000
 
+// ErrEraseTooMany says that an erasure would take too many calls.
+var ErrEraseTooMany = errors.New("too many calls for one erasure")
+
 // Erasable lists the calls whose content an erasure would take: those in ids, or
 // where that is empty those that f selects, which has no limit of its own. Calls
 // of which all content is gone are left out; those of which an erasure that did
 // not end left some are not. missing are those of ids that have no row.
 func (d *DB) Erasable(ctx context.Context, f Filter, ids []uuid.UUID) (list, missing []uuid.UUID, err error) {
 	if len(ids) > EraseMost {
-		return nil, nil, fmt.Errorf("%d calls are more than the %d of one erasure", len(ids), EraseMost)
+		return nil, nil, fmt.Errorf("%w: %d are more than %d", ErrEraseTooMany, len(ids), EraseMost)
 	}
 	if len(ids) == 0 {
 		where, args := f.where()
 		sql := fmt.Sprintf("SELECT call_id FROM calls WHERE %s AND (%s) ORDER BY time LIMIT %d", where, callContent+halfErased(""), EraseMost+1)
 		if list, err = d.ids(ctx, sql, args...); err == nil && len(list) > EraseMost {
-			return nil, nil, fmt.Errorf("more than the %d calls of one erasure are selected; take a shorter period", EraseMost)
+			return nil, nil, fmt.Errorf("%w: more than %d are selected; take a shorter period", ErrEraseTooMany, EraseMost)
 		}
 		return list, nil, err
 	}
