@@ -53,12 +53,33 @@ var digestColumns = func() map[call.EventKind][]string {
 // Digest is a hash over the columns that one leg of the call fills, without
 // content. Two rows of which it is the same tell the same of that leg, but for
 // the HTTP status, which two legs tell.
-func (r *Row) Digest(leg call.EventKind) [16]byte { return digest(r, digestColumns[leg]) }
+func (r *Row) Digest(leg call.EventKind) [16]byte { return digest(r, digestFields[leg]) }
+
+// digestFields are the fields of a row for digestColumns.
+var digestFields = func() map[call.EventKind][]int {
+	of := make(map[call.EventKind][]int)
+	for leg, columns := range digestColumns {
+		of[leg] = fieldsOf(reflect.TypeFor[Row](), columns)
+	}
+	return of
+}()
+
+// fieldsOf are the places of the fields whose ch tags are among columns.
+func fieldsOf(t reflect.Type, columns []string) []int {
+	var list []int
+	for i := range t.NumField() {
+		if slices.Contains(columns, t.Field(i).Tag.Get("ch")) {
+			list = append(list, i)
+		}
+	}
+	return list
+}
 
 // Differ names the first column of a leg in which two rows differ, or "".
 func (r *Row) Differ(other *Row, leg call.EventKind) string {
 	for _, name := range digestColumns[leg] {
-		if digest(r, []string{name}) != digest(other, []string{name}) {
+		field := fieldsOf(reflect.TypeFor[Row](), []string{name})
+		if digest(r, field) != digest(other, field) {
 			return name
 		}
 	}
@@ -96,15 +117,17 @@ func salt(s string) (out [16]byte) {
 	return out
 }
 
-// digest hashes the fields of the struct that v points to by their ch tags: those
-// in columns, or all where that is nil.
-func digest(v any, columns []string) [16]byte {
+// digest hashes fields of the struct that v points to, all where the list is nil.
+func digest(v any, fields []int) [16]byte {
 	h := sha256.New()
 	s := reflect.ValueOf(v).Elem()
-	for i := range s.NumField() {
-		if columns == nil || slices.Contains(columns, s.Type().Field(i).Tag.Get("ch")) {
+	if fields == nil {
+		for i := range s.NumField() {
 			hashValue(h, s.Field(i))
 		}
+	}
+	for _, i := range fields {
+		hashValue(h, s.Field(i))
 	}
 	return [16]byte(h.Sum(nil))
 }
