@@ -124,10 +124,10 @@ func New(ctx context.Context, cfg *config.Config, opts Options) (_ *App, err err
 	if a.trail, err = openTrail(cfg, a.registry, opts.Now, a.log); err != nil {
 		return nil, err
 	}
-	if a.people, err = openPeople(ctx, cfg, a.trail, a.registry, a.log); err != nil {
+	if a.hashKey, err = hashKey(cfg); err != nil {
 		return nil, err
 	}
-	if a.hashKey, err = hashKey(cfg); err != nil {
+	if a.people, err = openPeople(ctx, cfg, a.trail, a.hashKey, a.registry, a.log); err != nil {
 		return nil, err
 	}
 	if a.redact, err = redact.New(a.hashKey); err != nil {

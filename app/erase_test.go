@@ -46,6 +46,18 @@ func (s *shelf) Erase(_ context.Context, ids []uuid.UUID) error {
 	return s.fail
 }
 
+func (s *shelf) HeldAmong(context.Context, clickhouse.Filter, []uuid.UUID) ([]uuid.UUID, error) {
+	return []uuid.UUID{{7}}, nil
+}
+
+// store is the shelf's approval store.
+type store struct{ *shelf }
+
+func (s store) Erase(_ context.Context, calls []call.ID) (int, error) {
+	s.did = append(s.did, fmt.Sprint("held ", len(calls)))
+	return len(calls), nil
+}
+
 func (s *shelf) Record(_ context.Context, e call.Event) error {
 	s.did = append(s.did, fmt.Sprint("record ", len(e.Change.Calls)))
 	if s.recordErr == nil {
@@ -58,7 +70,8 @@ var admin = call.Identity{Issuer: "https://idp", Subject: "bob"}
 
 func (s *shelf) ask(t *testing.T, ask console.Erase) (console.Erased, error) {
 	t.Helper()
-	return eraser{content: s, recorder: s, node: "n1", now: time.Now}.Erase(t.Context(), admin, ask)
+	return eraser{content: s, recorder: s, held: store{s}, roll: func() { s.did = append(s.did, "roll") }, status: func() clickhouse.Status { return clickhouse.Status{Unsettled: 4, Quarantined: 1} },
+		node: "n1", now: time.Now}.Erase(t.Context(), admin, ask)
 }
 
 // Each deletion follows a durable event that names its calls, who and why.
@@ -66,10 +79,10 @@ func TestErasureIsTold(t *testing.T) {
 	t.Parallel()
 	s := &shelf{n: 2500}
 	done, err := s.ask(t, console.Erase{Identity: "alice", Reason: "request 4711"})
-	if err != nil || len(done.Calls) != 2500 {
-		t.Fatalf("%d: %v", len(done.Calls), err)
+	if err != nil || len(done.Calls) != 2500 || done.Held != 1 || done.Unsettled != 4 || done.Quarantined != 1 {
+		t.Fatalf("%d, %+v: %v", len(done.Calls), done, err)
 	}
-	if got := strings.Join(s.did, ", "); got != "look, record 1000, erase 1000, record 1000, erase 1000, record 500, erase 500" {
+	if got := strings.Join(s.did, ", "); got != "look, roll, record 1000, erase 1000, record 1000, erase 1000, record 500, erase 500, held 1" {
 		t.Errorf("it did %s", got)
 	}
 	told := make(map[uuid.UUID]bool)
@@ -92,7 +105,7 @@ func TestErasureFails(t *testing.T) {
 	t.Parallel()
 	full := errors.New("the disk is full")
 	s := &shelf{n: 3, recordErr: full}
-	if done, err := s.ask(t, console.Erase{Identity: "alice", Reason: "x"}); !errors.Is(err, full) || errors.Is(err, console.ErrErase) || s.erased > 0 || len(done.Calls) > 0 || len(s.did) != 2 {
+	if done, err := s.ask(t, console.Erase{Identity: "alice", Reason: "x"}); !errors.Is(err, full) || errors.Is(err, console.ErrErase) || s.erased > 0 || len(done.Calls) > 0 || strings.Join(s.did, ", ") != "look, roll, record 3" {
 		t.Errorf("not recorded, and %v: %v", s.did, err)
 	}
 	away := errors.New("ClickHouse is away")
@@ -115,6 +128,7 @@ func TestErasureMustMakeSense(t *testing.T) {
 		"a dry run of all":  {console.Erase{DryRun: true}, "name calls"},
 		"ids and selection": {console.Erase{Calls: ids, Function: "f", Reason: "x"}, "not both"},
 		"ids and a period":  {console.Erase{Calls: ids, Until: time.Now(), Reason: "x"}, "not both"},
+		"a long reason":     {console.Erase{Calls: ids, Reason: strings.Repeat("x", maxErasure+1)}, "longer than"},
 		"too many":          {console.Erase{Calls: make([]uuid.UUID, clickhouse.EraseMost+1), Reason: "x"}, "too many"},
 	} {
 		s := &shelf{n: 1}
@@ -133,7 +147,7 @@ func TestErasureMustMakeSense(t *testing.T) {
 	}
 	// Nothing to erase is nothing to tell.
 	s = &shelf{}
-	if done, err := s.ask(t, console.Erase{Identity: "nobody", Reason: "x"}); err != nil || done.Calls == nil || len(s.did) != 1 {
+	if done, err := s.ask(t, console.Erase{Identity: "nobody", Reason: "x"}); err != nil || done.Calls == nil || strings.Join(s.did, ", ") != "look, held 1" {
 		t.Errorf("nothing: %+v, %v, %v", done, s.did, err)
 	}
 }

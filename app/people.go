@@ -28,7 +28,7 @@ type people struct {
 	approvals *approvals.Service
 }
 
-func openPeople(ctx context.Context, cfg *config.Config, t *trail, reg prometheus.Registerer, log *slog.Logger) (*people, error) {
+func openPeople(ctx context.Context, cfg *config.Config, t *trail, key []byte, reg prometheus.Registerer, log *slog.Logger) (*people, error) {
 	p := &people{}
 	issuers := make([]identity.Issuer, len(cfg.Identity.Issuers))
 	for i, is := range cfg.Identity.Issuers {
@@ -52,7 +52,7 @@ func openPeople(ctx context.Context, cfg *config.Config, t *trail, reg prometheu
 	if p.store, err = sqlite.Open(ctx, cfg.Approvals.File); err != nil {
 		return nil, fmt.Errorf("open the approval store: %w (approvals.file)", err)
 	}
-	p.approvals = approvals.New(approvals.Config{Store: p.store, Recorder: t.recorder, Log: log, Metrics: approvals.NewMetrics(reg)})
+	p.approvals = approvals.New(approvals.Config{Store: p.store, Recorder: t.recorder, Key: key, Log: log, Metrics: approvals.NewMetrics(reg)})
 	return p, nil
 }
 

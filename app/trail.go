@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/callgate/callgate/audit"
 	"github.com/callgate/callgate/audit/clickhouse"
@@ -97,8 +98,26 @@ func (t *trail) run(ctx context.Context) error {
 		<-ctx.Done()
 		return nil
 	}
-	return t.shipper.Run(ctx)
+	var g errgroup.Group
+	g.Go(func() error { return t.shipper.Run(ctx) })
+	g.Go(func() error {
+		// A replica with little to do would keep content in its spool that
+		// retention has long taken from ClickHouse.
+		tick := time.NewTicker(rollEvery)
+		defer tick.Stop()
+		for {
+			select {
+			case <-ctx.Done():
+				return nil
+			case <-tick.C:
+				t.spool.Roll()
+			}
+		}
+	})
+	return g.Wait()
 }
+
+const rollEvery = time.Hour
 
 // flush records what connections let through unrecorded, if it now can be.
 func (t *trail) flush(ctx context.Context) error {

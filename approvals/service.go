@@ -2,6 +2,8 @@ package approvals
 
 import (
 	"context"
+	"crypto/hmac"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -36,6 +38,9 @@ type Config struct {
 	// Redact hides credential-like values in a text that is shown to an
 	// approver, beyond those that are known by their name. It may be nil.
 	Redact func(string) string
+	// Key keys the hash by which events name what an approval is bound to: who
+	// reads them can't tell a request by guessing. Nil leaves it unkeyed.
+	Key []byte
 	// Poll is how often the store is asked for decisions made by other
 	// processes. Default 250ms.
 	Poll time.Duration
@@ -183,6 +188,31 @@ func (s *Service) List(ctx context.Context, f Filter, by *call.Identity) ([]Hold
 
 func (s *Service) record(ctx context.Context, h *Hold, kind call.EventKind, step, by, comment string) error {
 	return s.cfg.Recorder.Record(ctx, call.Event{Kind: kind, CallID: h.CallID, Time: time.Now(), Approval: &call.ApprovalEvent{
-		ID: h.ID, Step: step, By: by, Comment: comment, Rule: h.Rule, Expires: h.Expires, Binding: h.Binding, Function: h.Function,
+		ID: h.ID, Step: step, By: by, Comment: comment, Rule: h.Rule, Expires: h.Expires, Binding: s.keyed(h.Binding), Function: h.Function,
 	}})
+}
+
+func (s *Service) keyed(binding [32]byte) [32]byte {
+	if s.cfg.Key == nil {
+		return binding
+	}
+	h := hmac.New(sha256.New, s.cfg.Key)
+	h.Write([]byte("callgate/binding/v1"))
+	h.Write(binding[:])
+	return [32]byte(h.Sum(nil))
+}
+
+// Erase removes the requests of held calls: arguments, path and body, and what
+// an approval was bound to. It tells how many there were. Those that nobody has
+// decided yet, or that may still be used, are left.
+func (s *Service) Erase(ctx context.Context, calls []call.ID) (int, error) {
+	if len(calls) == 0 {
+		return 0, nil
+	}
+	n, err := s.cfg.Store.Erase(ctx, calls, time.Now())
+	if err != nil {
+		s.cfg.Metrics.storeErr.Inc()
+		return 0, fmt.Errorf("erase held requests: the approval store is away, try again: %w", err)
+	}
+	return n, nil
 }

@@ -71,7 +71,7 @@ type desk struct {
 func newDesk(store approvals.Store) *desk {
 	d := &desk{store: store, trail: &trail{fail: map[string]error{}}, asked: make(chan approvals.Hold, 10000), reg: prometheus.NewRegistry(), log: &strings.Builder{}}
 	d.memory, _ = store.(*storetest.Memory)
-	d.Service = approvals.New(approvals.Config{Store: store, Recorder: d.trail, Log: slog.New(slog.NewTextHandler(&lockedWriter{w: d.log}, nil)),
+	d.Service = approvals.New(approvals.Config{Store: store, Recorder: d.trail, Key: []byte("test-only"), Log: slog.New(slog.NewTextHandler(&lockedWriter{w: d.log}, nil)),
 		Metrics: approvals.NewMetrics(d.reg), Notifier: &bell{d.asked}, Keep: 2 * time.Hour})
 	return d
 }
@@ -139,7 +139,7 @@ func TestApproved(t *testing.T) {
 		c := refund(t)
 		h, out := d.hold(t.Context(), c, leads)
 		d.trail.want(t, "held asked")
-		if e := d.trail.events[0]; e.CallID != c.ID || e.Approval.Binding != c.Binding("v7") || e.Approval.ID != h.ID || e.Approval.Rule != "big-refunds" ||
+		if e := d.trail.events[0]; e.CallID != c.ID || e.Approval.Binding == c.Binding("v7") || e.Approval.Binding == [32]byte{} || e.Approval.ID != h.ID || e.Approval.Rule != "big-refunds" ||
 			e.Approval.Function != "refunds.create" || !e.Approval.Expires.Equal(h.Expires) {
 			t.Errorf("got %+v", e.Approval)
 		}
@@ -156,7 +156,7 @@ func TestApproved(t *testing.T) {
 		}
 		d.trail.want(t, "held asked", "approved approved", "approved used")
 		for _, e := range d.trail.events[1:] {
-			if e.Approval.By != "https://idp|ann" || e.Approval.Comment != "fine" || e.CallID != c.ID {
+			if e.Approval.Binding != d.trail.events[0].Approval.Binding || e.Approval.By != "https://idp|ann" || e.Approval.Comment != "fine" || e.CallID != c.ID {
 				t.Errorf("got %+v", e.Approval)
 			}
 		}

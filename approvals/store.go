@@ -3,6 +3,8 @@ package approvals
 import (
 	"context"
 	"time"
+
+	"github.com/callgate/callgate/call"
 )
 
 // Store keeps holds. Each method is one atomic step, durable when it returns
@@ -40,6 +42,10 @@ type Store interface {
 	// Prune deletes at most limit holds that ended before a time, and
 	// returns how many.
 	Prune(ctx context.Context, before time.Time, limit int) (int, error)
+	// Erase removes arguments, path, body and binding of the holds of these
+	// calls that nobody can decide or use at at any more, and returns how
+	// many had any. Nothing of them is left in the store's files.
+	Erase(ctx context.Context, calls []call.ID, at time.Time) (int, error)
 }
 
 // Filter says which holds to list. The zero value is the newest hundred.

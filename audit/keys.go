@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"time"
 
 	"github.com/gofrs/flock"
@@ -33,12 +34,25 @@ func (k Keys) Load() (ledger.Ring, error) {
 	return ring, nil
 }
 
+// keysPatience is how long another process may be editing the file.
+const keysPatience = 5 * time.Second
+
 // Edit changes the ring and returns it. A file that is not there is an empty
 // ring. Nothing is written where edit fails.
 func (k Keys) Edit(ctx context.Context, edit func(*ledger.Ring) error) (ledger.Ring, error) {
+	// A first key may be made before the replica ever ran.
+	if err := os.MkdirAll(filepath.Dir(k.Path), 0o700); err != nil {
+		return ledger.Ring{}, fmt.Errorf("make the directory of the ledger keys: %w", err)
+	}
+	// An edit takes milliseconds; who holds the lock for long hangs.
+	bounded, cancel := context.WithTimeoutCause(ctx, keysPatience, errors.New("another process has it; is one stopped in the middle?"))
+	defer cancel()
 	lock := flock.New(k.Path + ".lock")
-	if _, err := lock.TryLockContext(ctx, 20*time.Millisecond); err != nil {
-		return ledger.Ring{}, fmt.Errorf("lock the ledger keys: %w", err)
+	if _, err := lock.TryLockContext(bounded, 20*time.Millisecond); err != nil {
+		if bounded.Err() != nil {
+			err = context.Cause(bounded)
+		}
+		return ledger.Ring{}, fmt.Errorf("lock %s.lock: %w", k.Path, err)
 	}
 	defer lock.Unlock()
 	ring, err := k.Load()

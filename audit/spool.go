@@ -73,7 +73,8 @@ type Spool struct {
 	broken   error     // why the disk could not be written
 	retry    time.Time // when it may be tried again
 	closed   bool
-	level    int // of alertLevels, in percent; 0 for none
+	rolling  bool // the active segment is to end
+	level    int  // of alertLevels, in percent; 0 for none
 	damaged  map[uint64]bool
 	tree     *ledger.Tree  // of all durable leaves
 	kept     uint64        // size of the tree that the tree file holds

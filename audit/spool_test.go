@@ -435,3 +435,48 @@ func BenchmarkAppend(b *testing.B) {
 		})
 	}
 }
+
+// A segment that is ended goes once its records are shipped, and a kill right
+// then leaves the same log.
+func TestRoll(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	s := open(t, config(t, dir))
+	s.Roll() // nothing is in it
+	fill(t, s, 0, 3)
+	s.Roll()
+	for n := 0; n < 2; {
+		list, err := segments(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		n = len(list)
+		time.Sleep(time.Millisecond)
+	}
+	fill(t, s, 3, 5)
+	if err := s.DeleteBefore(3); err != nil {
+		t.Fatal(err)
+	}
+	list, err := segments(dir)
+	if err != nil || len(list) != 1 || list[0].base != 3 {
+		t.Fatalf("segments: %+v, %v", list, err)
+	}
+	s.Roll()
+	for len(list) < 2 {
+		if list, err = segments(dir); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Millisecond)
+	}
+	if err := s.DeleteBefore(5); err != nil {
+		t.Fatal(err)
+	}
+	killed := t.TempDir()
+	if err := os.CopyFS(killed, os.DirFS(dir)); err != nil {
+		t.Fatal(err)
+	}
+	again := open(t, config(t, killed))
+	if again.ID() != s.ID() || again.Status().Durable != 5 || again.Tree().Root() != s.Tree().Root() {
+		t.Errorf("after a kill: %+v", again.Status())
+	}
+}

@@ -14,6 +14,7 @@ func (s *Spool) write() {
 	for range s.wake {
 		for s.writeNext() {
 		}
+		s.roll()
 	}
 	for s.writeNext() {
 	}
@@ -152,6 +153,41 @@ func (s *Spool) seal() error {
 		return errors.Join(fmt.Errorf("end a segment: %w", err), s.abandon())
 	}
 	return s.retire()
+}
+
+// Roll ends the segment that is written to, full or not, so that it can be
+// deleted once ClickHouse has what it holds. It returns before that is done.
+func (s *Spool) Roll() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return
+	}
+	s.rolling = true
+	select {
+	case s.wake <- struct{}{}:
+	default:
+	}
+}
+
+func (s *Spool) roll() {
+	s.mu.Lock()
+	next := s.durable
+	do := s.rolling && s.active.base < next
+	s.rolling = false
+	s.mu.Unlock()
+	if !do || s.file == nil {
+		return
+	}
+	err := s.seal()
+	if err == nil {
+		// At once: a spool without any segment would be another log to the
+		// next start.
+		err = s.startSegment(next)
+	}
+	if err != nil {
+		s.cfg.Log.Warn("spool: could not begin a new segment; the next record tries again", "error", err)
+	}
 }
 
 // abandon gives up the active segment behind its last durable record. It

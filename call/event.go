@@ -151,7 +151,7 @@ type ApprovalEvent struct {
 	Comment  string    `cbor:"3,keyasint,omitempty"`
 	Rule     string    `cbor:"4,keyasint,omitempty"`
 	Expires  time.Time `cbor:"5,keyasint,omitempty"`
-	Binding  [32]byte  `cbor:"6,keyasint,omitempty"` // what the approval is bound to
+	Binding  [32]byte  `cbor:"6,keyasint,omitempty"` // keyed hash of what the approval is bound to
 	Function string    `cbor:"7,keyasint,omitempty"`
 }
 

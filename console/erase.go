@@ -25,10 +25,18 @@ type Erase struct {
 	DryRun     bool        `json:"dry_run,omitempty"` // tell what would be erased, and erase nothing
 }
 
-// Erased is what an erasure did.
+// Erased is what an erasure did, and what it could not reach.
 type Erased struct {
 	Calls   []uuid.UUID `json:"calls"`   // whose content was removed, or would be
 	Missing []uuid.UUID `json:"missing"` // asked for, and not in ClickHouse (yet)
+	// Held is how many held requests were removed from this replica's approval
+	// store.
+	Held int `json:"held"`
+	// Unsettled and Quarantined are what this replica has that is not in
+	// ClickHouse, and could not be looked at: calls that have no row yet, and
+	// rows that were refused.
+	Unsettled   int `json:"unsettled"`
+	Quarantined int `json:"quarantined"`
 }
 
 // Eraser removes content from the trail.

@@ -14,6 +14,8 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"time"
 
 	_ "modernc.org/sqlite" // the driver "sqlite"
@@ -52,7 +54,7 @@ func Open(ctx context.Context, file string) (*Store, error) {
 	}
 	s := &Store{file: file}
 	// FULL: a decision that somebody was told of survives a power cut.
-	if s.write, err = sql.Open("sqlite", dsn(abs, "_txlock=immediate&_pragma=synchronous(FULL)")); err != nil {
+	if s.write, err = sql.Open("sqlite", dsn(abs, "_txlock=immediate&_pragma=synchronous(FULL)&_pragma=secure_delete(1)")); err != nil {
 		return nil, fmt.Errorf("open approvals %s: %w", file, err)
 	}
 	s.write.SetMaxOpenConns(1)
@@ -265,6 +267,39 @@ func (s *Store) Expire(ctx context.Context, at time.Time, limit int) ([]approval
 		return nil, fmt.Errorf("expire approvals: %w", err)
 	}
 	return collect(rows)
+}
+
+// erasePart bounds the parameters of one statement.
+const erasePart = 500
+
+// Erase implements [approvals.Store]. SQLite overwrites what it deletes
+// (secure_delete); the log that it writes ahead is emptied afterwards.
+func (s *Store) Erase(ctx context.Context, calls []call.ID, at time.Time) (int, error) {
+	n := 0
+	for part := range slices.Chunk(calls, erasePart) {
+		args := []any{nanos(at.Add(-approvals.Grace))}
+		for _, id := range part {
+			args = append(args, id.String())
+		}
+		res, err := s.write.ExecContext(ctx, `UPDATE holds SET args = NULL, path = '', body = NULL, binding = zeroblob(32)
+			WHERE state != 'open' AND (state != 'approved' OR expires < ?) AND binding != zeroblob(32) AND call_id IN (?`+strings.Repeat(", ?", len(part)-1)+`)`, args...)
+		if err != nil {
+			return n, fmt.Errorf("erase approvals: %w", err)
+		}
+		erased, err := res.RowsAffected()
+		if err != nil {
+			return n, fmt.Errorf("erase approvals: %w", err)
+		}
+		n += int(erased)
+	}
+	var busy, pages, moved int
+	if err := s.write.QueryRowContext(ctx, "PRAGMA wal_checkpoint(TRUNCATE)").Scan(&busy, &pages, &moved); err != nil {
+		return n, fmt.Errorf("erase approvals: empty the write-ahead log: %w", err)
+	}
+	if busy != 0 {
+		return n, errors.New("erase approvals: another process reads the file, so its write-ahead log can't be emptied now")
+	}
+	return n, nil
 }
 
 // changesLimit bounds one answer of Changes.

@@ -1,6 +1,7 @@
 package sqlite
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -14,6 +15,7 @@ import (
 
 	"github.com/callgate/callgate/approvals"
 	"github.com/callgate/callgate/approvals/storetest"
+	"github.com/callgate/callgate/call"
 )
 
 func open(t testing.TB, file string) *Store {
@@ -209,5 +211,53 @@ func BenchmarkCreateDecideUse(b *testing.B) {
 			s.Use(b.Context(), h.ID, h.Binding, now)); err != nil {
 			b.Fatal(err)
 		}
+	}
+}
+
+// An erased request is in none of the store's files.
+func TestErasedFromDisk(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	s, err := Open(t.Context(), filepath.Join(dir, "approvals.db"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	var calls []call.ID
+	at := time.Now()
+	for i := range 20 {
+		h := storetest.NewHold(t, fmt.Sprintf("h%d", i), at)
+		h.Request.Body = bytes.Repeat([]byte("the secret "), 1000)
+		if err := s.Create(t.Context(), h); err != nil {
+			t.Fatal(err)
+		}
+		if _, _, err := s.End(t.Context(), h.ID, approvals.Canceled, at); err != nil {
+			t.Fatal(err)
+		}
+		calls = append(calls, h.CallID)
+	}
+	found := func() (n int) {
+		t.Helper()
+		files, err := filepath.Glob(filepath.Join(dir, "*"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, f := range files {
+			data, err := os.ReadFile(f)
+			if err != nil {
+				t.Fatal(err)
+			}
+			n += bytes.Count(data, []byte("the secret"))
+		}
+		return n
+	}
+	if found() == 0 {
+		t.Fatal("this test can't see requests on disk")
+	}
+	if n, err := s.Erase(t.Context(), calls, at); err != nil || n != len(calls) {
+		t.Fatalf("%d: %v", n, err)
+	}
+	if n := found(); n > 0 {
+		t.Errorf("%d times still there", n)
 	}
 }

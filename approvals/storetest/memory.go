@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/callgate/callgate/approvals"
+	"github.com/callgate/callgate/call"
 )
 
 // Memory is a store for tests. It passes the suite, and can be made to fail.
@@ -221,6 +222,25 @@ func (m *Memory) Changes(ctx context.Context, after int64) ([]string, int64, err
 		return nil, int64(len(m.changes)), nil
 	}
 	return slices.Clone(m.changes[after:]), int64(len(m.changes)), nil
+}
+
+// Erase implements [approvals.Store].
+func (m *Memory) Erase(ctx context.Context, calls []call.ID, at time.Time) (int, error) {
+	if err := m.enter(ctx, "erase"); err != nil {
+		return 0, err
+	}
+	defer m.mu.Unlock()
+	n := 0
+	for _, h := range m.holds {
+		usable := h.State == approvals.Open || h.State == approvals.Approved && !h.Expires.Before(at.Add(-approvals.Grace))
+		if usable || !slices.Contains(calls, h.CallID) || h.Binding == [32]byte{} {
+			continue
+		}
+		h.ArgsJSON, h.Request.Path, h.Request.Body, h.Binding = nil, "", nil, [32]byte{}
+		m.put(h)
+		n++
+	}
+	return n, nil
 }
 
 // Prune implements [approvals.Store].

@@ -46,7 +46,7 @@ func NewHold(t testing.TB, id string, start time.Time) approvals.Hold {
 func Run(t *testing.T, place func(t *testing.T) (open func(t *testing.T) approvals.Store)) {
 	for name, test := range map[string]func(*testing.T, func(*testing.T) approvals.Store){
 		"Keep": testKeep, "NotFound": testNotFound, "Decide": testDecide, "DecideEnded": testDecideEnded, "Use": testUse, "End": testEnd,
-		"Expire": testExpire, "List": testList, "Changes": testChanges, "Prune": testPrune, "Canceled context": testContext,
+		"Expire": testExpire, "List": testList, "Changes": testChanges, "Prune": testPrune, "Erase": testErase, "Canceled context": testContext,
 		"Race to use": testRaceUse, "Race to decide": testRaceDecide, "Race of ends": testRaceEnds, "Race to expire": testRaceExpire,
 	} {
 		t.Run(name, func(t *testing.T) { test(t, place(t)) })
@@ -380,6 +380,58 @@ func testPrune(t *testing.T, open func(*testing.T) approvals.Store) {
 	}
 	state(t, s, "h2", approvals.Canceled)
 	state(t, s, "h3", approvals.Open)
+}
+
+func testErase(t *testing.T, open func(*testing.T) approvals.Store) {
+	s := open(t)
+	var calls []call.ID
+	for _, id := range []string{"open", "approved", "used", "refused", "other"} {
+		h := NewHold(t, id, start)
+		create(t, s, h)
+		if id != "other" {
+			calls = append(calls, h.CallID)
+		}
+	}
+	for _, id := range []string{"approved", "used", "refused", "other"} {
+		v := yes("ann", start)
+		v.Approve = id != "refused"
+		if err := s.Decide(t.Context(), id, v); err != nil {
+			t.Fatal(err)
+		}
+	}
+	before, err := s.Get(t.Context(), "used")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, id := range []string{"used", "other"} {
+		if err := s.Use(t.Context(), id, before.Binding, start); err != nil {
+			t.Fatal(err)
+		}
+	}
+	erase := func(at time.Time, want int, gone ...string) {
+		t.Helper()
+		if n, err := s.Erase(t.Context(), calls, at); err != nil || n != want {
+			t.Errorf("erased %d, %v; want %d", n, err, want)
+		}
+		for _, id := range []string{"open", "approved", "used", "refused", "other"} {
+			h, err := s.Get(t.Context(), id)
+			if err != nil {
+				t.Fatal(err)
+			}
+			empty := len(h.ArgsJSON) == 0 && h.Request.Path == "" && len(h.Request.Body) == 0 && h.Binding == [32]byte{}
+			whole := len(h.ArgsJSON) > 0 && h.Request.Path != "" && len(h.Request.Body) > 0 && h.Binding == before.Binding
+			if is := slices.Contains(gone, id); empty != is || whole == is || h.Function != before.Function || h.Identity.Subject != before.Identity.Subject {
+				t.Errorf("%s: %+v", id, h)
+			}
+		}
+	}
+	erase(start, 2, "used", "refused")
+	erase(start, 0, "used", "refused")
+	// What can still be used is not taken from under it, and no longer.
+	is(t, "approved", s.Use(t.Context(), "used", before.Binding, start), approvals.ErrUsed)
+	erase(start.Add(time.Hour), 1, "used", "refused", "approved")
+	is(t, "erased", s.Use(t.Context(), "approved", [32]byte{}, start.Add(time.Hour)), approvals.ErrExpired)
+	state(t, s, "open", approvals.Open)
 }
 
 func testContext(t *testing.T, open func(*testing.T) approvals.Store) {

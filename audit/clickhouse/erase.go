@@ -57,6 +57,26 @@ func (d *DB) Erasable(ctx context.Context, f Filter, ids []uuid.UUID) (list, mis
 	return list, missing, nil
 }
 
+// HeldAmong are those calls among ids, or where that is empty among those that f
+// selects, that were held for approval and whose content is gone from the row: an
+// approval store may still have theirs.
+func (d *DB) HeldAmong(ctx context.Context, f Filter, ids []uuid.UUID) ([]uuid.UUID, error) {
+	const held = " AND approval_id != '' AND erased IS NOT NULL"
+	if len(ids) == 0 {
+		where, args := f.where()
+		return d.ids(ctx, fmt.Sprintf("SELECT call_id FROM calls WHERE %s%s ORDER BY time LIMIT %d", where, held, EraseMost), args...)
+	}
+	var list []uuid.UUID
+	for part := range slices.Chunk(ids, idsPerQuery) {
+		found, err := d.ids(ctx, "SELECT call_id FROM calls WHERE call_id IN ("+uuids(part)+")"+held)
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, found...)
+	}
+	return list, nil
+}
+
 // halfErased finds calls whose row lost its content and whose unjoined legs did
 // not, because an erasure was interrupted.
 func halfErased(in string) string {

@@ -367,10 +367,15 @@ func (s *Shipper) tell(ctx context.Context, damage []audit.Damage) {
 	}
 }
 
+// trimEvery is how often the spool is looked at though nothing new is in
+// ClickHouse: a segment may have ended since.
+const trimEvery = time.Minute
+
 // trim deletes what is no longer needed from the spool, once it is on disk
 // that it is not.
 func (s *Shipper) trim() error {
-	if s.state.Low == s.trimmed || time.Since(s.trimmedAt) < time.Second {
+	since := time.Since(s.trimmedAt)
+	if since < time.Second || s.state.Low == s.trimmed && since < trimEvery {
 		return nil
 	}
 	if err := s.file.save(s.state); err != nil {

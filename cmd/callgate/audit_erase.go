@@ -25,9 +25,11 @@ durable before anything is removed.
 Calls are named, or selected by identity, connection, function and period. It
 takes a running Callgate (--server) and somebody whom audit.administrators names.
 
-The request of a call that was held also lies in the approval store; content
-whose call is not in ClickHouse yet lies in the replica's spool until it is.
-ClickHouse removes the files that held the content within about ten minutes.`,
+The requests of held calls go from the approval store of the replica that is asked;
+ask each replica that has its own. Calls that have no row in ClickHouse yet, or
+whose row lies in quarantine, can't be erased; how many the replica has is told.
+ClickHouse removes the files that held the content within about ten minutes, and
+a spool its own once ClickHouse has all that is in it.`,
 		Example: `  callgate audit erase --identity alice --until 2026-01-01 --dry-run
   callgate audit erase --identity alice --reason "request 4711" --yes`,
 	}
@@ -106,6 +108,12 @@ func printErased(c *cobra.Command, done console.Erased, dry bool) {
 	}
 	fmt.Fprintf(c.OutOrStdout(), "%s %d calls\n", what, len(done.Calls))
 	list(done.Calls)
+	if done.Held > 0 {
+		fmt.Fprintf(c.OutOrStdout(), "and %d held requests in this replica's approval store\n", done.Held)
+	}
+	if done.Unsettled > 0 || done.Quarantined > 0 {
+		fmt.Fprintf(c.OutOrStdout(), "not looked at: %d calls of this replica that have no row in ClickHouse yet, %d rows in its quarantine; ask again once they are there\n", done.Unsettled, done.Quarantined)
+	}
 	if len(done.Missing) > 0 {
 		fmt.Fprintf(c.OutOrStdout(), "not found: %d calls\n", len(done.Missing))
 		list(done.Missing)
