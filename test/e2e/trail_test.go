@@ -2,12 +2,16 @@ package e2e
 
 import (
 	"errors"
+	"io"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/callgate/callgate/audit/ledger"
 )
 
 // exits runs the command line and wants an exit code.
@@ -93,6 +97,47 @@ func TestTrailVerifies(t *testing.T) {
 	if out := w.exits(t, 0, "", "verify", "--proof", proof, "--key", keys); !strings.Contains(out, "content: proved") {
 		t.Errorf("a proof from before the erasure:\n%s", out)
 	}
+
+	// Somebody with the database's password changes a row, and takes it back.
+	change := func(sql string) {
+		t.Helper()
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://"+w.Addrs.ClickHouse+"/?database=callgate&mutations_sync=2", strings.NewReader(sql))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, e := range w.Environment() {
+			if password, ok := strings.CutPrefix(e, "CALLGATE_DEMO_CLICKHOUSE_PASSWORD="); ok {
+				req.SetBasicAuth("default", password)
+			}
+		}
+		res, err := http.DefaultClient.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer res.Body.Close()
+		if text, _ := io.ReadAll(res.Body); res.StatusCode != http.StatusOK {
+			t.Fatalf("%s: %s %s", sql, res.Status, text)
+		}
+	}
+	edit := "ALTER TABLE calls UPDATE rule = concat('x', rule) WHERE call_id = '" + second.id() + "'"
+	change(edit)
+	w.row(t, second.id(), "decision", "allow")
+	if out := w.exits(t, 1, "", "verify", "--key", keys); !strings.Contains(out, "FIRST EDITED calls") || !strings.Contains(out, second.id()) || strings.Contains(out, first.id()) {
+		t.Errorf("after an edit:\n%s", out)
+	}
+	if out := w.exits(t, 1, "", "verify", "--key", keys, "--json"); !strings.Contains(out, second.id()) {
+		t.Errorf("after an edit:\n%s", out)
+	}
+	change("ALTER TABLE calls UPDATE rule = substring(rule, 2) WHERE call_id = '" + second.id() + "'")
+	w.exits(t, 0, "", "verify", "--key", keys)
+
+	// The proof holds under the key that signed it, and under no other.
+	other, err := ledger.NewKey("callgate/demo", time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.exits(t, 1, "", "verify", "--proof", proof, "--key", other.Verifier)
+	w.exits(t, 1, "", "verify", "--key", other.Verifier)
 
 	if out, _ := w.cli(t, "", "audit", "completeness", "--since", "1h", "--until", "0s"); strings.Contains(out, "BYPASS") || strings.Contains(out, "MISSING events") ||
 		strings.Contains(out, "DOUBLED") || strings.Contains(out, "UNEXPLAINED") {
