@@ -38,9 +38,17 @@ type logRun struct {
 	broken    bool   // a root did not hold, so those after it can't
 	log       Log
 	unsigned  map[string]int      // checkpoints by what is wrong with their signature
-	changes   []call.ChangeEvent  // told by events that are not proved yet
+	foreign   uint64              // the most that a checkpoint covers that nobody trusted signed
+	newest    time.Time           // of the events that are not proved yet, and could be
+	changes   []change            // told by events that are not proved yet
 	approvals map[uint64][16]byte // digests of the rows that approvals must have
 	last      *clickhouse.LedgerEvent
+}
+
+// change is what an event tells of the log itself.
+type change struct {
+	call.ChangeEvent
+	at time.Time
 }
 
 // log verifies one spool.
@@ -113,6 +121,10 @@ func (r *logRun) event(ctx context.Context, e *clickhouse.LedgerEvent) error {
 	r.push(hash, open{prefix: [audit.PrefixSize]byte(hash[:audit.PrefixSize]), id: e.CallID})
 	r.log.Events++
 	r.look(e)
+	// Checkpoints come after the events that they cover, and were read before.
+	if coming := !e.Inserted.Before(r.v.cfg.Now.Add(-signedSoon)) && !e.Inserted.After(time.Now().Add(grace)); !coming && e.Time.After(r.newest) {
+		r.newest = e.Time
+	}
 	copied := *e
 	r.last = &copied
 	return r.reach(ctx)
@@ -157,7 +169,7 @@ func (r *logRun) look(row *clickhouse.LedgerEvent) {
 	case e.Approval != nil:
 		r.approvals[row.Index] = clickhouse.ApprovalDigest(&e, r.spool, row.Index)
 	case e.Change != nil:
-		r.changes = append(r.changes, *e.Change)
+		r.changes = append(r.changes, change{*e.Change, e.Time})
 	}
 }
 
@@ -187,7 +199,7 @@ func (r *logRun) reach(ctx context.Context) error {
 		c, err := m.open(r.spool, r.trust)
 		switch {
 		case errors.Is(err, ledger.ErrUnsigned):
-			r.unsigned[signers(m.signed)]++
+			r.stranger(m)
 			continue
 		case err != nil:
 			r.v.find(Finding{Kind: Forged, Table: "checkpoints", Spool: r.spool, Index: m.size, What: err.Error()})
@@ -241,7 +253,13 @@ func (r *logRun) hold(m mark) {
 			}
 		}
 	}
-	r.changes = nil
+	r.changes, r.newest = nil, time.Time{}
+}
+
+// stranger takes note of a checkpoint that nobody trusted signed.
+func (r *logRun) stranger(m mark) {
+	r.unsigned[signers(m.signed)]++
+	r.foreign = max(r.foreign, m.size)
 }
 
 func (r *logRun) clear() {
@@ -304,7 +322,7 @@ func (r *logRun) end(ctx context.Context) error {
 	for i, m := range r.marks {
 		switch _, err := m.open(r.spool, r.trust); {
 		case errors.Is(err, ledger.ErrUnsigned):
-			r.unsigned[signers(m.signed)]++
+			r.stranger(m)
 		case err != nil:
 			r.v.find(Finding{Kind: Forged, Table: "checkpoints", Spool: r.spool, Index: m.size, What: err.Error()})
 		default:
@@ -322,8 +340,8 @@ func (r *logRun) end(ctx context.Context) error {
 	}
 	// An erasure of the last seconds is excused, and that is said.
 	for _, c := range r.changes {
-		if c.What != call.ChangeErased || r.broken {
-			continue
+		if c.What != call.ChangeErased || r.broken || r.v.cfg.Now.Sub(c.at) > grace {
+			continue // an old one would be signed
 		}
 		for _, id := range c.Calls {
 			r.v.erased[id] = true
@@ -334,6 +352,7 @@ func (r *logRun) end(ctx context.Context) error {
 		r.v.unchecked("spool %s: %d checkpoints are signed only by %s, which is not trusted", r.spool, n, signer)
 	}
 	if rest := r.tree.Size() - min(r.tree.Size(), r.log.Signed); rest > 0 && !r.broken {
+		r.uncovered()
 		r.v.unchecked("spool %s: no trusted checkpoint covers the last %d events, from %d on: neither a change nor a deletion of them would show", r.spool, rest, r.log.Signed)
 	}
 	if r.broken {
@@ -342,32 +361,25 @@ func (r *logRun) end(ctx context.Context) error {
 	return r.checkApprovals(ctx)
 }
 
-// checkApprovals compares the rows of approvals with the log.
-func (r *logRun) checkApprovals(ctx context.Context) error {
-	err := r.v.cfg.Source.ApprovalSteps(ctx, r.spool, r.log.First, r.tree.Size(), func(index uint64, digest [16]byte) error {
-		want, there := r.approvals[index]
-		f := Finding{Table: "approvals", Spool: r.spool, Index: index}
-		switch {
-		case !there:
-			f.Kind, f.What = Inserted, "the ledger has no such step of an approval, or the row is there twice"
-			r.v.find(f)
-		case want != digest:
-			f.Kind, f.What = Edited, "the row is not what the ledger tells"
-			r.v.find(f)
-		}
-		delete(r.approvals, index)
-		return nil
-	})
-	if err != nil {
-		return err
+// uncovered tells whether events that no trusted checkpoint covers should have
+// one: else whoever makes the log anew, with keys of their own or with none, would
+// pass.
+func (r *logRun) uncovered() {
+	f := Finding{Kind: Unsigned, Table: "checkpoints", Spool: r.spool, Index: r.log.Signed}
+	switch {
+	case r.foreign > r.log.Signed:
+		f.What = "checkpoints from here on are signed by no key that is trusted; if these keys are your replica's, name them with --key, else somebody made the log anew"
+	case r.newest.IsZero():
+		return // all of them came just now
+	case r.log.SignedAt.IsZero():
+		f.What = "no checkpoint covers any event of this log; a replica signs every few seconds, so they were deleted, or it can't sign: see its log"
+	case r.newest.Sub(r.log.SignedAt) > signedSoon:
+		f.What = fmt.Sprintf("no checkpoint covers the events from here on, though they go on until %s; a replica signs every few seconds, so checkpoints were deleted, or it can't sign: see its log",
+			r.newest.UTC().Format(time.RFC3339))
+	default:
+		return // the replica died before it signed the last seconds
 	}
-	for index := range r.approvals {
-		if r.last != nil && r.v.cfg.Now.Sub(r.last.Inserted) < grace && index+1000 > r.last.Index {
-			continue // its insert may be under way
-		}
-		r.v.find(Finding{Kind: Deleted, Table: "approvals", Spool: r.spool, Index: index, What: "the row of this step is missing"})
-	}
-	return nil
+	r.v.find(f)
 }
 
 // signers names the keys that signed a note, as it says itself.

@@ -60,6 +60,7 @@ const (
 	Inserted  Kind = "inserted"  // it was never recorded
 	Doubled   Kind = "doubled"   // it is there more than once
 	Truncated Kind = "truncated" // the end of a log is missing
+	Unsigned  Kind = "unsigned"  // no trusted key signed what a replica signs within seconds
 	Forged    Kind = "forged"    // a checkpoint is not what a trusted key signed, or two contradict each other
 )
 
@@ -108,6 +109,10 @@ const maxFindings = 1000
 
 // grace is how long a row may take to follow its events.
 const grace = 10 * time.Minute
+
+// signedSoon is how long an event may take to be covered by a checkpoint: many
+// times the longest interval between two.
+const signedSoon = time.Minute
 
 type verifier struct {
 	cfg    Config

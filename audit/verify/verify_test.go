@@ -133,8 +133,81 @@ func TestKeysOfOthersProveNothing(t *testing.T) {
 	}
 	report := run(t, databaseOf(t), r, func(c *verify.Config) { c.Keys = []string{other.Verifier} })
 	text := strings.Join(report.Unchecked, "\n")
-	if report.Logs[0].Signed != 0 || !strings.Contains(text, "not trusted") || !strings.Contains(text, "last 5 events") {
+	if report.Logs[0].Signed != 0 || !strings.Contains(text, "not trusted") || !strings.Contains(text, "last 5 events") ||
+		len(report.Findings) != 1 || report.Findings[0].Kind != verify.Unsigned || !strings.Contains(report.Findings[0].What, "--key") {
 		t.Errorf("%+v", report)
+	}
+}
+
+// What should be signed and is not, is found: else it were enough to delete the
+// checkpoints. What came just now, or as the replica died, is said.
+func TestUnsigned(t *testing.T) {
+	t.Parallel()
+	r := record(t, databaseOf(t))
+	erased := r.call("ada", "x")
+	r.sign()
+	r.shipped(1)
+	conn := outside(t)
+	do := func(sql string) {
+		t.Helper()
+		if err := conn.Exec(context.Background(), strings.ReplaceAll(sql, "{db}", databaseOf(t))); err != nil {
+			t.Fatalf("%s: %v", sql, err)
+		}
+	}
+	events := func(n uint64) {
+		t.Helper()
+		for range 400 {
+			var have uint64
+			if err := conn.QueryRow(context.Background(), "SELECT count() FROM "+databaseOf(t)+".events").Scan(&have); err == nil && have == n {
+				return
+			}
+			time.Sleep(20 * time.Millisecond)
+		}
+		t.Fatal("the events do not arrive")
+	}
+	bare := func(after time.Duration) verify.Report {
+		t.Helper()
+		return run(t, databaseOf(t), r, func(c *verify.Config) { c.Witness, c.Now = nil, time.Now().Add(after) })
+	}
+	tell := func(at time.Time, e call.ChangeEvent) {
+		t.Helper()
+		r.append(call.Event{Kind: call.Changed, Time: at, Change: &e})
+	}
+
+	tell(time.Now(), call.ChangeEvent{What: call.ChangeErased, By: "https://idp|dpo", Calls: []call.ID{erased}})
+	events(6)
+	do("ALTER TABLE {db}.calls UPDATE args = '', path = '', rpc_message = NULL, request_body = '', request_body_tail = '', response_body = '', response_body_tail = '', " +
+		"request_body_sum = toFixedString('', 32), response_body_sum = toFixedString('', 32), request_salt = toFixedString('', 16), response_salt = toFixedString('', 16), erased = now() WHERE true")
+	if report := bare(0); !report.OK() || !strings.Contains(strings.Join(report.Unchecked, "\n"), "not signed yet") {
+		t.Errorf("an erasure of just now: %+v", report)
+	}
+	if report := bare(time.Hour); report.OK() || report.Findings[0].Table != "calls" || report.Findings[0].CallID != erased {
+		t.Errorf("an erasure that nobody signed: %+v", report)
+	}
+	r.sign()
+	r.shipped(1)
+	tell(time.Now(), call.ChangeEvent{What: call.ChangeStarted})
+	events(7)
+	if report := bare(time.Hour); !report.OK() || !strings.Contains(strings.Join(report.Unchecked, "\n"), "last 1 events") {
+		t.Errorf("the last second of a replica that died: %+v", report)
+	}
+	tell(time.Now().Add(5*time.Minute), call.ChangeEvent{What: call.ChangeStopped})
+	events(8)
+	if report := bare(0); !report.OK() {
+		t.Errorf("an event of just now: %+v", report)
+	}
+	unsigned := func(index uint64) {
+		t.Helper()
+		if report := bare(time.Hour); len(report.Findings) != 1 || report.Findings[0].Kind != verify.Unsigned || report.Findings[0].Index != index {
+			t.Errorf("want events from %d on unsigned: %+v", index, report)
+		}
+	}
+	unsigned(6)
+	do("ALTER TABLE {db}.events UPDATE inserted = toDateTime('2100-01-01 00:00:00') WHERE spool_index >= 6")
+	unsigned(6)
+	do("TRUNCATE TABLE {db}.checkpoints")
+	if report := bare(time.Hour); report.OK() || report.Findings[0].Kind != verify.Unsigned || report.Findings[0].Index != 0 {
+		t.Errorf("without checkpoints: %+v", report)
 	}
 }
 
@@ -168,7 +241,7 @@ func TestKeysFollowTheLog(t *testing.T) {
 	r.sign() // by a third, which the first does not lead to
 	r.shipped(3)
 	report = run(t, databaseOf(t), r, func(c *verify.Config) { c.Keys = first })
-	if report.Logs[0].Signed != 14 || !strings.Contains(strings.Join(report.Unchecked, "\n"), "not trusted") {
+	if report.Logs[0].Signed != 14 || !strings.Contains(strings.Join(report.Unchecked, "\n"), "not trusted") || len(report.Findings) != 1 || report.Findings[0].Kind != verify.Unsigned {
 		t.Errorf("after the revocation: %+v", report)
 	}
 	report = run(t, databaseOf(t), r, func(c *verify.Config) { c.Keys = r.trusted() })
