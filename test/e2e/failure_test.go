@@ -85,6 +85,7 @@ func TestKillServe(t *testing.T) {
 		t.Errorf("%d answered calls have %d rows", len(seen), n)
 	}
 	t.Logf("%d calls answered, %d decided, %d rows, over 3 kills", len(seen), decided, rows)
+	eraseThroughKills(t, w)
 }
 
 func number(t *testing.T, w *world, sql string) int {
