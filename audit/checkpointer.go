@@ -67,7 +67,8 @@ type Checkpointer struct {
 	pending []SignedCheckpoint // not in ClickHouse yet, oldest first
 	failed  error              // why the last attempt failed
 
-	toWitness chan []byte // the newest that the witness lacks
+	offering  chan struct{} // held while the witness has a checkpoint to keep
+	toWitness chan []byte   // the newest that the witness lacks
 }
 
 const (
@@ -86,7 +87,7 @@ func NewCheckpointer(cfg CheckpointerConfig) *Checkpointer {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
-	return &Checkpointer{cfg: cfg, toWitness: make(chan []byte, 1)}
+	return &Checkpointer{cfg: cfg, toWitness: make(chan []byte, 1), offering: make(chan struct{}, 1)}
 }
 
 // Origin is the name of a spool's log in its checkpoints.
@@ -248,12 +249,39 @@ func (c *Checkpointer) inform(ctx context.Context) {
 func (c *Checkpointer) put(ctx context.Context, signed []byte) bool {
 	ctx, cancel := context.WithTimeout(ctx, witnessTimeout)
 	defer cancel()
-	if err := c.cfg.Witness.Put(ctx, signed); err != nil {
+	if err := c.offer(ctx, signed); err != nil {
 		c.cfg.Metrics.unwitnessed.Inc()
 		c.cfg.Log.WarnContext(ctx, "the witness did not take a checkpoint; it is tried again", "error", err)
 		return false
 	}
 	return true
+}
+
+// offer gives the witness a checkpoint. A disk elsewhere may hang for good, and
+// nothing cuts that short: it is not waited for, and gets nothing more until it
+// comes back.
+func (c *Checkpointer) offer(ctx context.Context, signed []byte) error {
+	done := make(chan error, 1)
+	select {
+	case c.offering <- struct{}{}:
+		go func() {
+			done <- c.cfg.Witness.Put(ctx, signed)
+			<-c.offering
+		}()
+	case <-ctx.Done():
+		return errors.New("witness: it hangs")
+	}
+	select {
+	case err := <-done:
+		return err
+	case <-ctx.Done():
+		select {
+		case err := <-done:
+			return err
+		default:
+			return fmt.Errorf("witness: it does not answer: %w", context.Cause(ctx))
+		}
+	}
 }
 
 // End signs a last time, after all events, and brings that to the witness.

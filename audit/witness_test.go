@@ -10,6 +10,10 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
+
+	"github.com/gofrs/flock"
+	"github.com/prometheus/client_golang/prometheus/testutil"
 )
 
 // A disk that was full for a while leaves half a line, and costs that
@@ -121,5 +125,60 @@ func TestWitnessGetsTheLastAtTheEnd(t *testing.T) {
 	}
 	if len(w.got) != 1 || w.got[0] != string(s.Pending(1)[0].Signed) {
 		t.Errorf("the witness has %q", w.got)
+	}
+}
+
+// hung is a witness on a disk that hangs until it is let go.
+type hung struct{ until chan struct{} }
+
+func (h hung) Put(context.Context, []byte) error {
+	<-h.until
+	return nil
+}
+
+// A witness whose disk hangs holds up neither signing nor the end.
+func TestWitnessThatHangs(t *testing.T) {
+	t.Parallel()
+	h := hung{make(chan struct{})}
+	s := sign(t, t.TempDir(), h)
+	s.cfg.Every = time.Millisecond
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error)
+	go func() { done <- s.Run(ctx) }()
+	for i := range 3 {
+		fill(t, s.spool, i, i+1)
+		for s.Status().Size < uint64(i)+2 {
+			time.Sleep(time.Millisecond)
+		}
+	}
+	cancel()
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+	ending, stop := context.WithTimeout(t.Context(), 10*time.Millisecond)
+	defer stop()
+	if err := s.End(ending); err != nil {
+		t.Fatal(err)
+	}
+	if n := testutil.ToFloat64(s.cfg.Metrics.unwitnessed); n == 0 {
+		t.Error("nobody is told")
+	}
+	close(h.until)
+}
+
+// A process that was stopped while it edits the keys holds nobody up for good.
+func TestKeysThatAreLocked(t *testing.T) {
+	t.Parallel()
+	k := Keys{Path: filepath.Join(t.TempDir(), "new", "keys"), Name: "n"}
+	if _, err := k.Add(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	lock := flock.New(k.Path + ".lock")
+	if err := lock.Lock(); err != nil {
+		t.Fatal(err)
+	}
+	defer lock.Unlock()
+	if _, err := k.Add(t.Context()); err == nil || !strings.Contains(err.Error(), k.Path+".lock") {
+		t.Errorf("got %v", err)
 	}
 }
