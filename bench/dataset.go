@@ -23,7 +23,7 @@ const (
 	trailDays  = 30
 	trailCalls = 10_000_000
 	// trailVersion changes with what the dataset holds, beside its schema.
-	trailVersion = "1"
+	trailVersion = "2"
 	trailName    = "trail"
 )
 
@@ -98,10 +98,6 @@ func attach(ctx context.Context, dir string, perDay int, memory int64) (_ *datas
 
 func (d *dataset) close() error { return errors.Join(d.conn.Close(), d.db.Close(), d.engine.Stop()) }
 
-// shares are how the rows of a day lie in parts that have been merged by and
-// by: one large, and ever smaller ones. Merges are stopped, so that it stays so.
-var shares = []float64{0, 0.55, 0.8, 0.9, 0.96, 0.99, 1}
-
 func makeDataset(ctx context.Context, dir string, perDay int) (err error) {
 	d, err := attach(ctx, dir, perDay, 4<<30)
 	if err != nil {
@@ -122,18 +118,16 @@ func makeDataset(ctx context.Context, dir string, perDay int) (err error) {
 		return err
 	}
 	fmt.Printf("dataset: shipped after %s\n", time.Since(began).Round(time.Second))
+	// The last day stays in the parts that it is in while it is written to.
 	for _, table := range []string{"calls", "events"} {
 		if err := d.exec(ctx, "ALTER TABLE trail."+table+" MODIFY SETTING max_bytes_to_merge_at_max_space_in_pool = 1, max_bytes_to_merge_at_min_space_in_pool = 1"); err != nil {
 			return err
 		}
 	}
 	for day := 1; day < trailDays; day++ {
-		for i := 1; i < len(shares); i++ {
-			low, high := lastDay.Add(time.Duration(shares[i-1]*86400)*time.Second), lastDay.Add(time.Duration(shares[i]*86400)*time.Second)
-			for _, table := range []string{"events", "calls"} {
-				if err := d.copyDay(ctx, table, table, day, low, high); err != nil {
-					return err
-				}
+		for _, table := range []string{"events", "calls"} {
+			if err := d.copyDay(ctx, table, day); err != nil {
+				return err
 			}
 		}
 		fmt.Printf("dataset: day %d of %d after %s\n", day+1, trailDays, time.Since(began).Round(time.Second))
@@ -141,24 +135,24 @@ func makeDataset(ctx context.Context, dir string, perDay int) (err error) {
 	return nil
 }
 
-// copyDay copies the last day's rows of a table that came from low to before
-// high, to so many days before.
-func (d *dataset) copyDay(ctx context.Context, from, to string, day int, low, high time.Time) error {
+// copyDay copies the last day's rows of a table to so many days before, in one
+// part, as ClickHouse merges a day an hour after its end.
+func (d *dataset) copyDay(ctx context.Context, table string, day int) error {
 	ms := int64(day) * 86_400_000
 	// The first 48 bits of the id are its time in milliseconds.
 	id := fmt.Sprintf(`toUUID(concat(substring(lower(hex(reinterpretAsUInt64(reverse(unhex(concat('0000', substring(toString(call_id), 1, 8), substring(toString(call_id), 10, 4))))) - %d)) AS h, 1, 8),
 		'-', substring(h, 9, 4), substring(toString(call_id), 14)))`, ms)
 	replace := fmt.Sprintf("time - toIntervalDay(%d) AS time, %s AS call_id, spool_index + %d AS spool_index, inserted - toIntervalDay(%d) AS inserted", day, id, day*4*d.perDay, day)
-	if from == "calls" {
+	if table == "calls" {
 		replace += fmt.Sprintf(", decided_at - toIntervalDay(%d) AS decided_at, token_expires - toIntervalDay(%d) AS token_expires, concat(lower(hex(toUInt8(%d))), substring(session, 3)) AS session", day, day, day)
 	}
-	columns, err := d.columns(ctx, from)
+	columns, err := d.columns(ctx, table)
 	if err != nil {
 		return err
 	}
-	return d.exec(ctx, fmt.Sprintf(`INSERT INTO trail.%s (%s) SELECT %s FROM (SELECT * REPLACE (%s) FROM (SELECT * FROM trail.%s WHERE time >= toDateTime64('%s', 6, 'UTC') AND time < toDateTime64('%s', 6, 'UTC')))
-		SETTINGS max_insert_threads = 1, min_insert_block_size_rows = 1000000, min_insert_block_size_bytes = 0, max_block_size = 65536, use_query_condition_cache = 0`,
-		to, columns, columns, replace, from, low.Format("2006-01-02 15:04:05"), high.Format("2006-01-02 15:04:05")))
+	return d.exec(ctx, fmt.Sprintf(`INSERT INTO trail.%s (%s) SELECT %s FROM (SELECT * REPLACE (%s) FROM (SELECT * FROM trail.%s WHERE toDate(time) = '%s'))
+		SETTINGS max_insert_threads = 1, min_insert_block_size_rows = 1000000, min_insert_block_size_bytes = 0, max_threads = 2, max_block_size = 65536, use_query_condition_cache = 0`,
+		table, columns, columns, replace, table, lastDay.Format(time.DateOnly)))
 }
 
 // columns are those of a table that are stored.

@@ -30,6 +30,7 @@ type caller struct {
 	source   string
 	agent    string
 	uses     []int // functions, the favourite first
+	traces   bool  // whether its calls carry a traceparent
 }
 
 type session struct {
@@ -100,6 +101,7 @@ func newTraffic(seed uint64) *traffic {
 			c.identity.Kind = call.Agent
 			c.identity.Actors = []call.Actor{{Issuer: "https://login.corp.example/realms/main", Subject: "agent-" + teams[i%len(teams)]}}
 		}
+		c.traces = i%2 == 1
 		for range 3 + t.rnd.IntN(10) {
 			c.uses = append(c.uses, t.rnd.IntN(len(endpoints)))
 		}
@@ -141,10 +143,14 @@ func (t *traffic) next(at time.Time) []call.Event {
 	took := 60*time.Microsecond + time.Duration(t.rnd.ExpFloat64()*float64(80*time.Microsecond))
 	upstream := 5*time.Millisecond + time.Duration(t.rnd.ExpFloat64()*float64(60*time.Millisecond))
 	identity := c.identity
+	traceparent := call.Headers{{Name: "traceparent", Value: "00-" + trace + "-" + t.hex(8) + "-01"}}
+	if !c.traces {
+		trace, traceparent = "", nil
+	}
 	identity.TokenID, identity.Expires = s.token, s.ends.Truncate(time.Second)
 	headers := call.Headers{{Name: "accept", Value: "application/json, text/event-stream"}, {Name: "content-type", Value: "application/json"},
-		{Name: "traceparent", Value: "00-" + trace + "-" + t.hex(8) + "-01"}, {Name: "user-agent", Value: c.agent},
-		{Name: "x-forwarded-for", Value: c.source}, {Name: "x-request-id", Value: requestID}}
+		{Name: "user-agent", Value: c.agent}, {Name: "x-forwarded-for", Value: c.source}, {Name: "x-request-id", Value: requestID}}
+	headers = append(headers, traceparent...)
 	node := fmt.Sprintf("edge-%d", t.rnd.IntN(3))
 	decided := call.Event{Kind: call.Decided, CallID: id, Time: at, Decided: &call.DecidedEvent{
 		Identity: identity, Connection: f.connection, Protocol: f.protocol, Function: f.function, ArgsJSON: args, Session: s.id, Decision: decision,

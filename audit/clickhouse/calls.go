@@ -61,14 +61,37 @@ type Summary struct {
 	TotalMicros *uint64   `ch:"total_us" json:"total_us"`
 }
 
+// looksBack are how far back a listing looks first: the newest calls are all
+// that most ask for, and days that need not be read are most of what there is.
+var looksBack = []time.Duration{24 * time.Hour, 7 * 24 * time.Hour}
+
 // Calls lists the newest calls that f wants, newest first.
 func (d *DB) Calls(ctx context.Context, f Filter) ([]Summary, error) {
-	where, args := f.where()
-	limit := f.Limit
-	if limit <= 0 {
-		limit = defaultLimit
+	if f.Limit <= 0 {
+		f.Limit = defaultLimit
 	}
-	sql := "SELECT " + summaryColumns + " FROM calls WHERE " + where + fmt.Sprintf(" ORDER BY time DESC, call_id DESC LIMIT %d", min(limit, MaxCalls))
+	f.Limit = min(f.Limit, MaxCalls)
+	// A session is too short to fill a listing, and is found by its index.
+	if f.Since.IsZero() && f.Session == "" {
+		until := f.Until
+		if until.IsZero() {
+			until = time.Now()
+		}
+		for _, back := range looksBack {
+			recent := f
+			recent.Since = until.Add(-back)
+			list, err := d.list(ctx, recent)
+			if err != nil || len(list) == f.Limit {
+				return list, err
+			}
+		}
+	}
+	return d.list(ctx, f)
+}
+
+func (d *DB) list(ctx context.Context, f Filter) ([]Summary, error) {
+	where, args := f.where()
+	sql := "SELECT " + summaryColumns + " FROM calls WHERE " + where + fmt.Sprintf(" ORDER BY time DESC, call_id DESC LIMIT %d", f.Limit)
 	var list []Summary
 	if err := d.conn.Select(ctx, &list, sql, args...); err != nil {
 		return nil, fmt.Errorf("list calls: %w", explain(err))
@@ -95,8 +118,9 @@ func (f Filter) where() (string, []any) {
 		values := []any{f.Identity, f.Identity}
 		// A subject may hold a bar of its own, an issuer, which is a URL, none.
 		if issuer, subject, both := strings.Cut(f.Identity, "|"); both {
-			anyone += " OR issuer = ? AND subject = ? OR actors.issuer[1] = ? AND actors.subject[1] = ?"
-			values = append(values, issuer, subject, issuer, subject)
+			// Who acts is also the first of actors; there is an index on the former.
+			anyone += " OR issuer = ? AND subject = ? OR acting = ? AND actors.issuer[1] = ? AND actors.subject[1] = ?"
+			values = append(values, issuer, subject, subject, issuer, subject)
 		}
 		add("("+anyone+")", values...)
 	}

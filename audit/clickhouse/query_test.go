@@ -250,3 +250,46 @@ func TestPassword(t *testing.T) {
 		t.Errorf("rotated: %v", err)
 	}
 }
+
+func TestCallsOfLongAgo(t *testing.T) {
+	t.Parallel()
+	db, _ := database(t)
+	now := time.Now().UTC()
+	var rows []Row
+	for i, hours := range []time.Duration{2, 50, 500, 5000} {
+		e := decided(t)
+		e.Time, e.Decided.Started = now.Add(-hours*time.Hour), now.Add(-hours*time.Hour)
+		e.Decided.Function = fmt.Sprintf("h%d", hours)
+		rows = append(rows, *newRow(&e, "spool", uint64(i)))
+	}
+	fill(t, db, "calls", rows)
+	for name, c := range map[string]struct {
+		f    Filter
+		want string
+	}{
+		"one":            {Filter{Limit: 1}, "h2"},
+		"two":            {Filter{Limit: 2}, "h2 h50"},
+		"three":          {Filter{Limit: 3}, "h2 h50 h500"},
+		"all":            {Filter{}, "h2 h50 h500 h5000"},
+		"more":           {Filter{Limit: MaxCalls + 1}, "h2 h50 h500 h5000"},
+		"old":            {Filter{Function: "h5000", Limit: 1}, "h5000"},
+		"before":         {Filter{Until: now.Add(-490 * time.Hour), Limit: 1}, "h500"},
+		"long before":    {Filter{Until: now.Add(-500 * time.Hour), Limit: 1}, "h5000"},
+		"since":          {Filter{Since: now.Add(-60 * time.Hour)}, "h2 h50"},
+		"of a session":   {Filter{Session: "s-1", Limit: 3}, "h2 h50 h500"},
+		"of who acted":   {Filter{Identity: "https://idp.example|bot", Limit: 3}, "h2 h50 h500"},
+		"of who did not": {Filter{Identity: "https://idp.example|cron"}, ""},
+	} {
+		list, err := db.Calls(context.Background(), c.f)
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		var got []string
+		for _, s := range list {
+			got = append(got, s.Function)
+		}
+		if strings.Join(got, " ") != c.want {
+			t.Errorf("%s: %v, want %s", name, got, c.want)
+		}
+	}
+}

@@ -528,3 +528,26 @@ ALTER TABLE callgate.calls
     COMMENT COLUMN envoy_node 'Envoy that took the call, as its access log names it; empty until that leg is here.';
 
 INSERT INTO callgate.schema_migrations (version, name) VALUES (6, 'checkpoints');
+
+-- 0007 speed
+
+ALTER TABLE callgate.calls
+    MODIFY COLUMN time CODEC(T64, LZ4),
+    MODIFY COLUMN request_body_bytes CODEC(T64, ZSTD(1)),
+    MODIFY COLUMN response_body_bytes CODEC(T64, ZSTD(1)),
+    MODIFY COLUMN authz_us CODEC(T64, ZSTD(1)),
+    MODIFY COLUMN hold_us CODEC(T64, ZSTD(1)),
+    MODIFY COLUMN upstream_us CODEC(T64, ZSTD(1)),
+    MODIFY COLUMN total_us CODEC(T64, ZSTD(1)),
+    MODIFY COLUMN bytes_in CODEC(T64, ZSTD(1)),
+    MODIFY COLUMN bytes_out CODEC(T64, ZSTD(1));
+
+ALTER TABLE callgate.calls ADD INDEX IF NOT EXISTS by_subject subject TYPE bloom_filter(0.01) GRANULARITY 1;
+
+ALTER TABLE callgate.calls ADD INDEX IF NOT EXISTS by_acting acting TYPE bloom_filter(0.01) GRANULARITY 1;
+
+ALTER TABLE callgate.calls MODIFY SETTING min_age_to_force_merge_seconds = 3600, min_age_to_force_merge_on_partition_only = 1;
+
+ALTER TABLE callgate.events MODIFY SETTING min_age_to_force_merge_seconds = 3600, min_age_to_force_merge_on_partition_only = 1;
+
+INSERT INTO callgate.schema_migrations (version, name) VALUES (7, 'speed');
