@@ -29,8 +29,8 @@ func newVerify() *cobra.Command {
 		Long: `Verify makes the Merkle tree of every spool again from the ledger in ClickHouse,
 compares it with the checkpoints that trusted keys signed, and then makes every
 row of calls and approvals again from the ledger and compares these. It names
-what was edited, deleted, inserted, doubled, cut off or never signed, the first bad event
-first, and says what it could not check.
+what was edited, deleted, inserted, doubled, cut off or never signed, the first
+bad event first, and says what it could not check.
 
 Trusted are the keys given with --key, each a verifier key or a file of them
 ("callgate audit keys export" on each replica prints them); without any, those
