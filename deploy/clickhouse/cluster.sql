@@ -601,3 +601,13 @@ ALTER TABLE callgate.calls_local ON CLUSTER 'trail' MODIFY SETTING min_age_to_fo
 ALTER TABLE callgate.events_local ON CLUSTER 'trail' MODIFY SETTING min_age_to_force_merge_seconds = 3600, min_age_to_force_merge_on_partition_only = 1;
 
 INSERT INTO callgate.schema_migrations (version, name) VALUES (7, 'speed');
+
+-- 0008 binding
+
+ALTER TABLE callgate.approvals_local ON CLUSTER 'trail'
+    COMMENT COLUMN binding 'Hash, keyed by audit.hash_key, of all that the approval is bound to.';
+
+ALTER TABLE callgate.approvals ON CLUSTER 'trail'
+    COMMENT COLUMN binding 'Hash, keyed by audit.hash_key, of all that the approval is bound to.';
+
+INSERT INTO callgate.schema_migrations (version, name) VALUES (8, 'binding');

@@ -551,3 +551,10 @@ ALTER TABLE callgate.calls MODIFY SETTING min_age_to_force_merge_seconds = 3600,
 ALTER TABLE callgate.events MODIFY SETTING min_age_to_force_merge_seconds = 3600, min_age_to_force_merge_on_partition_only = 1;
 
 INSERT INTO callgate.schema_migrations (version, name) VALUES (7, 'speed');
+
+-- 0008 binding
+
+ALTER TABLE callgate.approvals
+    COMMENT COLUMN binding 'Hash, keyed by audit.hash_key, of all that the approval is bound to.';
+
+INSERT INTO callgate.schema_migrations (version, name) VALUES (8, 'binding');
