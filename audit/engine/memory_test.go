@@ -66,7 +66,7 @@ func TestSoakMemory(t *testing.T) {
 		"SELECT count() FROM load WHERE body LIKE '%4999%'",
 		"SELECT id, body FROM load ORDER BY body DESC LIMIT 100",
 		"SELECT length(groupArray(body)) FROM (SELECT body FROM load UNION ALL SELECT repeat('x', 1000) FROM numbers(1000000))", // more than fits
-		"SELECT uniqExact(number) FROM numbers(30000000)",                                                                         // more than fits
+		"SELECT uniqExact(number) FROM numbers(30000000)",                                                                       // more than fits
 		"SELECT body FROM load",
 	} {
 		again(func(int) {
