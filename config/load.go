@@ -34,7 +34,7 @@ func Load(file string, flags *pflag.FlagSet) (*Config, error) {
 		return nil, err
 	}
 	c.paths(filepath.Dir(file))
-	c.Policy = readPolicy(doc, &p)
+	c.Policy = readPolicy(doc, beside, &p)
 	if c.PoliciesDir != "" {
 		c.Policy.append(readDir(c.PoliciesDir, &p))
 	}

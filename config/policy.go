@@ -40,6 +40,9 @@ type Connection struct {
 	// events are not bound by it. Default 8MiB.
 	MaxResponse Bytes    `yaml:"max_response"`
 	Position    Position `yaml:"-"`
+	// Version is a hash over what the connection says, the files that it names
+	// included.
+	Version string `yaml:"-"`
 
 	at map[string]Position // where each setting stands, by path below the connection
 }

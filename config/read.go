@@ -23,7 +23,7 @@ func LoadPolicy(file, dir string) (Policy, error) {
 		return Policy{}, fmt.Errorf("read policy: %w", err)
 	}
 	var p problems
-	pol := readPolicy(parse(file, data, reflect.TypeFor[Config](), &p), &p)
+	pol := readPolicy(parse(file, data, reflect.TypeFor[Config](), &p), beside, &p)
 	if dir != "" {
 		pol.append(readDir(dir, &p))
 	}
@@ -44,20 +44,33 @@ func CheckPolicy(files ...string) (Policy, error) {
 }
 
 func readDir(dir string, p *problems) Policy {
-	entries, err := os.ReadDir(dir)
+	paths, err := policyFiles(dir)
 	if err != nil {
 		p.add(Position{File: dir}, "policies_dir can't be read: %v; create it or correct the path", err)
 		return Policy{}
 	}
 	var pol Policy
+	for _, path := range paths {
+		pol.append(readFile(path, p))
+	}
+	return pol
+}
+
+// policyFiles lists the files of a policies directory that are read.
+func policyFiles(dir string) ([]string, error) {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return nil, err
+	}
+	var paths []string
 	for _, e := range entries {
 		// Editors and Kubernetes leave dot files beside the real ones.
 		if ext := filepath.Ext(e.Name()); e.Name()[0] == '.' || (ext != ".yaml" && ext != ".yml") {
 			continue
 		}
-		pol.append(readFile(filepath.Join(dir, e.Name()), p))
+		paths = append(paths, filepath.Join(dir, e.Name()))
 	}
-	return pol
+	return paths, nil
 }
 
 func readFile(file string, p *problems) Policy {
@@ -67,10 +80,46 @@ func readFile(file string, p *problems) Policy {
 		return Policy{}
 	}
 	// A whole configuration may be checked too, so its other keys are known.
-	return readPolicy(parse(file, data, reflect.TypeFor[Config](), p), p)
+	return readPolicy(parse(file, data, reflect.TypeFor[Config](), p), beside, p)
 }
 
-func readPolicy(doc document, p *problems) Policy {
+// files finds what a policy file names.
+type files struct {
+	// reference returns where a file lies that was written as path, and what
+	// is in it; the content is nil where it can't be read.
+	reference func(file, path string) (string, []byte)
+	secret    func(file, path string) string
+}
+
+// beside finds files where the policy file is.
+var beside = files{
+	reference: func(file, path string) (string, []byte) {
+		at := from(filepath.Dir(file), path)
+		// Whoever uses the file says that it can't be read, and where.
+		data, err := os.ReadFile(at)
+		if err != nil {
+			return at, nil
+		}
+		return at, data
+	},
+	secret: func(file, path string) string { return from(filepath.Dir(file), path) },
+}
+
+// from makes a relative path absolute.
+func from(base, path string) string {
+	if filepath.IsAbs(path) {
+		return path
+	}
+	return filepath.Join(base, path)
+}
+
+// references are the files that belong to what a connection says, and travel
+// with it. Secrets do not.
+func (c *Connection) references() []*string {
+	return []*string{&c.Upstream.CAFile, &c.GRPC.Descriptors}
+}
+
+func readPolicy(doc document, find files, p *problems) Policy {
 	var pol Policy
 	if doc.root == nil {
 		return pol
@@ -79,17 +128,12 @@ func readPolicy(doc document, p *problems) Policy {
 		p.add(Position{File: doc.file}, "%v", err)
 		return Policy{}
 	}
-	base := filepath.Dir(doc.file)
 	for i := range pol.Connections {
 		c := &pol.Connections[i]
 		c.Position = doc.at[fmt.Sprintf("connections[%d]", i)]
 		c.at = sub(doc.at, fmt.Sprintf("connections[%d].", i))
-		for _, f := range []*string{&c.Upstream.CAFile, &c.Credential.Secret.File, &c.GRPC.Descriptors} {
-			if *f != "" && !filepath.IsAbs(*f) {
-				*f = filepath.Join(base, *f)
-			}
-		}
 		c.defaults()
+		c.locate(doc.file, find)
 	}
 	for i := range pol.Rules {
 		r := &pol.Rules[i]
@@ -192,20 +236,53 @@ func (p *Policy) finish(ps *problems) {
 	p.Version = p.version()
 }
 
+// locate names the connection's version and makes its paths absolute, in this
+// order: what a connection says does not depend on where its files lie.
+func (c *Connection) locate(file string, find files) {
+	said := *c
+	said.Position = Position{}
+	said.Functions = append([]Function(nil), c.Functions...)
+	found := map[*string]string{}
+	mine, its := c.references(), said.references()
+	for i, path := range mine {
+		if *path == "" {
+			continue
+		}
+		at, data := find.reference(file, *path)
+		found[path] = at
+		sum := sha256.Sum256(data)
+		*its[i] = hex.EncodeToString(sum[:])
+	}
+	c.Version = digest(said)
+	for path, at := range found {
+		*path = at
+	}
+	if secret := &c.Credential.Secret.File; *secret != "" {
+		*secret = find.secret(file, *secret)
+	}
+}
+
 // version hashes what the policy says, so that replicas with the same policy
 // agree on its name whatever their files are called. Connections have no
 // order; rules do.
 func (p Policy) version() string {
-	connections := append([]Connection(nil), p.Connections...)
-	sort.Slice(connections, func(i, j int) bool { return connections[i].Name < connections[j].Name })
-	for i := range connections {
-		connections[i].Position = Position{}
+	connections := make([]string, len(p.Connections))
+	for i, c := range p.Connections {
+		connections[i] = c.Name + " " + c.Version
 	}
+	sort.Strings(connections)
 	rules := append([]Rule(nil), p.Rules...)
 	for i := range rules {
 		rules[i].Position, rules[i].WhenPosition = Position{}, Position{}
 	}
-	data, err := json.Marshal(Policy{Connections: connections, Rules: rules})
+	return digest(struct {
+		Connections []string
+		Rules       []Rule
+	}{connections, rules})
+}
+
+func digest(v any) string {
+	data, err := json.Marshal(v)
 	if err != nil {
 		panic("config: a policy always marshals: " + err.Error())
 	}
