@@ -27,7 +27,13 @@ func compile(p config.Policy, defaults config.Approvers) (*policies.Set, error) 
 	for i, r := range p.Rules {
 		rules[i] = rule(r, defaults)
 	}
-	return policies.Compile(rules, policies.Config{Version: p.Version, Connections: connections})
+	grants := make([]policies.Grant, len(p.Grants))
+	for i, g := range p.Grants {
+		grants[i] = policies.Grant{Name: g.Name, Identities: g.Identities, Groups: g.Groups, Actors: g.Actors,
+			Connections: g.Connections, Functions: g.Functions, When: g.When, Until: g.Until,
+			Position: policies.Position(g.Position), WhenPosition: policies.Position(g.WhenPosition)}
+	}
+	return policies.Compile(rules, policies.Config{Version: p.Version, Connections: connections, Grants: grants})
 }
 
 func rule(r config.Rule, defaults config.Approvers) policies.Rule {

@@ -56,6 +56,7 @@ func overlay(doc document, flags *pflag.FlagSet) (*Config, error) {
 		// Policy is decoded apart: viper folds the case of keys.
 		delete(settings, "connections")
 		delete(settings, "rules")
+		delete(settings, "grants")
 		if err := v.MergeConfigMap(settings); err != nil {
 			return nil, fmt.Errorf("read %s: %w", doc.file, err)
 		}

@@ -7,6 +7,7 @@ import "time"
 type Policy struct {
 	Connections []Connection `yaml:"connections"`
 	Rules       []Rule       `yaml:"rules"`
+	Grants      []Grant      `yaml:"grants"`
 	// Version is a hash over what the connections and rules say, the same
 	// on every replica that loaded the same, whatever the files' layout.
 	Version string `yaml:"-"`

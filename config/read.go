@@ -140,7 +140,7 @@ func readPolicy(doc document, find files, p *problems) Policy {
 		path := fmt.Sprintf("rules[%d]", i)
 		r.Position = doc.at[path]
 		r.at = sub(doc.at, path+".")
-		r.WhenPosition = expressionStart(doc, i)
+		r.WhenPosition = expressionStart(doc, "rules", i)
 		if r.Action == "hold" {
 			set(&r.Hold.Timeout, 2*time.Minute)
 		}
@@ -149,25 +149,32 @@ func readPolicy(doc document, find files, p *problems) Policy {
 			set(&r.Mask.Name, r.Name)
 		}
 	}
+	for i := range pol.Grants {
+		g := &pol.Grants[i]
+		path := fmt.Sprintf("grants[%d]", i)
+		g.Position = doc.at[path]
+		g.at = sub(doc.at, path+".")
+		g.WhenPosition = expressionStart(doc, "grants", i)
+	}
 	return pol
 }
 
-// expressionStart is where the text of rule i's when begins: after an opening
+// expressionStart is where the text of the i-th rule's or grant's when begins: after an opening
 // quote, or on the line after a block scalar's marker.
-func expressionStart(doc document, i int) Position {
-	at, ok := doc.at[fmt.Sprintf("rules[%d].when", i)]
+func expressionStart(doc document, list string, i int) Position {
+	at, ok := doc.at[fmt.Sprintf("%s[%d].when", list, i)]
 	if !ok {
 		return Position{}
 	}
-	rules := child(doc.root, "rules")
-	when := child(rules.Content[i], "when")
+	items := child(doc.root, list)
+	when := child(items.Content[i], "when")
 	switch {
 	case when == nil:
 	case when.Style&(yaml.LiteralStyle|yaml.FoldedStyle) != 0:
 		at.Line++
 		// The library keeps no indent; block text of ours is indented by
 		// two from its key, as it nearly always is.
-		at.Column = rules.Content[i].Column + 2
+		at.Column = items.Content[i].Column + 2
 	case when.Style&(yaml.SingleQuotedStyle|yaml.DoubleQuotedStyle) != 0:
 		at.Column++
 	}
@@ -228,6 +235,7 @@ func (c *Connection) defaults() {
 func (p *Policy) append(q Policy) {
 	p.Connections = append(p.Connections, q.Connections...)
 	p.Rules = append(p.Rules, q.Rules...)
+	p.Grants = append(p.Grants, q.Grants...)
 }
 
 // finish checks the policy as a whole and names its version.
@@ -275,10 +283,16 @@ func (p Policy) version() string {
 	for i := range rules {
 		rules[i].Position, rules[i].WhenPosition = Position{}, Position{}
 	}
+	grants := append([]Grant(nil), p.Grants...)
+	sort.Slice(grants, func(i, j int) bool { return grants[i].Name < grants[j].Name })
+	for i := range grants {
+		grants[i].Position, grants[i].WhenPosition = Position{}, Position{}
+	}
 	return digest(struct {
 		Connections []string
 		Rules       []Rule
-	}{connections, rules})
+		Grants      []Grant
+	}{connections, rules, grants})
 }
 
 func digest(v any) string {

@@ -64,6 +64,7 @@ var (
 	durationType = reflect.TypeFor[time.Duration]()
 	bytesType    = reflect.TypeFor[Bytes]()
 	periodType   = reflect.TypeFor[Period]()
+	timeType     = reflect.TypeFor[time.Time]()
 )
 
 func (s *strict) position(n *yaml.Node) Position {
@@ -87,6 +88,8 @@ func (s *strict) check(path string, n *yaml.Node, t reflect.Type) bool {
 		return s.scalar(path, n, "a duration such as 500ms, 2s or 5m", func(v string) bool { _, err := time.ParseDuration(v); return err == nil })
 	case t == periodType:
 		return s.scalar(path, n, "a period such as 30d, 12w or 36h", func(v string) bool { _, err := ParsePeriod(v); return err == nil })
+	case t == timeType:
+		return s.scalar(path, n, "a time such as 2026-12-24T18:00:00Z", func(v string) bool { _, err := time.Parse(time.RFC3339, v); return err == nil })
 	case t == bytesType:
 		return s.scalar(path, n, "a size such as 64KiB, 1MiB or a number of bytes", func(v string) bool { _, err := ParseBytes(v); return err == nil })
 	}

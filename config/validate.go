@@ -138,6 +138,14 @@ func (p Policy) validate(ps *problems) {
 		rules[r.Name] = r.Position
 		r.validate(ps)
 	}
+	grants := map[string]Position{}
+	for _, g := range p.Grants {
+		if first, twice := grants[g.Name]; twice && g.Name != "" {
+			ps.add(g.Position, "grant %q stands twice, first at %s", g.Name, first)
+		}
+		grants[g.Name] = g.Position
+		g.validate(ps)
+	}
 }
 
 func (c Connection) validate(ps *problems) {

@@ -19,6 +19,7 @@ type Config struct {
 	// Version names the policy in every ruling.
 	Version     string
 	Connections []Connection
+	Grants      []Grant
 	// CostLimit bounds one evaluation; 0 means [DefaultCostLimit].
 	CostLimit uint64
 }
@@ -43,7 +44,8 @@ type Set struct {
 	vocabulary  *vocabulary
 	rules       int
 	connections map[string]*index
-	everywhere  index // the rules that name no connection
+	everywhere  index  // the rules that name no connection
+	own, given  grants // the policy's, and those of WithGrants
 }
 
 // Version names the policy.
@@ -92,6 +94,11 @@ func Compile(rules []Rule, cfg Config) (*Set, error) {
 			for _, name := range where {
 				set.connections[name].add(r)
 			}
+		}
+	}
+	for i := range cfg.Grants {
+		if g := c.grant(&cfg.Grants[i]); g != nil {
+			set.own.add(g, &cfg.Grants[i])
 		}
 	}
 	if len(c.errs) > 0 {

@@ -79,7 +79,7 @@ func (s *Set) Decide(ctx context.Context, c *call.Call) call.Ruling {
 
 	in := s.vocabulary.acquire(c)
 	defer s.vocabulary.release(in)
-	j := judge{ctx: ctx, in: in, rules: *list}
+	j := judge{ctx: ctx, in: in, rules: *list, grants: [2]*grants{&s.own, &s.given}}
 	ruling := j.rule()
 	ruling.PolicyVersion = s.version
 	ruling.Shadow = j.shadows()
@@ -90,6 +90,8 @@ type judge struct {
 	ctx   context.Context
 	in    *input
 	rules []*rule // in file order
+	// grants are the policy's own and those given since.
+	grants [2]*grants
 }
 
 // rule asks the rules that decide, strongest first, and then what to hide.
@@ -118,6 +120,9 @@ func (j *judge) rule() call.Ruling {
 			}
 			return j.hide(ruling)
 		}
+	}
+	if ruling, ok := j.granted(j.grants[:]...); ok {
+		return ruling
 	}
 	return call.Ruling{Action: call.ActionDeny, Reason: call.ReasonNoRule,
 		Message: fmt.Sprintf("no rule allows %q on connection %q to this caller", clip(j.in.call.Function), j.in.call.Connection)}
