@@ -90,7 +90,7 @@ func (a *App) activate(ctx context.Context, p config.Policy) error {
 		cancel()
 		return err
 	}
-	a.authz.Activate(extauthz.Active{Version: p.Version, Connections: set, Policy: rules})
+	a.authz.Activate(extauthz.Versions{Stable: extauthz.Active{Version: p.Version, Connections: set, Policy: rules}})
 	a.messages.sources.Store(&next.sources)
 	if old := a.policy.Swap(next); old != nil {
 		// Calls that are being decided may still use the old descriptors,
@@ -152,7 +152,7 @@ func (a *App) connect(ctx context.Context, c config.Connection, next *activePoli
 		return nil, err
 	}
 	return &connection.Connection{
-		Name: c.Name, Protocol: call.Protocol(c.Protocol), Authorities: c.Match.Authorities, Path: c.Match.Path, Services: c.Match.Services,
+		Name: c.Name, Version: c.Version, Protocol: call.Protocol(c.Protocol), Authorities: c.Match.Authorities, Path: c.Match.Path, Services: c.Match.Services,
 		Parser: parser, Credential: secret, Mask: masks(c), MaxBody: int64(c.MaxBody), MaxResponse: int64(c.MaxResponse),
 		Record: call.RecordSettings{MaxBody: int64(c.Record.MaxBody), Response: c.Record.Response, Headers: c.Record.Headers,
 			Unrecorded: c.Record.Unavailable == "allow",

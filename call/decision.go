@@ -36,6 +36,7 @@ const (
 	ReasonBodyTooLarge        Reason = "body_too_large"       // over the connection's max_body
 	ReasonUpgradeRefused      Reason = "upgrade_refused"      // CONNECT, WebSocket and other upgrades
 	ReasonPolicyError         Reason = "policy_error"         // a rule could not be evaluated
+	ReasonPolicyUnavailable   Reason = "policy_unavailable"   // the policy that the Envoy runs is not at hand
 	ReasonApprovalUnavailable Reason = "approval_unavailable" // the approval store is away
 	ReasonApproved            Reason = "approved"             // people said yes
 	ReasonRefused             Reason = "refused"              // people said no

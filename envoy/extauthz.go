@@ -42,14 +42,17 @@ func body(most uint32) *authzv3.BufferSettings {
 
 // checkOf is a route's part: which connection it is, how much body there may
 // be, and how long the answer may take.
-func checkOf(p plan, connection string, most uint32, hold time.Duration) (*anypb.Any, error) {
+func checkOf(p plan, connection, version string, most uint32, hold time.Duration) (*anypb.Any, error) {
 	if most == 0 {
 		most = defaultBody
 	}
 	settings := &authzv3.CheckSettings{
 		ContextExtensions: map[string]string{
-			"connection":     connection,
-			"policy_version": p.Policy.Version,
+			"connection": connection,
+			// Which policy this Envoy runs, and what that says of the connection:
+			// the call must be judged by the same.
+			"policy_version":     p.Policy.Version,
+			"connection_version": version,
 			// What else this Envoy reports, so that a row can tell "did not
 			// happen" from "not seen".
 			"legs": "answered,finished",

@@ -87,7 +87,7 @@ func addRoutes(out *Resources, p plan) error {
 }
 
 func routesOf(p plan, c connection) ([]entry, error) {
-	settings, err := checkOf(p, c.Name, uint32(c.MaxBody), c.hold)
+	settings, err := checkOf(p, c.Name, c.Version, uint32(c.MaxBody), c.hold)
 	if err != nil {
 		return nil, err
 	}
@@ -158,7 +158,7 @@ func idleOf(c connection) time.Duration {
 // unknownRoute takes what no connection does. It goes through ext_authz too, so
 // that it is denied in the caller's terms and leaves a row.
 func unknownRoute(p plan) (*routev3.Route, error) {
-	settings, err := checkOf(p, "", 0, 0)
+	settings, err := checkOf(p, "", "", 0, 0)
 	if err != nil {
 		return nil, err
 	}

@@ -61,7 +61,7 @@ func BenchmarkCheck(b *testing.B) {
 	must(b, err)
 	s := extauthz.New(extauthz.Config{Identifier: verifier, Redact: hidden, Recorder: nowhere{}, Log: slog.New(slog.DiscardHandler),
 		Metrics: extauthz.NewMetrics(prometheus.NewRegistry())})
-	s.Activate(extauthz.Active{Version: "v1", Connections: conns, Policy: compiled})
+	s.Activate(extauthz.Versions{Stable: extauthz.Active{Version: "v1", Connections: conns, Policy: compiled}})
 
 	start := `{"amount":150,"query":"select name from customers where id = 7","region":"emea","customer":{"vip":false},"items":[{"sku":"a-1","n":3}],"note":"`
 	body := start + strings.Repeat("x", 1024-len(start)-2) + `"}`

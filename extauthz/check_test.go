@@ -313,7 +313,7 @@ func TestExpect(t *testing.T) {
 
 func TestNoPolicyYet(t *testing.T) {
 	r := newRig(t)
-	r.active.Store(nil)
+	r.versions.Store(nil)
 	if resp, err := r.Check(t.Context(), request()); status.Code(err) != codes.Unavailable || resp != nil {
 		t.Errorf("%v, %v", resp, err)
 	}

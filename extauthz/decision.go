@@ -21,16 +21,18 @@ import (
 
 // decision is the state of one call on its way through the stages.
 type decision struct {
-	server  *Server
-	ctx     context.Context
-	started time.Time
-	active  *Active
-	call    call.Call
-	conn    *connection.Connection // nil: unknown
-	mask    call.Mask
-	legs    []call.EventKind // what this Envoy will report later
-	partial bool             // Envoy cut the body off
-	sent    bool             // Envoy was told to send the body
+	server   *Server
+	ctx      context.Context
+	started  time.Time
+	versions *versions
+	active   *Active
+	routedBy string // the policy version that the Envoy says it runs
+	call     call.Call
+	conn     *connection.Connection // nil: unknown
+	mask     call.Mask
+	legs     []call.EventKind // what this Envoy will report later
+	partial  bool             // Envoy cut the body off
+	sent     bool             // Envoy was told to send the body
 
 	header, value string // the service's own credential
 }
@@ -52,14 +54,16 @@ func (d *decision) run(req *authv3.CheckRequest) (*authv3.CheckResponse, error) 
 		return nil, status.Error(codes.Unavailable, err.Error())
 	}
 	d.call.Time = d.started
-	d.active = d.server.active.Load()
-	if d.active == nil {
+	served := d.server.versions.Load()
+	if served == nil {
 		return nil, status.Error(codes.Unavailable, "no policy is active yet")
 	}
+	extensions := req.GetAttributes().GetContextExtensions()
+	d.choose(served, extensions)
 	d.read(req)
-	d.find(req.GetAttributes().GetContextExtensions())
+	d.find(extensions)
 
-	for _, stage := range []func() *denied{d.sane, d.identify, d.connected, d.whole, d.parse} {
+	for _, stage := range []func() *denied{d.sane, d.identify, d.connected, func() *denied { return d.agree(extensions) }, d.canary, d.whole, d.parse} {
 		if no := stage(); no != nil {
 			return d.refuse(call.Decision{Outcome: call.Deny, Reason: no.reason, Message: no.message})
 		}
@@ -95,9 +99,16 @@ func (d *decision) find(extensions map[string]string) {
 			d.legs = append(d.legs, k)
 		}
 	}
+	d.routedBy = extensions["policy_version"]
 	if d.conn != nil {
-		d.call.Connection, d.call.Protocol, d.mask = d.conn.Name, d.conn.Protocol, d.conn.Mask
+		d.use(d.conn)
 	}
+}
+
+// use takes a connection for the call's.
+func (d *decision) use(c *connection.Connection) {
+	d.conn = c
+	d.call.Connection, d.call.Protocol, d.mask = c.Name, c.Protocol, c.Mask
 }
 
 // sane refuses what is no single request with a body that can be judged.

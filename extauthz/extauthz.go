@@ -16,7 +16,6 @@ import (
 
 	"github.com/callgate/callgate/call"
 	"github.com/callgate/callgate/call/redact"
-	"github.com/callgate/callgate/extauthz/connection"
 )
 
 // Identifier finds out who calls. Its error is an *identity.Error.
@@ -47,16 +46,6 @@ type Backlog interface {
 	Add(call.Event) bool
 }
 
-// Active is what a decision depends on that can change while calls are decided.
-// It is replaced as a whole: one call sees one Active from beginning to end.
-type Active struct {
-	Version     string
-	Connections *connection.Set
-	Policy      Policy
-
-	fixed map[*connection.Connection]fixedMetadata // by Activate
-}
-
 // Config is what a [Server] needs.
 type Config struct {
 	Identifier Identifier
@@ -74,8 +63,8 @@ type Config struct {
 // Server implements envoy.service.auth.v3.Authorization.
 type Server struct {
 	authv3.UnimplementedAuthorizationServer
-	cfg    Config
-	active atomic.Pointer[Active]
+	cfg      Config
+	versions atomic.Pointer[versions]
 }
 
 // New returns a Server that denies every call until the first Activate.
@@ -84,15 +73,6 @@ func New(cfg Config) *Server {
 		cfg.Now = time.Now
 	}
 	return &Server{cfg: cfg}
-}
-
-// Activate makes calls that arrive from now on be decided by a.
-func (s *Server) Activate(a Active) {
-	a.fixed = map[*connection.Connection]fixedMetadata{}
-	for _, c := range a.Connections.All() {
-		a.fixed[c] = fix(c)
-	}
-	s.active.Store(&a)
 }
 
 // Check decides one call.

@@ -199,7 +199,7 @@ func TestActivateSwapsAsAWhole(t *testing.T) {
 			return call.Ruling{Action: call.ActionAllow, Rule: v, Mask: call.Mask{Rules: []call.MaskRule{{Name: v}}}}
 		})}
 	}
-	r.Activate(actives[0])
+	r.Activate(Versions{Stable: actives[0]})
 	var callers, swapper sync.WaitGroup
 	stop := make(chan struct{})
 	swapper.Go(func() {
@@ -208,7 +208,7 @@ func TestActivateSwapsAsAWhole(t *testing.T) {
 			case <-stop:
 				return
 			default:
-				r.Activate(actives[i%2])
+				r.Activate(Versions{Stable: actives[i%2]})
 			}
 		}
 	})

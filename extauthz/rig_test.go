@@ -182,7 +182,7 @@ func (r *rig) activate(t testing.TB) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r.Activate(Active{Version: "v1", Connections: set, Policy: policy(func(ctx context.Context, c *call.Call) call.Ruling { return r.decide(ctx, c) })})
+	r.Activate(Versions{Stable: Active{Version: "v1", Connections: set, Policy: policy(func(ctx context.Context, c *call.Call) call.Ruling { return r.decide(ctx, c) })}})
 }
 
 const refundBody = `{"amount":150,"note":"ü"}`

@@ -57,6 +57,7 @@ var shapes = map[call.Reason]shape{
 	call.ReasonBodyTooLarge:        {http.StatusRequestEntityTooLarge, codes.ResourceExhausted, rpcDenied, "Request too large"},
 	call.ReasonUpgradeRefused:      {http.StatusForbidden, codes.PermissionDenied, rpcDenied, "Upgrades are refused"},
 	call.ReasonPolicyError:         {http.StatusForbidden, codes.PermissionDenied, rpcDenied, "Policy could not be evaluated"},
+	call.ReasonPolicyUnavailable:   {http.StatusServiceUnavailable, codes.Unavailable, rpcDenied, "The policy can't be told now"},
 	call.ReasonApprovalUnavailable: {http.StatusServiceUnavailable, codes.Unavailable, rpcDenied, "Approvals are not available now"},
 	call.ReasonRefused:             {http.StatusForbidden, codes.PermissionDenied, rpcDenied, "Refused by an approver"},
 	call.ReasonApprovalExpired:     {http.StatusForbidden, codes.PermissionDenied, rpcDenied, "Nobody approved in time"},

@@ -63,6 +63,7 @@ func TestDenyShapes(t *testing.T) {
 		call.ReasonBodyTooLarge:        {413, codes.ResourceExhausted, -32090},
 		call.ReasonUpgradeRefused:      {403, codes.PermissionDenied, -32090},
 		call.ReasonPolicyError:         {403, codes.PermissionDenied, -32090},
+		call.ReasonPolicyUnavailable:   {503, codes.Unavailable, -32090},
 		call.ReasonApprovalUnavailable: {503, codes.Unavailable, -32090},
 		call.ReasonRefused:             {403, codes.PermissionDenied, -32090},
 		call.ReasonApprovalExpired:     {403, codes.PermissionDenied, -32090},

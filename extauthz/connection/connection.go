@@ -25,6 +25,7 @@ type Credential interface {
 // Connection is one registered function endpoint.
 type Connection struct {
 	Name        string
+	Version     string // a hash over its definition
 	Protocol    call.Protocol
 	Authorities []string // lower case, "*.example.com" allowed; none: any
 	Path        string   // prefix of whole segments
