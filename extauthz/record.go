@@ -80,17 +80,10 @@ func (d *decision) expect(decided call.Decision) []call.EventKind {
 	return out
 }
 
-// recordedHeaders are kept of every request; a connection may add to them.
-// Credentials in any of them are hidden.
-var recordedHeaders = []string{
-	"accept", "content-encoding", "content-type", "grpc-timeout", "idempotency-key", "if-match", "mcp-protocol-version",
-	"mcp-session-id", "traceparent", "tracestate", "user-agent", "x-forwarded-for", "x-request-id",
-}
-
 func recorded(h call.Headers, also []string) call.Headers {
 	var out call.Headers
 	for _, f := range h {
-		if slices.Contains(recordedHeaders, f.Name) || slices.Contains(also, f.Name) {
+		if call.HeaderRecorded(f.Name) || slices.Contains(also, f.Name) {
 			out = append(out, call.Header{Name: f.Name, Value: clean(f.Value)})
 		}
 	}

@@ -22,6 +22,9 @@ type Config struct {
 	Grants      []Grant
 	// CostLimit bounds one evaluation; 0 means [DefaultCostLimit].
 	CostLimit uint64
+	// Replay prepares the set for [Set.Assess] and [Set.Reads]. It takes about
+	// twice the memory.
+	Replay bool
 }
 
 // rule is a compiled [Rule].
@@ -35,6 +38,14 @@ type rule struct {
 	mask      call.MaskRule
 	functions []glob      // none: any
 	when      cel.Program // nil: true
+	replay
+}
+
+// replay is what a condition needs to be asked of a call that is not known as
+// a whole; see [Config.Replay].
+type replay struct {
+	partial cel.Program // may find its result unknown
+	reads   []Part
 }
 
 // Set is a compiled policy. It is read-only and serves any number of calls at
@@ -119,6 +130,7 @@ type compiler struct {
 type compiled struct {
 	program cel.Program
 	faults  []fault
+	replay
 }
 
 // rule compiles one rule and returns it with the connections it names.
@@ -152,7 +164,7 @@ func (c *compiler) rule(i int, r *Rule) (*rule, []string) {
 		for _, f := range p.faults {
 			bad(f.in(r.When, r.WhenPosition), "%s", f.text)
 		}
-		out.when = p.program
+		out.when, out.replay = p.program, p.replay
 	}
 	names := make([]string, len(where))
 	for i, conn := range where {

@@ -63,7 +63,14 @@ func (c *compiler) expression(text string) (out compiled) {
 	if err != nil {
 		return compiled{faults: []fault{{line: 1, text: "when: " + err.Error()}}}
 	}
-	return compiled{program: program}
+	out = compiled{program: program}
+	if c.cfg.Replay {
+		out.reads = readsOf(c.env, checked.NativeRep())
+		if out.partial, err = c.env.Program(checked, append(options, cel.EvalOptions(cel.OptPartialEval))...); err != nil {
+			return compiled{faults: []fault{{line: 1, text: "when: " + err.Error()}}}
+		}
+	}
+	return out
 }
 
 // worstCase takes everything in a call to be as large as a body can be.

@@ -44,6 +44,7 @@ type grant struct {
 	actors      []string
 	until       time.Time
 	when        cel.Program // nil: true
+	replay
 }
 
 // grants finds those that an identity has.
@@ -164,7 +165,7 @@ func (c *compiler) grant(g *Grant) *grant {
 		for _, f := range p.faults {
 			bad(f.in(g.When, g.WhenPosition), "%s", f.text)
 		}
-		out.when = p.program
+		out.when, out.replay = p.program, p.replay
 	}
 	if len(c.errs) > before {
 		return nil

@@ -196,6 +196,7 @@ func TestGRPC(t *testing.T) {
 				if fmt.Sprintf("%#v", inv.Args) != fmt.Sprintf("%#v", want) {
 					t.Errorf("args\n %#v, want\n %#v", inv.Args, want)
 				}
+				replayed(t, inv)
 			}
 		})
 	}
@@ -305,6 +306,7 @@ func FuzzGRPC(f *testing.F) {
 			}
 			return
 		}
+		replayed(t, inv)
 		if flag != 0 {
 			return
 		}

@@ -213,7 +213,7 @@ func (inv *Invocation) write() error {
 		return nil
 	}
 	var err error
-	if inv.ArgsJSON, err = json.Marshal(inv.Args); err != nil {
+	if inv.ArgsJSON, err = appendJSON(nil, inv.Args); err != nil {
 		return malformed("the arguments have a number that JSON can't hold (infinite, or not a number); send another")
 	}
 	return nil

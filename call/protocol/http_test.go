@@ -309,6 +309,7 @@ func FuzzHTTP(f *testing.F) {
 			}
 			return
 		}
+		replayed(t, inv)
 		var written map[string]any
 		dec := json.NewDecoder(strings.NewReader(string(inv.ArgsJSON)))
 		dec.UseNumber()

@@ -12,6 +12,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
+	"strings"
 )
 
 // MinKey is how many bytes a key must have.
@@ -37,6 +38,28 @@ func New(key []byte) (*Redactor, error) {
 // secrets the chance that any two look equal is one in 10^18.
 const hashBytes = 16
 
+// mark begins what stands for a secret.
+const mark = "hmac:"
+
+// Stands reports whether something in text stands for a secret, or is written
+// as if it did: it is not what the caller sent.
+func Stands(text string) bool {
+	for {
+		_, rest, found := strings.Cut(text, mark)
+		if !found {
+			return false
+		}
+		n := 0
+		for n < len(rest) && n < 2*hashBytes && (rest[n] >= '0' && rest[n] <= '9' || rest[n] >= 'a' && rest[n] <= 'f') {
+			n++
+		}
+		if n == 2*hashBytes {
+			return true
+		}
+		text = rest
+	}
+}
+
 // Secret is what stands for a secret; nothing for none.
 func (r *Redactor) Secret(s string) string {
 	if s == "" {
@@ -44,5 +67,5 @@ func (r *Redactor) Secret(s string) string {
 	}
 	mac := hmac.New(sha256.New, r.key)
 	mac.Write([]byte(s))
-	return "hmac:" + hex.EncodeToString(mac.Sum(nil)[:hashBytes])
+	return mark + hex.EncodeToString(mac.Sum(nil)[:hashBytes])
 }
