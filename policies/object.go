@@ -62,6 +62,9 @@ type vocabulary struct {
 // and what a rule sees can end up in an error's text.
 var hiddenHeaders = []string{"authorization", "proxy-authorization", "cookie"}
 
+// HeaderHidden reports whether rules never see a request header (lower case).
+func HeaderHidden(name string) bool { return slices.Contains(hiddenHeaders, name) }
+
 func newVocabulary() (*vocabulary, error) {
 	registry, err := types.NewProtoRegistry()
 	if err != nil {
