@@ -4,6 +4,7 @@ import (
 	"github.com/callgate/callgate/call"
 	"github.com/callgate/callgate/config"
 	"github.com/callgate/callgate/policies"
+	"github.com/callgate/callgate/policies/backtest"
 )
 
 // CheckPolicy reports everything that would keep a policy from going live,
@@ -16,6 +17,20 @@ func CheckPolicy(p config.Policy, defaults config.Approvers) error {
 
 // compile turns the rules into a set that can decide.
 func compile(p config.Policy, defaults config.Approvers) (*policies.Set, error) {
+	rules, cfg := sources(p, defaults)
+	return policies.Compile(rules, cfg)
+}
+
+// ReplayPolicy compiles a policy for recorded calls to be replayed through.
+func ReplayPolicy(p config.Policy, defaults config.Approvers) (backtest.Policy, error) {
+	rules, cfg := sources(p, defaults)
+	cfg.Replay = true
+	set, err := policies.Compile(rules, cfg)
+	return backtest.Policy{Set: set, Connections: cfg.Connections}, err
+}
+
+// sources are what a policy is compiled of.
+func sources(p config.Policy, defaults config.Approvers) ([]policies.Rule, policies.Config) {
 	connections := make([]policies.Connection, len(p.Connections))
 	for i, c := range p.Connections {
 		connections[i] = policies.Connection{Name: c.Name, Protocol: call.Protocol(c.Protocol)}
@@ -33,7 +48,7 @@ func compile(p config.Policy, defaults config.Approvers) (*policies.Set, error) 
 			Connections: g.Connections, Functions: g.Functions, When: g.When, Until: g.Until,
 			Position: policies.Position(g.Position), WhenPosition: policies.Position(g.WhenPosition)}
 	}
-	return policies.Compile(rules, policies.Config{Version: p.Version, Connections: connections, Grants: grants})
+	return rules, policies.Config{Version: p.Version, Connections: connections, Grants: grants}
 }
 
 func rule(r config.Rule, defaults config.Approvers) policies.Rule {

@@ -38,20 +38,13 @@ type dataset struct {
 	perDay int
 }
 
-// openDataset returns the trail of CALLGATE_BENCH_CALLS calls, which is kept in
-// a cache folder so that it is made once for each schema.
+// openDataset returns a trail of so many calls, which is kept in a cache folder so that it is made once for each schema.
 //
 // Making it through the spool alone would take most of an hour, so one day of it
 // is shipped from a spool as the product does it, and the other days are copies
 // of that one inside ClickHouse, with other times, ids and sessions: blocks are
 // compressed by themselves, so a copy of a day is as large as another day.
-func openDataset(ctx context.Context) (_ *dataset, err error) {
-	calls := trailCalls
-	if text := os.Getenv("CALLGATE_BENCH_CALLS"); text != "" {
-		if calls, err = strconv.Atoi(text); err != nil || calls < 1000*trailDays {
-			return nil, fmt.Errorf("CALLGATE_BENCH_CALLS=%s: a number from %d on", text, 1000*trailDays)
-		}
-	}
+func openDataset(ctx context.Context, calls int) (_ *dataset, err error) {
 	perDay := calls / trailDays
 	var ddl strings.Builder
 	if err := clickhouse.DDL(&ddl, clickhouse.Config{Database: trailName}); err != nil {
@@ -78,6 +71,19 @@ func openDataset(ctx context.Context) (_ *dataset, err error) {
 		}
 	}
 	return attach(ctx, dir, perDay, 0)
+}
+
+// datasetCalls is how many calls the environment wants, or usual.
+func datasetCalls(usual int) (int, error) {
+	text := os.Getenv("CALLGATE_BENCH_CALLS")
+	if text == "" {
+		return usual, nil
+	}
+	calls, err := strconv.Atoi(text)
+	if err != nil || calls < 1000*trailDays {
+		return 0, fmt.Errorf("CALLGATE_BENCH_CALLS=%s: a number from %d on", text, 1000*trailDays)
+	}
+	return calls, nil
 }
 
 func attach(ctx context.Context, dir string, perDay int, memory int64) (_ *dataset, err error) {

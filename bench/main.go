@@ -2,7 +2,7 @@
 // and prints ratios, each with its spread, since the machine under it is noisy
 // and what holds is the comparison.
 //
-//	go run ./bench [authz] [envoy] [spool] [trail]
+//	go run ./bench [authz] [envoy] [spool] [trail] [policy]
 //
 // It writes the rows to bench/results.jsonl too. The servers run as processes
 // of their own, so that their CPU time can be told from the load's.
@@ -58,7 +58,7 @@ func main() {
 	}
 	parts := os.Args[1:]
 	if len(parts) == 0 {
-		parts = []string{"authz", "envoy", "spool", "trail"}
+		parts = []string{"authz", "envoy", "spool", "trail", "policy"}
 	}
 	var rows []row
 	for _, part := range parts {
@@ -73,8 +73,10 @@ func main() {
 			got, err = benchSpool(ctx)
 		case "trail":
 			got, err = benchTrail(ctx)
+		case "policy":
+			got, err = benchBacktest(ctx)
 		default:
-			err = fmt.Errorf("no part %q; there are authz, envoy, spool and trail", part)
+			err = fmt.Errorf("no part %q; there are authz, envoy, spool, trail and policy", part)
 		}
 		if err != nil {
 			exit(fmt.Errorf("bench %s: %w", part, err))

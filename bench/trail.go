@@ -24,7 +24,11 @@ func benchTrail(ctx context.Context) (_ []row, err error) {
 			return nil, err
 		}
 	}
-	d, err := openDataset(ctx)
+	calls, err := datasetCalls(trailCalls)
+	if err != nil {
+		return nil, err
+	}
+	d, err := openDataset(ctx, calls)
 	if err != nil {
 		return nil, err
 	}

@@ -43,6 +43,31 @@ func CheckPolicy(files ...string) (Policy, error) {
 	return pol, p.err()
 }
 
+// PolicyFiles lists the files that paths stand for: a folder stands for its
+// policy files, as policies_dir does.
+func PolicyFiles(paths ...string) ([]string, error) {
+	var files []string
+	for _, p := range paths {
+		info, err := os.Stat(p)
+		if err != nil {
+			return nil, fmt.Errorf("policy: %w", err)
+		}
+		if !info.IsDir() {
+			files = append(files, p)
+			continue
+		}
+		some, err := policyFiles(p)
+		if err != nil {
+			return nil, fmt.Errorf("policy: %w", err)
+		}
+		if len(some) == 0 {
+			return nil, fmt.Errorf("policy: folder %s has no .yaml file", p)
+		}
+		files = append(files, some...)
+	}
+	return files, nil
+}
+
 func readDir(dir string, p *problems) Policy {
 	paths, err := policyFiles(dir)
 	if err != nil {

@@ -38,5 +38,6 @@ is started or contacted.`,
 			return err
 		},
 	})
+	c.AddCommand(newPolicyBacktest())
 	return c
 }

@@ -208,7 +208,7 @@ func randomCall(rnd *rand.Rand) *call.Call {
 func TestSound(t *testing.T) {
 	db := database(t)
 	rnd := rand.New(rand.NewPCG(11, 4))
-	const rounds, each = 12, 150
+	const rounds, each = 5, 150
 	var all [rounds][]*call.Call
 	var made [rounds]Policy
 	var events []call.Event
