@@ -4,31 +4,182 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
-	"sync/atomic"
 	"time"
 
 	"google.golang.org/grpc"
-	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/grpc/keepalive"
 
 	"github.com/callgate/callgate/call"
-	"github.com/callgate/callgate/call/protocol"
-	"github.com/callgate/callgate/call/protocol/descriptor"
 	"github.com/callgate/callgate/config"
+	"github.com/callgate/callgate/control"
 	"github.com/callgate/callgate/envoy"
-	"github.com/callgate/callgate/extauthz"
-	"github.com/callgate/callgate/extauthz/connection"
-	"github.com/callgate/callgate/extauthz/credential"
+	"github.com/callgate/callgate/extauthz/identity"
+	"github.com/callgate/callgate/xds"
+	"github.com/callgate/callgate/xds/policyv1"
 )
 
-// activePolicy is what one version of the policy keeps running.
-type activePolicy struct {
-	version string
-	sources map[string]*descriptor.Source // by grpc connection
-	cancel  context.CancelFunc
+// openPolicies makes what this process's roles need of policies: the decision
+// side, the control plane, or both.
+func (a *App) openPolicies(ctx context.Context) error {
+	var life context.Context
+	life, a.endPolicies = context.WithCancel(context.WithoutCancel(ctx))
+	home := filepath.Dir(a.opts.File)
+	if a.cfg.PoliciesDir != "" {
+		home = a.cfg.PoliciesDir
+	}
+	a.decider = newDecider(life, a, home)
+	if !a.has(XDS) {
+		a.decider.keep = filepath.Join(a.cfg.StateDir, "last-policy.pb")
+		return nil
+	}
+	var err error
+	if a.store, err = control.OpenStore(ctx, a.cfg.Control.Store); err != nil {
+		return fmt.Errorf("%w (control.store)", err)
+	}
+	cfg := control.Config{Store: a.store, Servers: a.xds, Folder: a.decider.folder(), Home: home, Wait: a.cfg.Control.Wait,
+		Check: func(p config.Policy) error { return CheckPolicy(p, a.cfg.Approvals.Approvers) },
+		Build: a.build, Record: a.note, Log: a.log, Now: a.opts.Now,
+		CheckGrant: func(g *policyv1.Grant) error {
+			_, err := granted([]*policyv1.Grant{g})
+			return err
+		}}
+	if a.decides() {
+		cfg.Local = a.decider
+	}
+	a.plane = control.New(cfg)
+	return nil
+}
+
+// decides reports whether this process has a role that needs policies.
+func (a *App) decides() bool { return a.has(ExtAuthz) || a.has(ExtProc) }
+
+// revoke puts revocations in force.
+func (p *people) revoke(list []*policyv1.Revocation) error {
+	out := make([]identity.Revocation, len(list))
+	for i, r := range list {
+		out[i] = identity.Revocation{Issuer: r.GetIssuer(), Subject: r.GetSubject(), TokenID: r.GetTokenId()}
+		if r.GetIssuedBefore() != nil {
+			if err := r.GetIssuedBefore().CheckValid(); err != nil {
+				return fmt.Errorf("revocation %s: issued_before: %w", r.GetId(), err)
+			}
+			out[i].IssuedBefore = r.GetIssuedBefore().AsTime()
+		}
+	}
+	p.verifier.Revoke(out)
+	return nil
+}
+
+// startPolicies makes a policy decide, and returns what keeps it up to date.
+func (a *App) startPolicies(ctx context.Context) (func(context.Context) error, error) {
+	switch {
+	case a.plane != nil:
+		if err := a.plane.Start(ctx, a.files()); err != nil {
+			return nil, err
+		}
+		return a.plane.Run, nil
+	case !a.decides():
+		return func(context.Context) error { return nil }, nil
+	case a.cfg.Control.Server != "":
+		return a.follow(ctx)
+	}
+	err := a.take(ctx, a.files())
+	if err != nil {
+		// What decided before the restart still can.
+		has, lastErr := a.decider.load(ctx)
+		if lastErr != nil || has == nil {
+			return nil, errors.Join(err, lastErr)
+		}
+		a.refuse(ctx, err)
+	}
+	return func(context.Context) error { return nil }, nil
+}
+
+// files is the policy as it lies in files.
+func (a *App) files() control.Files {
+	var f control.Files
+	f.Bundle, f.Policy, f.Err = config.LoadBundle(a.opts.File, a.cfg.PoliciesDir)
+	return f
+}
+
+// reload takes up a changed policy, or says where it is wrong and changes
+// nothing.
+func (a *App) reload(ctx context.Context) {
+	switch {
+	case a.plane != nil:
+		a.plane.Changed(ctx, a.files())
+	case a.decides() && a.cfg.Control.Server == "":
+		if err := a.take(ctx, a.files()); err != nil {
+			a.refuse(ctx, err)
+		}
+	}
+}
+
+func (a *App) refuse(ctx context.Context, err error) {
+	a.log.ErrorContext(ctx, "the changed policy is refused; the last good one stays", "error", err)
+	a.note(ctx, call.ChangeEvent{What: call.ChangePolicyRefused, Detail: err.Error()})
+}
+
+// take makes the policy of the files decide in a process that has no control
+// plane to ask.
+func (a *App) take(ctx context.Context, f control.Files) error {
+	if f.Err != nil {
+		return f.Err
+	}
+	before, now := a.decider.stable(), f.Policy.Version
+	if before == now {
+		return nil
+	}
+	if err := a.decider.Policies(ctx, []*policyv1.Policy{xds.Wire(now, f.Bundle)}, nil); err != nil {
+		return err
+	}
+	if err := a.decider.Rollout(ctx, &policyv1.Rollout{Stable: now}); err != nil {
+		return err
+	}
+	a.note(ctx, call.ChangeEvent{What: call.ChangePolicyActivated, Version: now, Detail: config.Unrecorded(f.Policy)})
+	a.log.InfoContext(ctx, "policy active", "version", now, "connections", len(f.Policy.Connections), "rules", len(f.Policy.Rules))
+	// One version before stays at hand, for Envoys that have not changed over.
+	return a.decider.forget(ctx, before)
+}
+
+// follow gets policies from a control plane elsewhere.
+func (a *App) follow(ctx context.Context) (func(context.Context) error, error) {
+	has, err := a.decider.load(ctx)
+	if err != nil {
+		a.log.ErrorContext(ctx, "calls are denied until the control plane answers", "error", err)
+	}
+	creds, err := towardsControl(a.cfg.Control.TLS, a.cfg.Control.Server)
+	if err != nil {
+		return nil, err
+	}
+	conn, err := grpc.NewClient(a.cfg.Control.Server, grpc.WithTransportCredentials(creds),
+		// A control plane that vanished without a word is noticed.
+		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 20 * time.Second, Timeout: 10 * time.Second}))
+	if err != nil {
+		return nil, fmt.Errorf("reach the control plane %s: %w", a.cfg.Control.Server, err)
+	}
+	labels := map[string]string{}
+	for _, l := range a.cfg.Control.Labels {
+		name, value, _ := strings.Cut(l, "=")
+		labels[name] = value
+	}
+	client := xds.NewClient(xds.ClientConfig{Node: a.cfg.Node, Metadata: labels, Conn: conn, Receiver: a.decider, Has: has, Log: a.log})
+	return func(ctx context.Context) error { return errors.Join(client.Run(ctx), conn.Close()) }, nil
+}
+
+// build makes the Envoy resources of a policy.
+func (a *App) build(p config.Policy) (xds.Version, error) {
+	files := map[string][]byte{}
+	for _, f := range envoy.FilesOf(a.cfg.Envoy, p) {
+		var err error
+		if files[f], err = os.ReadFile(f); err != nil {
+			return xds.Version{}, fmt.Errorf("read a certificate: %w", err)
+		}
+	}
+	r, err := envoy.Build(envoy.Input{Settings: a.cfg.Envoy, Policy: p, Files: files})
+	return xds.Version{Name: p.Version, Resources: r}, err
 }
 
 // folders are watched for a changed policy.
@@ -40,86 +191,6 @@ func (a *App) folders() []string {
 	return out
 }
 
-// reload reads the policy again and activates it, or says where it is wrong and
-// changes nothing.
-func (a *App) reload(ctx context.Context) {
-	p, err := config.LoadPolicy(a.opts.File, a.cfg.PoliciesDir)
-	if err == nil {
-		if now := a.policy.Load(); now != nil && now.version == p.Version {
-			return
-		}
-		err = a.activate(ctx, p)
-	}
-	if err != nil {
-		a.log.ErrorContext(ctx, "the changed policy is refused; the last good one stays", "error", err)
-		a.note(ctx, call.ChangeEvent{What: call.ChangePolicyRefused, Detail: err.Error()})
-	}
-}
-
-// activate builds all that a policy means, and only when all of it can be built
-// puts it in force: first for decisions, then for Envoy, so that Envoy never
-// routes by a policy that the decisions do not know.
-func (a *App) activate(ctx context.Context, p config.Policy) error {
-	rules, err := compile(p, a.cfg.Approvals.Approvers)
-	if err != nil {
-		return err
-	}
-	files := map[string][]byte{}
-	for _, f := range envoy.FilesOf(a.cfg.Envoy, p) {
-		if files[f], err = os.ReadFile(f); err != nil {
-			return fmt.Errorf("read a certificate: %w", err)
-		}
-	}
-	resources, err := envoy.Build(envoy.Input{Settings: a.cfg.Envoy, Policy: p, Files: files})
-	if err != nil {
-		return err
-	}
-	life, cancel := context.WithCancel(ctx)
-	next := &activePolicy{version: p.Version, sources: map[string]*descriptor.Source{}, cancel: cancel}
-	var list []*connection.Connection
-	for _, c := range p.Connections {
-		built, err := a.connect(life, c, next)
-		if err != nil {
-			cancel()
-			return fmt.Errorf("%s: connection %q: %w", c.Position, c.Name, err)
-		}
-		list = append(list, built)
-	}
-	set, err := connection.NewSet(list)
-	if err != nil {
-		cancel()
-		return err
-	}
-	a.authz.Activate(extauthz.Versions{Stable: extauthz.Active{Version: p.Version, Connections: set, Policy: rules}})
-	a.messages.sources.Store(&next.sources)
-	if old := a.policy.Swap(next); old != nil {
-		// Calls that are being decided may still use the old descriptors,
-		// which stay; only their refreshing ends.
-		old.cancel()
-	}
-	if err := a.xds.Set(ctx, p.Version, resources); err != nil {
-		return err
-	}
-	a.log.InfoContext(ctx, "policy active", "version", p.Version, "connections", len(p.Connections), "rules", len(p.Rules))
-	a.note(ctx, call.ChangeEvent{What: call.ChangePolicyActivated, Version: p.Version, Detail: unrecorded(p)})
-	return nil
-}
-
-// unrecorded says which connections let calls through that can't be recorded:
-// that choice is on record itself.
-func unrecorded(p config.Policy) string {
-	var names []string
-	for _, c := range p.Connections {
-		if c.Record.Unavailable == "allow" {
-			names = append(names, c.Name)
-		}
-	}
-	if len(names) == 0 {
-		return ""
-	}
-	return "calls are let through when they can't be recorded (record.unavailable: allow) on " + strings.Join(names, ", ")
-}
-
 // note records an operator's act. Its failing stops nothing: the spool's state
 // shows in calls being denied.
 func (a *App) note(ctx context.Context, e call.ChangeEvent) {
@@ -128,81 +199,4 @@ func (a *App) note(ctx context.Context, e call.ChangeEvent) {
 	if err != nil {
 		a.log.ErrorContext(ctx, "a change could not be recorded", "what", e.What, "error", err)
 	}
-}
-
-// connect builds one connection for the decision service.
-func (a *App) connect(ctx context.Context, c config.Connection, next *activePolicy) (*connection.Connection, error) {
-	secret, err := credential.New(credential.Config{Header: c.Credential.Header, Prefix: c.Credential.Prefix, Env: c.Credential.Secret.Env, File: c.Credential.Secret.File})
-	if err != nil {
-		return nil, err
-	}
-	cfg := protocol.Config{Protocol: call.Protocol(c.Protocol), BasePath: c.Match.Path}
-	for _, f := range c.Functions {
-		cfg.Functions = append(cfg.Functions, protocol.Function(f))
-	}
-	if c.Protocol == "grpc" {
-		source, err := a.descriptors(ctx, c)
-		if err != nil {
-			return nil, err
-		}
-		next.sources[c.Name], cfg.Methods = source, source
-	}
-	parser, err := protocol.New(cfg)
-	if err != nil {
-		return nil, err
-	}
-	return &connection.Connection{
-		Name: c.Name, Version: c.Version, Protocol: call.Protocol(c.Protocol), Authorities: c.Match.Authorities, Path: c.Match.Path, Services: c.Match.Services,
-		Parser: parser, Credential: secret, Mask: masks(c), MaxBody: int64(c.MaxBody), MaxResponse: int64(c.MaxResponse),
-		Record: call.RecordSettings{MaxBody: int64(c.Record.MaxBody), Response: c.Record.Response, Headers: c.Record.Headers,
-			Unrecorded: c.Record.Unavailable == "allow",
-			KeepBodies: int64(time.Duration(c.Record.Keep.Bodies).Seconds()), KeepCalls: int64(time.Duration(c.Record.Keep.Calls).Seconds())},
-	}, nil
-}
-
-// firstReflection is how long a start or a change of policy waits for a
-// service's first answer; calls are denied with the reason until it comes.
-const firstReflection = 2 * time.Second
-
-func (a *App) descriptors(ctx context.Context, c config.Connection) (*descriptor.Source, error) {
-	if c.GRPC.Descriptors != "" {
-		return descriptor.File(c.GRPC.Descriptors, c.Match.Services)
-	}
-	u, err := url.Parse(c.Upstream.URL)
-	if err != nil {
-		return nil, fmt.Errorf("upstream.url: %w", err)
-	}
-	creds, err := upstreamCredentials(u, c.Upstream)
-	if err != nil {
-		return nil, err
-	}
-	conn, err := grpc.NewClient(u.Host, grpc.WithTransportCredentials(creds))
-	if err != nil {
-		return nil, fmt.Errorf("reach its reflection: %w", err)
-	}
-	source := descriptor.Reflected(c.Match.Services)
-	go func() {
-		source.Refresh(ctx, conn, a.log)
-		_ = conn.Close() // nothing was written to it
-	}()
-	for deadline := time.Now().Add(firstReflection); time.Now().Before(deadline) && !source.Known(); time.Sleep(10 * time.Millisecond) {
-	}
-	return source, nil
-}
-
-// messages finds the response types of gRPC methods for extproc.
-type messages struct {
-	sources atomic.Pointer[map[string]*descriptor.Source]
-}
-
-func (m *messages) Output(connection, function string) (protoreflect.MessageDescriptor, error) {
-	sources := m.sources.Load()
-	if sources == nil || (*sources)[connection] == nil {
-		return nil, errors.New("there are no descriptors for this connection")
-	}
-	d, err := (*sources)[connection].Method(function)
-	if err != nil {
-		return nil, err
-	}
-	return d.Output(), nil
 }

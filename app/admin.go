@@ -20,8 +20,10 @@ func (a *App) serveConsole(ctx context.Context, l net.Listener) error {
 // status is what the process says of itself.
 func (a *App) status() console.Status {
 	s := console.Status{Version: a.opts.Version, Envoys: []console.Envoy{}}
-	if p := a.policy.Load(); p != nil {
-		s.PolicyVersion = p.version
+	if a.plane != nil {
+		s.PolicyVersion = a.plane.Now().Stable
+	} else {
+		s.PolicyVersion = a.decider.stable()
 	}
 	for _, n := range a.xds.Status() {
 		s.Envoys = append(s.Envoys, console.Envoy{Node: n.ID, Version: n.Version, Pending: n.Pending, Refused: n.Refused, Since: n.Since})

@@ -12,7 +12,6 @@ import (
 	"runtime"
 	"slices"
 	"strings"
-	"sync/atomic"
 	"time"
 
 	accesslogv3 "github.com/envoyproxy/go-control-plane/envoy/service/accesslog/v3"
@@ -29,6 +28,7 @@ import (
 	"github.com/callgate/callgate/call"
 	"github.com/callgate/callgate/call/redact"
 	"github.com/callgate/callgate/config"
+	"github.com/callgate/callgate/control"
 	"github.com/callgate/callgate/extauthz"
 	"github.com/callgate/callgate/extproc"
 	"github.com/callgate/callgate/xds"
@@ -101,7 +101,11 @@ type App struct {
 	xds       *xds.Server
 	messages  *messages
 	listeners map[string]net.Listener
-	policy    atomic.Pointer[activePolicy]
+
+	decider     *decider
+	store       *control.Store
+	plane       *control.Plane // nil without the role xds
+	endPolicies context.CancelFunc
 }
 
 // New opens everything that must be there before a call can be decided: ports,
@@ -137,6 +141,9 @@ func New(ctx context.Context, cfg *config.Config, opts Options) (_ *App, err err
 	a.authz = extauthz.New(extauthz.Config{Identifier: a.people.verifier, Approvals: a.people.approvals, Recorder: a.trail.recorder, Backlog: a.trail.backlog, Redact: a.redact,
 		Now: opts.Now, Log: a.log, Metrics: extauthz.NewMetrics(a.registry)})
 	a.xds = xds.New(xds.Config{Nodes: cfg.Envoy.Nodes, Log: a.log, Metrics: xds.NewMetrics(a.registry)})
+	if err := a.openPolicies(ctx); err != nil {
+		return nil, err
+	}
 	return a, nil
 }
 
@@ -174,10 +181,12 @@ func (a *App) Run(ctx context.Context) error {
 
 	g, ctx := errgroup.WithContext(ctx)
 	a.note(ctx, call.ChangeEvent{What: call.ChangeStarted, Version: a.opts.Version, Detail: "roles " + join(a.opts.Roles)})
-	if err := a.activate(ctx, a.cfg.Policy); err != nil {
+	keepUp, err := a.startPolicies(ctx)
+	if err != nil {
 		stopShipping()
 		return errors.Join(fmt.Errorf("activate the policy: %w", err), trail.Wait())
 	}
+	g.Go(func() error { return keepUp(ctx) })
 	g.Go(func() error { return a.people.run(ctx) })
 	g.Go(func() error { return a.trail.signer.Run(ctx) })
 	g.Go(func() error { return a.trail.backlog.Run(ctx) })
@@ -196,11 +205,11 @@ func (a *App) Run(ctx context.Context) error {
 		}
 	}
 	a.log.Info("callgate runs", "version", a.opts.Version, "roles", join(a.opts.Roles), "node", a.cfg.Node,
-		"policy", a.cfg.Policy.Version, "connections", len(a.cfg.Policy.Connections), "rules", len(a.cfg.Policy.Rules))
+		"policy", a.decider.stable())
 	if a.opts.Ready != nil {
 		a.opts.Ready()
 	}
-	err := g.Wait()
+	err = g.Wait()
 	a.log.Info("callgate stops")
 	err = errors.Join(err, a.trail.flush(ctx))
 	a.note(ctx, call.ChangeEvent{What: call.ChangeStopped, Version: a.opts.Version})
@@ -218,8 +227,11 @@ func (a *App) Close() error {
 			errs = append(errs, fmt.Errorf("close %s: %w", setting, err))
 		}
 	}
-	if p := a.policy.Swap(nil); p != nil {
-		p.cancel()
+	if a.endPolicies != nil {
+		a.endPolicies()
+	}
+	if a.store != nil {
+		errs = append(errs, a.store.Close())
 	}
 	if a.people != nil {
 		errs = append(errs, a.people.close())
@@ -279,8 +291,15 @@ func (stopping) Check(context.Context, *authv3.CheckRequest) (*authv3.CheckRespo
 	return nil, status.Error(codes.Unavailable, "this replica stops")
 }
 
+// largestPolicy bounds what is sent to a node at once, in bytes.
+const largestPolicy = 128 << 20
+
 func (a *App) serveXDS(ctx context.Context, l net.Listener) error {
-	srv := grpc.NewServer()
+	creds, err := ofControl(a.cfg.Control.TLS)
+	if err != nil {
+		return err
+	}
+	srv := grpc.NewServer(grpc.Creds(creds), grpc.MaxSendMsgSize(largestPolicy))
 	a.xds.Register(ctx, srv)
 	return serveStreams(ctx, srv, l)
 }

@@ -29,6 +29,7 @@ const (
 	ReasonNoCredentials       Reason = "no_credentials"       // no token at all
 	ReasonInvalidToken        Reason = "invalid_token"        // forged, malformed, wrong audience or issuer
 	ReasonExpiredToken        Reason = "expired_token"        // was valid once
+	ReasonRevokedToken        Reason = "revoked_token"        // is valid, and was revoked here
 	ReasonIdentityUnavailable Reason = "identity_unavailable" // the issuer's keys can't be had
 	ReasonUnknownConnection   Reason = "unknown_connection"   // no connection for this authority and path
 	ReasonUnknownFunction     Reason = "unknown_function"     // the connection has no such function

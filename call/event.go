@@ -183,9 +183,15 @@ type CountedEvent struct {
 const (
 	ChangeStarted         = "service.started"  // a replica; Version is the program's
 	ChangeStopped         = "service.stopped"  // in order: nothing follows until it starts again
-	ChangePolicyActivated = "policy.activated" // Version is the policy's
+	ChangePolicyActivated = "policy.activated" // Version is the policy's, as below
+	ChangePolicyCanary    = "policy.canary"    // decides for some from now on
 	ChangePolicyRefused   = "policy.refused"
 	ChangeKeyAdded        = "key.added"   // Version is the verifier key that signs from now on
 	ChangeKeyRevoked      = "key.revoked" // Version is the verifier key that is trusted no more
 	ChangeErased          = "audit.erased"
+
+	ChangeGrantGiven       = "grant.given" // Version is the grant's id, as below
+	ChangeGrantTaken       = "grant.taken_back"
+	ChangeTokensRevoked    = "tokens.revoked"
+	ChangeRevocationLifted = "revocation.lifted"
 )

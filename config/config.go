@@ -23,6 +23,7 @@ type Config struct {
 	Envoy     Envoy     `yaml:"envoy"`
 	Identity  Identity  `yaml:"identity"`
 	Approvals Approvals `yaml:"approvals"`
+	Control   Control   `yaml:"control"`
 	Audit     Audit     `yaml:"audit"`
 
 	// Policy is what can change while the process runs.

@@ -28,7 +28,8 @@ type Grant struct {
 	Position     Position `yaml:"-"`
 	WhenPosition Position `yaml:"-"` // of the expression's first character
 
-	at map[string]Position
+	said string // a hash over it, as it was written
+	at   map[string]Position
 }
 
 func (g Grant) validate(ps *problems) {

@@ -29,19 +29,45 @@ func Load(file string, flags *pflag.FlagSet) (*Config, error) {
 	if err := p.err(); err != nil {
 		return nil, err
 	}
+	c, err := settings(file, doc, flags, &p)
+	if err != nil {
+		return nil, err
+	}
+	c.Policy = readPolicy(doc, beside, &p)
+	if c.PoliciesDir != "" {
+		c.Policy.append(readDir(c.PoliciesDir, &p))
+	}
+	c.Policy.finish(&p)
+	return c, p.err()
+}
+
+// LoadSettings is [Load] without the policy, which may be at fault.
+func LoadSettings(file string, flags *pflag.FlagSet) (*Config, error) {
+	data, err := os.ReadFile(file)
+	if err != nil {
+		return nil, fmt.Errorf("read configuration: %w", err)
+	}
+	var p problems
+	doc := parse(file, data, reflect.TypeFor[Config](), &p)
+	if err := p.err(); err != nil {
+		return nil, err
+	}
+	c, err := settings(file, doc, flags, &p)
+	if err != nil {
+		return nil, err
+	}
+	return c, p.err()
+}
+
+func settings(file string, doc document, flags *pflag.FlagSet, p *problems) (*Config, error) {
 	c, err := overlay(doc, flags)
 	if err != nil {
 		return nil, err
 	}
 	c.paths(filepath.Dir(file))
-	c.Policy = readPolicy(doc, beside, &p)
-	if c.PoliciesDir != "" {
-		c.Policy.append(readDir(c.PoliciesDir, &p))
-	}
 	c.defaults()
-	c.validate(doc, &p)
-	c.Policy.finish(&p)
-	return c, p.err()
+	c.validate(doc, p)
+	return c, nil
 }
 
 // overlay decodes the settings that are not policy through viper, which lays
@@ -135,13 +161,16 @@ func (c *Config) paths(base string) {
 	if c.Audit.Spool.Dir == "" {
 		c.Audit.Spool.Dir = filepath.Join(c.StateDir, "spool")
 	}
+	if c.Control.Store == "" {
+		c.Control.Store = filepath.Join(c.StateDir, "control.db")
+	}
 	if c.Audit.Ledger.KeysFile == "" {
 		c.Audit.Ledger.KeysFile = filepath.Join(c.StateDir, "ledger.keys")
 	}
 	if !c.Audit.Ledger.remote() {
 		from(&c.Audit.Ledger.Witness)
 	}
-	for _, p := range []*string{&c.Audit.Ledger.KeysFile, &c.Audit.Ledger.WitnessCAFile, &c.StateDir, &c.PoliciesDir, &c.Approvals.File, &c.Audit.Spool.Dir, &c.Envoy.TLS.CertFile, &c.Envoy.TLS.KeyFile, &c.Audit.ClickHouse.CAFile, &c.Audit.ClickHouse.Password.File, &c.Audit.HashKey.File} {
+	for _, p := range []*string{&c.Audit.Ledger.KeysFile, &c.Audit.Ledger.WitnessCAFile, &c.StateDir, &c.PoliciesDir, &c.Control.Store, &c.Control.TLS.CertFile, &c.Control.TLS.KeyFile, &c.Control.TLS.CAFile, &c.Approvals.File, &c.Audit.Spool.Dir, &c.Envoy.TLS.CertFile, &c.Envoy.TLS.KeyFile, &c.Audit.ClickHouse.CAFile, &c.Audit.ClickHouse.Password.File, &c.Audit.HashKey.File} {
 		from(p)
 	}
 	for i := range c.Identity.Issuers {
@@ -154,6 +183,7 @@ func (c *Config) defaults() {
 	set(&c.Listen.XDS, "127.0.0.1:18000")
 	set(&c.Listen.Console, "127.0.0.1:8080")
 	set(&c.Listen.Metrics, "127.0.0.1:9090")
+	set(&c.Control.Wait, 10*time.Second)
 	set(&c.Log.Level, "info")
 	set(&c.Log.Format, "json")
 	set(&c.Envoy.Listen, "127.0.0.1:10000")

@@ -1,6 +1,9 @@
 package config
 
-import "time"
+import (
+	"strings"
+	"time"
+)
 
 // Policy is what decides about calls: connections and rules. It is validated
 // and activated as a whole.
@@ -159,7 +162,8 @@ type Rule struct {
 	Position     Position `yaml:"-"`
 	WhenPosition Position `yaml:"-"` // of the expression's first character
 
-	at map[string]Position
+	said string // a hash over it, as it was written
+	at   map[string]Position
 }
 
 // Hold is how a rule's held calls wait.
@@ -167,4 +171,19 @@ type Hold struct {
 	Approvers Approvers `yaml:"approvers"`
 	// Timeout is how long Envoy keeps the call open. Default 2m, at most 1h.
 	Timeout time.Duration `yaml:"timeout"`
+}
+
+// Unrecorded names the connections whose calls are let through when they can't
+// be recorded, which is itself worth a record; "" where there are none.
+func Unrecorded(p Policy) string {
+	var names []string
+	for _, c := range p.Connections {
+		if c.Record.Unavailable == "allow" {
+			names = append(names, c.Name)
+		}
+	}
+	if len(names) == 0 {
+		return ""
+	}
+	return "calls are let through when they can't be recorded (record.unavailable: allow) on " + strings.Join(names, ", ")
 }

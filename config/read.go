@@ -3,7 +3,6 @@ package config
 import (
 	"crypto/sha256"
 	"encoding/hex"
-	"encoding/json"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -158,7 +157,7 @@ func readPolicy(doc document, find files, p *problems) Policy {
 		c.Position = doc.at[fmt.Sprintf("connections[%d]", i)]
 		c.at = sub(doc.at, fmt.Sprintf("connections[%d].", i))
 		c.defaults()
-		c.locate(doc.file, find)
+		c.locate(doc.file, item(doc, "connections", i), find)
 	}
 	for i := range pol.Rules {
 		r := &pol.Rules[i]
@@ -166,6 +165,7 @@ func readPolicy(doc document, find files, p *problems) Policy {
 		r.Position = doc.at[path]
 		r.at = sub(doc.at, path+".")
 		r.WhenPosition = expressionStart(doc, "rules", i)
+		r.said = digest(plain(item(doc, "rules", i)))
 		if r.Action == "hold" {
 			set(&r.Hold.Timeout, 2*time.Minute)
 		}
@@ -180,6 +180,7 @@ func readPolicy(doc document, find files, p *problems) Policy {
 		g.Position = doc.at[path]
 		g.at = sub(doc.at, path+".")
 		g.WhenPosition = expressionStart(doc, "grants", i)
+		g.said = digest(plain(item(doc, "grants", i)))
 	}
 	return pol
 }
@@ -191,19 +192,35 @@ func expressionStart(doc document, list string, i int) Position {
 	if !ok {
 		return Position{}
 	}
-	items := child(doc.root, list)
-	when := child(items.Content[i], "when")
+	owner := item(doc, list, i)
+	when := child(owner, "when")
 	switch {
 	case when == nil:
 	case when.Style&(yaml.LiteralStyle|yaml.FoldedStyle) != 0:
 		at.Line++
 		// The library keeps no indent; block text of ours is indented by
 		// two from its key, as it nearly always is.
-		at.Column = items.Content[i].Column + 2
+		at.Column = owner.Column + 2
 	case when.Style&(yaml.SingleQuotedStyle|yaml.DoubleQuotedStyle) != 0:
 		at.Column++
 	}
 	return at
+}
+
+// item is the i-th of a list of the document.
+func item(doc document, list string, i int) *yaml.Node {
+	items := child(doc.root, list)
+	if items != nil && items.Kind == yaml.AliasNode {
+		items = items.Alias
+	}
+	if items == nil || i >= len(items.Content) {
+		return nil
+	}
+	n := items.Content[i]
+	if n.Kind == yaml.AliasNode {
+		n = n.Alias
+	}
+	return n
 }
 
 func child(n *yaml.Node, key string) *yaml.Node {
@@ -269,61 +286,58 @@ func (p *Policy) finish(ps *problems) {
 	p.Version = p.version()
 }
 
-// locate names the connection's version and makes its paths absolute, in this
-// order: what a connection says does not depend on where its files lie.
-func (c *Connection) locate(file string, find files) {
-	said := *c
-	said.Position = Position{}
-	said.Functions = append([]Function(nil), c.Functions...)
-	found := map[*string]string{}
-	mine, its := c.references(), said.references()
-	for i, path := range mine {
+// locate names the connection's version and makes its paths absolute.
+func (c *Connection) locate(file string, said *yaml.Node, find files) {
+	parts := []any{plain(said)}
+	for _, path := range c.references() {
 		if *path == "" {
 			continue
 		}
 		at, data := find.reference(file, *path)
-		found[path] = at
 		sum := sha256.Sum256(data)
-		*its[i] = hex.EncodeToString(sum[:])
-	}
-	c.Version = digest(said)
-	for path, at := range found {
+		parts = append(parts, *path, hex.EncodeToString(sum[:]))
 		*path = at
 	}
+	c.Version = digest(parts...)
 	if secret := &c.Credential.Secret.File; *secret != "" {
 		*secret = find.secret(file, *secret)
 	}
 }
 
 // version hashes what the policy says, so that replicas with the same policy
-// agree on its name whatever their files are called. Connections have no
-// order; rules do.
+// agree on its name whatever their files are called. Connections and grants have
+// no order; rules do. What is hashed is the text as it was written, not what
+// this program makes of it: replicas of another release agree too.
 func (p Policy) version() string {
-	connections := make([]string, len(p.Connections))
-	for i, c := range p.Connections {
-		connections[i] = c.Name + " " + c.Version
+	var connections, grants, rules []string
+	for _, c := range p.Connections {
+		connections = append(connections, c.Version)
+	}
+	for _, g := range p.Grants {
+		grants = append(grants, g.said)
+	}
+	for _, r := range p.Rules {
+		rules = append(rules, r.said)
 	}
 	sort.Strings(connections)
-	rules := append([]Rule(nil), p.Rules...)
-	for i := range rules {
-		rules[i].Position, rules[i].WhenPosition = Position{}, Position{}
-	}
-	grants := append([]Grant(nil), p.Grants...)
-	sort.Slice(grants, func(i, j int) bool { return grants[i].Name < grants[j].Name })
-	for i := range grants {
-		grants[i].Position, grants[i].WhenPosition = Position{}, Position{}
-	}
-	return digest(struct {
-		Connections []string
-		Rules       []Rule
-		Grants      []Grant
-	}{connections, rules, grants})
+	sort.Strings(grants)
+	return digest(connections, rules, grants)
 }
 
-func digest(v any) string {
-	data, err := json.Marshal(v)
+// plain is what a YAML node says, without layout, comments and anchors.
+func plain(n *yaml.Node) any {
+	var v any
+	if n == nil || n.Decode(&v) != nil {
+		return nil // what can't be decoded is an error elsewhere
+	}
+	return v
+}
+
+// digest hashes values. YAML writes the keys of a mapping in order.
+func digest(parts ...any) string {
+	data, err := yaml.Marshal(parts)
 	if err != nil {
-		panic("config: a policy always marshals: " + err.Error())
+		panic("config: what was read as YAML can be written as YAML: " + err.Error())
 	}
 	sum := sha256.Sum256(data)
 	return hex.EncodeToString(sum[:6])

@@ -42,6 +42,22 @@ func (c *Config) validate(doc document, p *problems) {
 	if (c.Envoy.TLS.CertFile == "") != (c.Envoy.TLS.KeyFile == "") {
 		bad("envoy.tls", "set both cert_file and key_file, or neither")
 	}
+	if c.Control.Server != "" {
+		if err := hostPort(c.Control.Server); err != nil {
+			bad("control.server", "%v", err)
+		}
+	}
+	if t := c.Control.TLS; (t.CertFile == "") != (t.KeyFile == "") {
+		bad("control.tls", "set both cert_file and key_file, or neither")
+	}
+	for i, l := range c.Control.Labels {
+		if name, value, ok := strings.Cut(l, "="); !ok || name == "" || value == "" {
+			bad(fmt.Sprintf("control.labels[%d]", i), "%q is not name=value", l)
+		}
+	}
+	if c.Control.Wait < 0 || c.Control.Wait > 5*time.Minute {
+		bad("control.wait", "%s is outside 0s to 5m", c.Control.Wait)
+	}
 	if c.Envoy.DecideTimeout < 10*time.Millisecond {
 		bad("envoy.decide_timeout", "%s is too short to decide anything; 2s is the default", c.Envoy.DecideTimeout)
 	}

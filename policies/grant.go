@@ -188,3 +188,13 @@ func (j *judge) granted(sets ...*grants) (call.Ruling, bool) {
 	}
 	return call.Ruling{}, false
 }
+
+// CheckGrants reports what is wrong with grants. The error is an [Errors] where
+// they are at fault.
+func CheckGrants(list []Grant) error {
+	s, err := Compile(nil, Config{})
+	if err == nil {
+		_, err = s.WithGrants(list)
+	}
+	return err
+}

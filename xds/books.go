@@ -2,63 +2,88 @@ package xds
 
 import (
 	"context"
-	"fmt"
 	"log/slog"
 	"maps"
+	"slices"
 	"sort"
 	"strings"
 	"sync"
 	"time"
 
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
 	resourcev3 "github.com/envoyproxy/go-control-plane/pkg/resource/v3"
 	rpcstatus "google.golang.org/genproto/googleapis/rpc/status"
 )
 
-// Node is what one connected Envoy runs.
+// The kinds of node.
+const (
+	KindEnvoy  = "envoy"
+	KindServer = "server" // decides calls
+)
+
+// Node is one connected Envoy or decision server and the version that it runs.
 type Node struct {
 	ID      string
+	Kind    string
 	Version string    // the last version it accepted whole
 	Pending string    // the version it has not answered yet, if any
 	Refused string    // what it said of the version it refused, if it did
 	Since   time.Time // of the last change of the above
 }
 
-// books remembers what was sent under which nonce, and what was said to it. The
-// servers' acknowledgements come by callback only.
+// books keep track of who has been sent what and what they said to it.
 type books struct {
 	log     *slog.Logger
 	metrics *Metrics
 
 	mu      sync.Mutex
-	version string                       // last set
-	want    map[string]string            // type URL → content hash of that version
-	each    map[string]map[string]string // type URL → resource → its version
+	envoy   prepared                     // what Envoys are to run
+	served  map[string]map[string]string // of our types: resource → version
+	stable  string                       // the policy that decides
 	streams map[int64]*stream
 	changed chan struct{} // closed and replaced at every change
 }
 
+// stream is what is known of the node on one stream.
 type stream struct {
-	node     string
-	nonces   map[string]sent   // by nonce, until answered
-	accepted map[string]string // type URL → content hash
-	refused  map[string]string // type URL → the Envoy's words
-	asked    map[string]bool   // types it subscribed to
+	node     *corev3.Node
+	nonces   map[string]sent              // by nonce, until answered
+	accepted map[string]string            // Envoys: type URL → content hash
+	holding  map[string]map[string]string // servers: type URL → resource → version
+	refused  map[string]string            // type URL → the node's words
+	asked    map[string]bool              // types it subscribed to
 	version  string
 	since    time.Time
 }
 
-type sent struct{ typeURL, hash string }
+func (s *stream) id() string   { return s.node.GetId() }
+func (s *stream) server() bool { return s.asked[PolicyType] }
 
-func newBooks(log *slog.Logger, m *Metrics) *books {
-	return &books{log: log, metrics: m, streams: map[int64]*stream{}, changed: make(chan struct{})}
+// sent is one response.
+type sent struct {
+	typeURL, hash string
+	has           map[string]string // of our types: resource → version
+	gone          []string
 }
 
-// expect notes what the Envoys should run from now on.
-func (b *books) expect(version string, hashes map[string]string, each map[string]map[string]string) {
+func newBooks(log *slog.Logger, m *Metrics) *books {
+	b := &books{log: log, metrics: m, streams: map[int64]*stream{}, changed: make(chan struct{}), served: map[string]map[string]string{}}
+	for _, t := range ownTypes {
+		b.served[t] = map[string]string{}
+	}
+	return b
+}
+
+// expect notes what Envoys are to run from now on.
+func (b *books) expect(next prepared) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.version, b.want, b.each = version, hashes, each
+	b.envoy = next
 	for _, s := range b.streams {
+		if s.server() {
+			continue
+		}
 		// What was refused may have been mended by what comes now.
 		clear(s.refused)
 		b.settle(s)
@@ -66,97 +91,209 @@ func (b *books) expect(version string, hashes map[string]string, each map[string
 	b.wake()
 }
 
+// serve notes what is served of one of our types.
+func (b *books) serve(typeURL string, set map[string]string, gone []string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	maps.Copy(b.served[typeURL], set)
+	for _, name := range gone {
+		delete(b.served[typeURL], name)
+	}
+	for _, s := range b.streams {
+		if s.server() {
+			delete(s.refused, typeURL)
+			b.settle(s)
+		}
+	}
+	b.wake()
+}
+
+// decides notes the policy that decision servers are to decide by.
+func (b *books) decides(version string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.stable = version
+}
+
 func (b *books) stream(id int64) *stream {
 	s := b.streams[id]
 	if s == nil {
-		s = &stream{nonces: map[string]sent{}, accepted: map[string]string{}, refused: map[string]string{}, asked: map[string]bool{}, since: time.Now()}
+		s = &stream{nonces: map[string]sent{}, accepted: map[string]string{}, refused: map[string]string{}, asked: map[string]bool{},
+			holding: map[string]map[string]string{}, since: time.Now()}
 		b.streams[id] = s
 		b.metrics.connected.Inc()
 	}
 	return s
 }
 
-func (b *books) gone(id int64) {
+// gone forgets a stream and returns the node that was on it.
+func (b *books) gone(id int64) *corev3.Node {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if _, known := b.streams[id]; known {
-		delete(b.streams, id)
-		b.metrics.connected.Dec()
-		b.wake()
+	s, known := b.streams[id]
+	if !known {
+		return nil
 	}
+	delete(b.streams, id)
+	b.metrics.connected.Dec()
+	b.wake()
+	return s.node
 }
 
-// asked takes a request: the first of a type subscribes, a later one answers
-// what was sent under its nonce.
-func (b *books) asked(id int64, node, typeURL, nonce string, refusal *rpcstatus.Status) {
+// asked notes a request: a subscription, or the answer to a response. It is
+// true where the stream's node is new, and fails where it never said who it is.
+func (b *books) asked(id int64, node *corev3.Node, typeURL, nonce string, refusal *rpcstatus.Status) (arrived bool, err error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	if b.streams[id] == nil && node.GetId() == "" {
+		return false, errNameless
+	}
 	s := b.stream(id)
-	if node != "" {
-		s.node = node
+	if s.node == nil {
+		s.node, arrived = node, true
 	}
 	s.asked[typeURL] = true
 	answered, known := s.nonces[nonce]
 	if !known {
-		return
+		return arrived, nil
 	}
 	delete(s.nonces, nonce)
 	if refusal != nil {
 		s.refused[typeURL] = refusal.GetMessage()
 		s.since = time.Now()
 		b.metrics.refused.Inc()
-		b.log.Error("an Envoy refused its configuration and keeps the last good one", "node", s.node,
-			"type", short(typeURL), "version", b.version, "error", refusal.GetMessage())
+		b.log.Error("a node refused its configuration and keeps the last good one", "node", s.id(),
+			"type", short(typeURL), "error", refusal.GetMessage())
 	} else {
 		s.accepted[typeURL] = answered.hash
+		s.took(answered)
 		delete(s.refused, typeURL)
 		b.metrics.accepted.Inc()
 		b.settle(s)
 	}
 	b.wake()
+	return arrived, nil
 }
 
-// brought takes what an Envoy says it has from an earlier stream. What it has
-// already it is not sent again, so it will not acknowledge it either.
+// took notes what a decision server has accepted.
+func (s *stream) took(a sent) {
+	if a.has == nil {
+		return
+	}
+	if s.holding[a.typeURL] == nil {
+		s.holding[a.typeURL] = map[string]string{}
+	}
+	maps.Copy(s.holding[a.typeURL], a.has)
+	for _, name := range a.gone {
+		delete(s.holding[a.typeURL], name)
+	}
+}
+
+// brought notes the resources that a node had from an earlier stream. Where an
+// Envoy's are the present ones, it is not sent them and has nothing to answer.
 func (b *books) brought(id int64, typeURL string, has map[string]string) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if len(has) == 0 || !maps.Equal(has, b.each[typeURL]) {
+	if len(has) == 0 {
 		return
 	}
 	s := b.stream(id)
-	s.accepted[typeURL] = b.want[typeURL]
+	if b.served[typeURL] != nil {
+		s.holding[typeURL] = maps.Clone(has)
+		b.wake()
+		return
+	}
+	t := b.targetOf(s)
+	if t == nil || !maps.Equal(has, t.each[typeURL]) {
+		return
+	}
+	s.accepted[typeURL] = t.hashes[typeURL]
 	b.settle(s)
 	b.wake()
 }
 
-func (b *books) sent(id int64, typeURL, nonce, hash string) {
+// sent notes a response to an Envoy or, with what it holds, to a server.
+func (b *books) sent(id int64, typeURL, nonce, hash string, resources []*discoveryv3.Resource, gone []string) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.stream(id).nonces[nonce] = sent{typeURL, hash}
+	out := sent{typeURL: typeURL, hash: hash}
+	if b.served[typeURL] != nil {
+		out.has, out.gone = map[string]string{}, gone
+		for _, r := range resources {
+			out.has[r.GetName()] = r.GetVersion()
+		}
+	}
+	b.stream(id).nonces[nonce] = out
 }
 
-// settle notes the version if the stream now runs all of it.
+// targetOf is what an Envoy is to run; nil before the first Set.
+func (b *books) targetOf(s *stream) *target {
+	if b.envoy.stable == nil {
+		return nil
+	}
+	return b.envoy.of(s.node)
+}
+
+// settle notes that a node now runs the version last set, if it does.
 func (b *books) settle(s *stream) {
-	if b.current(s) && s.version != b.version {
-		s.version, s.since = b.version, time.Now()
-		b.log.Info("an Envoy runs a new version", "node", s.node, "version", b.version)
+	if !b.current(s) {
+		return
+	}
+	if v := b.due(s); s.version != v {
+		s.version, s.since = v, time.Now()
+		b.log.Info("a node runs a new version", "node", s.id(), "version", v)
 	}
 }
 
-// whole are the types of which every Envoy gets all there are. Of the others
-// (endpoints, secrets) it asks for some by name, and is sent nothing where only
-// the rest changed.
+// due is the version that a node is to run.
+func (b *books) due(s *stream) string {
+	if s.server() {
+		return b.stable
+	}
+	if t := b.targetOf(s); t != nil {
+		return t.version
+	}
+	return ""
+}
+
+// whole are the types without which an Envoy does not serve a version.
 var whole = []string{resourcev3.ClusterType, resourcev3.ListenerType, resourcev3.RouteType}
 
-// current reports whether a stream has accepted all that it subscribed to.
+// current reports whether a node has what it is to run and waits for no answer.
 func (b *books) current(s *stream) bool {
-	for _, t := range whole {
-		if !s.asked[t] || s.accepted[t] != b.want[t] {
+	if len(s.nonces) > 0 || len(s.refused) > 0 {
+		return false
+	}
+	if s.server() {
+		for t, want := range b.served {
+			if !s.asked[t] || !maps.Equal(s.holding[t], want) {
+				return false
+			}
+		}
+		return true
+	}
+	t := b.targetOf(s)
+	if t == nil {
+		return false
+	}
+	for _, typeURL := range whole {
+		if !s.asked[typeURL] || s.accepted[typeURL] != t.hashes[typeURL] {
 			return false
 		}
 	}
-	return b.version != "" && len(s.nonces) == 0 && len(s.refused) == 0
+	return t.version != ""
+}
+
+// envoys reports whether any Envoy is connected.
+func (b *books) envoys() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, s := range b.streams {
+		if !s.server() {
+			return true
+		}
+	}
+	return false
 }
 
 func (b *books) wake() {
@@ -169,16 +306,20 @@ func (b *books) status() []Node {
 	defer b.mu.Unlock()
 	out := make([]Node, 0, len(b.streams))
 	for _, s := range b.streams {
-		n := Node{ID: s.node, Version: s.version, Since: s.since, Refused: said(s)}
-		if s.version != b.version && n.Refused == "" {
-			n.Pending = b.version
+		n := Node{ID: s.id(), Kind: KindEnvoy, Version: s.version, Since: s.since, Refused: said(s)}
+		if s.server() {
+			n.Kind = KindServer
+		}
+		if n.Refused == "" && !b.current(s) {
+			n.Pending = b.due(s)
 		}
 		out = append(out, n)
 	}
-	sort.Slice(out, func(i, j int) bool { return out[i].ID < out[j].ID })
+	sort.Slice(out, func(i, j int) bool { return out[i].Kind+out[i].ID < out[j].Kind+out[j].ID })
 	return out
 }
 
+// said joins what a node refused.
 func said(s *stream) string {
 	var parts []string
 	for t, text := range s.refused {
@@ -188,32 +329,41 @@ func said(s *stream) string {
 	return strings.Join(parts, "; ")
 }
 
-func (b *books) wait(ctx context.Context) error {
+// wait waits until done says so. Its error is done's, or a *[Behind] that names
+// who keeps it waiting.
+func (b *books) wait(ctx context.Context, done func(*books) (bool, error)) error {
 	for {
 		b.mu.Lock()
-		all := len(b.streams) > 0
-		var refusal error
-		for _, s := range b.streams {
-			if text := said(s); text != "" {
-				refusal = fmt.Errorf("node %s refused version %s: %s", s.node, b.version, text)
-			}
-			all = all && b.current(s)
-		}
+		ok, err := done(b)
 		changed := b.changed
 		b.mu.Unlock()
-		switch {
-		case refusal != nil:
-			return refusal
-		case all:
-			return nil
+		if ok || err != nil {
+			return err
 		}
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("wait for Envoys to accept: %w", ctx.Err())
+			return b.behind()
 		case <-changed:
 		}
 	}
 }
 
-// short is a type URL's last name.
+// behind names the nodes that are not current.
+func (b *books) behind() error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	var out Behind
+	for _, s := range b.streams {
+		if !b.current(s) && !slices.Contains(out.Nodes, s.id()) {
+			out.Nodes = append(out.Nodes, s.id())
+		}
+	}
+	sort.Strings(out.Nodes)
+	if len(out.Nodes) == 0 {
+		out.Nodes = []string{"no node is connected"}
+	}
+	return &out
+}
+
+// short is a type URL's last word.
 func short(typeURL string) string { return typeURL[strings.LastIndexByte(typeURL, '.')+1:] }

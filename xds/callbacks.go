@@ -2,50 +2,69 @@ package xds
 
 import (
 	"context"
+	"fmt"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
+	rpcstatus "google.golang.org/genproto/googleapis/rpc/status"
 )
 
-// callbacks feeds the books from both kinds of stream. Streams of the two kinds
-// are numbered apart, so delta streams count from below zero.
+// callbacks feed the books. Envoys made by this project speak delta; state of
+// the world is understood too, since meshes may speak it. Decision servers
+// speak delta only.
 type callbacks struct{ *Server }
 
+// Delta and state-of-the-world streams are counted apart, so one kind's ids are
+// made negative to keep them from meeting.
 func delta(id int64) int64 { return -id - 1 }
 
 func (c callbacks) OnStreamOpen(context.Context, int64, string) error      { return nil }
 func (c callbacks) OnDeltaStreamOpen(context.Context, int64, string) error { return nil }
 
-func (c callbacks) OnStreamClosed(id int64, _ *corev3.Node)      { c.books.gone(id) }
-func (c callbacks) OnDeltaStreamClosed(id int64, _ *corev3.Node) { c.books.gone(delta(id)) }
+func (c callbacks) OnStreamClosed(id int64, _ *corev3.Node)      { c.closed(id) }
+func (c callbacks) OnDeltaStreamClosed(id int64, _ *corev3.Node) { c.closed(delta(id)) }
 
-func (c callbacks) OnStreamRequest(id int64, r *discoveryv3.DiscoveryRequest) error {
-	if n := r.GetNode().GetId(); n != "" {
-		if err := c.admit(n); err != nil {
+func (c callbacks) closed(id int64) {
+	if n := c.books.gone(id); n != nil {
+		c.leave(n)
+	}
+}
+
+// asked takes a request. Only the first of a stream need name the node.
+func (c callbacks) asked(id int64, n *corev3.Node, typeURL, nonce string, refusal *rpcstatus.Status) error {
+	if n.GetId() != "" {
+		if err := c.admit(n.GetId()); err != nil {
 			return err
 		}
 	}
-	c.books.asked(id, r.GetNode().GetId(), r.GetTypeUrl(), r.GetResponseNonce(), r.GetErrorDetail())
-	return nil
+	arrived, err := c.books.asked(id, n, typeURL, nonce, refusal)
+	if err != nil || !arrived {
+		return err
+	}
+	return c.arrive(n)
+}
+
+func (c callbacks) OnStreamRequest(id int64, r *discoveryv3.DiscoveryRequest) error {
+	if c.own[r.GetTypeUrl()] != nil {
+		return fmt.Errorf("%s is served over delta ADS only", r.GetTypeUrl())
+	}
+	return c.asked(id, r.GetNode(), r.GetTypeUrl(), r.GetResponseNonce(), r.GetErrorDetail())
 }
 
 func (c callbacks) OnStreamDeltaRequest(id int64, r *discoveryv3.DeltaDiscoveryRequest) error {
-	if n := r.GetNode().GetId(); n != "" {
-		if err := c.admit(n); err != nil {
-			return err
-		}
+	if err := c.asked(delta(id), r.GetNode(), r.GetTypeUrl(), r.GetResponseNonce(), r.GetErrorDetail()); err != nil {
+		return err
 	}
-	c.books.asked(delta(id), r.GetNode().GetId(), r.GetTypeUrl(), r.GetResponseNonce(), r.GetErrorDetail())
 	c.books.brought(delta(id), r.GetTypeUrl(), r.GetInitialResourceVersions())
 	return nil
 }
 
 func (c callbacks) OnStreamResponse(_ context.Context, id int64, _ *discoveryv3.DiscoveryRequest, r *discoveryv3.DiscoveryResponse) {
-	c.books.sent(id, r.GetTypeUrl(), r.GetNonce(), r.GetVersionInfo())
+	c.books.sent(id, r.GetTypeUrl(), r.GetNonce(), r.GetVersionInfo(), nil, nil)
 }
 
 func (c callbacks) OnStreamDeltaResponse(id int64, _ *discoveryv3.DeltaDiscoveryRequest, r *discoveryv3.DeltaDiscoveryResponse) {
-	c.books.sent(delta(id), r.GetTypeUrl(), r.GetNonce(), r.GetSystemVersionInfo())
+	c.books.sent(delta(id), r.GetTypeUrl(), r.GetNonce(), r.GetSystemVersionInfo(), r.GetResources(), r.GetRemovedResources())
 }
 
 func (callbacks) OnFetchRequest(context.Context, *discoveryv3.DiscoveryRequest) error { return nil }

@@ -1,8 +1,6 @@
-// Package xds serves Envoy's configuration over aggregated discovery (ADS,
-// delta and state of the world) and keeps the books: which Envoy has accepted,
-// and which refused, what.
-//
-// All Envoys get the same. What is served changes as a whole or not at all.
+// Package xds serves configuration over ADS and knows who runs which version of
+// it. Envoys get their resources; decision servers get policies, grants and
+// revocations, which are resource types of our own; [Client] is their end.
 package xds
 
 import (
@@ -14,6 +12,7 @@ import (
 	"log/slog"
 	"path"
 	"sort"
+	"sync"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
@@ -35,42 +34,127 @@ type Config struct {
 	Metrics *Metrics
 }
 
-// Server serves resources to Envoys.
+// Server serves snapshots to Envoys, and policies to decision servers.
 type Server struct {
 	cfg   Config
-	cache cachev3.SnapshotCache
+	cache cachev3.SnapshotCache // by node id
+	own   map[string]*cachev3.LinearCache
 	books *books
+
+	mu      sync.Mutex // one change at a time
+	release prepared
+	nodes   map[string]*present // those connected, by id
 }
 
-// everyone is the one cache key: no Envoy gets anything of its own.
-const everyone = "all"
+// present is a node with open streams.
+type present struct {
+	node    *corev3.Node
+	streams int
+}
 
-type oneForAll struct{}
+// Version is one version of what Envoys run.
+type Version struct {
+	Name      string
+	Resources envoy.Resources
+}
 
-func (oneForAll) ID(*corev3.Node) string { return everyone }
+// Release is what Envoys get: one version for all, or another for some.
+type Release struct {
+	Stable Version
+	Canary *Version
+	Nodes  Selector // the Envoys that run the canary
+}
 
-// New returns a Server that serves nothing yet; Envoys that connect wait.
+// prepared is a release as it is served.
+type prepared struct {
+	stable, canary *target
+	nodes          Selector
+}
+
+// target is what an Envoy is to run.
+type target struct {
+	version  string
+	hashes   map[string]string            // type URL → content hash
+	each     map[string]map[string]string // type URL → resource → its version
+	snapshot *cachev3.Snapshot
+}
+
+// New returns a Server that serves nothing until Set.
 func New(cfg Config) *Server {
-	return &Server{
+	s := &Server{
 		cfg:   cfg,
-		cache: cachev3.NewSnapshotCache(true, oneForAll{}, nil),
+		cache: cachev3.NewSnapshotCache(true, cachev3.IDHash{}, nil),
+		own:   map[string]*cachev3.LinearCache{},
 		books: newBooks(cfg.Log, cfg.Metrics),
+		nodes: map[string]*present{},
 	}
+	for _, t := range ownTypes {
+		s.own[t] = cachev3.NewLinearCache(t)
+	}
+	return s
 }
 
 // Register adds the ADS service to a gRPC server. Streams end with ctx.
 func (s *Server) Register(ctx context.Context, g *grpc.Server) {
-	discoveryv3.RegisterAggregatedDiscoveryServiceServer(g, serverv3.NewServer(ctx, s.cache, callbacks{s}))
+	const snapshots = "envoy"
+	mux := &cachev3.MuxCache{
+		Classify: func(r *cachev3.Request) string {
+			if s.own[r.GetTypeUrl()] != nil {
+				return r.GetTypeUrl()
+			}
+			return snapshots
+		},
+		ClassifyDelta: func(r *cachev3.DeltaRequest) string {
+			if s.own[r.GetTypeUrl()] != nil {
+				return r.GetTypeUrl()
+			}
+			return snapshots
+		},
+		Caches: map[string]cachev3.Cache{snapshots: s.cache},
+	}
+	for t, c := range s.own {
+		mux.Caches[t] = c
+	}
+	discoveryv3.RegisterAggregatedDiscoveryServiceServer(g, serverv3.NewServer(ctx, mux, callbacks{s}))
 }
 
-// Set serves resources from now on, under the given version. Either all of
-// them are taken or none.
-func (s *Server) Set(ctx context.Context, version string, r envoy.Resources) error {
-	snapshot := &cachev3.Snapshot{}
-	hashes := map[string]string{}
+// Set serves a release to Envoys from now on. Either all of it is taken or none.
+func (s *Server) Set(ctx context.Context, r Release) error {
+	next := prepared{nodes: r.Nodes}
+	var err error
+	if next.stable, err = prepare(r.Stable); err != nil {
+		return err
+	}
+	if r.Canary != nil {
+		if next.canary, err = prepare(*r.Canary); err != nil {
+			return err
+		}
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.release = next
+	s.books.expect(next)
+	for id, p := range s.nodes {
+		if err := s.cache.SetSnapshot(ctx, id, next.of(p.node).snapshot); err != nil {
+			return fmt.Errorf("serve version %s to %s: %w", next.of(p.node).version, id, err)
+		}
+	}
+	return nil
+}
+
+// of is what a node is to run.
+func (p prepared) of(n *corev3.Node) *target {
+	if p.canary != nil && p.nodes.Matches(n) {
+		return p.canary
+	}
+	return p.stable
+}
+
+func prepare(v Version) (*target, error) {
+	t := &target{version: v.Name, hashes: map[string]string{}, snapshot: &cachev3.Snapshot{}}
 	for typeURL, list := range map[string][]proto.Message{
-		resourcev3.ListenerType: r.Listeners, resourcev3.RouteType: r.Routes, resourcev3.ClusterType: r.Clusters,
-		resourcev3.EndpointType: r.Endpoints, resourcev3.SecretType: r.Secrets,
+		resourcev3.ListenerType: v.Resources.Listeners, resourcev3.RouteType: v.Resources.Routes, resourcev3.ClusterType: v.Resources.Clusters,
+		resourcev3.EndpointType: v.Resources.Endpoints, resourcev3.SecretType: v.Resources.Secrets,
 	} {
 		items := make([]types.Resource, len(list))
 		for i, m := range list {
@@ -78,24 +162,21 @@ func (s *Server) Set(ctx context.Context, version string, r envoy.Resources) err
 		}
 		hash, err := hashOf(list)
 		if err != nil {
-			return fmt.Errorf("serve version %s: %w", version, err)
+			return nil, fmt.Errorf("serve version %s: %w", v.Name, err)
 		}
 		// A type's version is its content's: an Envoy that has the same is
 		// told nothing, and need not say so again.
-		snapshot.Resources[cachev3.GetResponseType(typeURL)] = cachev3.NewResources(hash, items)
-		hashes[typeURL] = hash
+		t.snapshot.Resources[cachev3.GetResponseType(typeURL)] = cachev3.NewResources(hash, items)
+		t.hashes[typeURL] = hash
 	}
-	if err := snapshot.Consistent(); err != nil {
-		return fmt.Errorf("serve version %s: resources refer to others that are missing: %w", version, err)
+	if err := t.snapshot.Consistent(); err != nil {
+		return nil, fmt.Errorf("serve version %s: resources refer to others that are missing: %w", v.Name, err)
 	}
-	if err := snapshot.ConstructVersionMap(); err != nil {
-		return fmt.Errorf("serve version %s: %w", version, err)
+	if err := t.snapshot.ConstructVersionMap(); err != nil {
+		return nil, fmt.Errorf("serve version %s: %w", v.Name, err)
 	}
-	s.books.expect(version, hashes, snapshot.VersionMap)
-	if err := s.cache.SetSnapshot(ctx, everyone, snapshot); err != nil {
-		return fmt.Errorf("serve version %s: %w", version, err)
-	}
-	return nil
+	t.each = t.snapshot.VersionMap
+	return t, nil
 }
 
 func hashOf(list []proto.Message) (string, error) {
@@ -116,15 +197,42 @@ func hashOf(list []proto.Message) (string, error) {
 	return hex.EncodeToString(h.Sum(nil)[:8]), nil
 }
 
-// Status tells what each connected Envoy runs.
+// Status tells what each connected Envoy and decision server runs.
 func (s *Server) Status() []Node { return s.books.status() }
 
 // WaitAccepted waits until at least one Envoy is connected and all that are run
-// the version last set. It fails at once where one refuses it.
-func (s *Server) WaitAccepted(ctx context.Context) error { return s.books.wait(ctx) }
+// what was last set. It fails at once where one refuses it.
+func (s *Server) WaitAccepted(ctx context.Context) error {
+	return s.books.wait(ctx, func(b *books) (bool, error) {
+		any := false
+		for _, st := range b.streams {
+			if st.server() {
+				continue
+			}
+			if text := said(st); text != "" {
+				return false, &Refusal{Node: st.id(), Version: b.targetOf(st).version, Text: text}
+			}
+			if any = true; !b.current(st) {
+				return false, nil
+			}
+		}
+		return any, nil
+	})
+}
 
-// errStranger is what an Envoy with another node id gets.
+// WaitEnvoys is WaitAccepted for those Envoys that are connected, be it none.
+func (s *Server) WaitEnvoys(ctx context.Context) error {
+	if !s.books.envoys() {
+		return nil
+	}
+	return s.WaitAccepted(ctx)
+}
+
+// errStranger is what a node with another id gets.
 var errStranger = errors.New("this node id may not fetch configuration; add it to envoy.nodes")
+
+// errNameless is what a node gets that doesn't say who it is.
+var errNameless = errors.New("the first request of a stream must name its node (node.id)")
 
 func (s *Server) admit(node string) error {
 	if len(s.cfg.Nodes) == 0 {
@@ -135,6 +243,37 @@ func (s *Server) admit(node string) error {
 			return nil
 		}
 	}
-	s.cfg.Log.Warn("an Envoy was turned away", "node", node, "nodes", s.cfg.Nodes)
+	s.cfg.Log.Warn("a node was turned away", "node", node, "nodes", s.cfg.Nodes)
 	return errStranger
+}
+
+// arrive gives a node that opened a stream what it is to run.
+func (s *Server) arrive(n *corev3.Node) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	p := s.nodes[n.GetId()]
+	if p == nil {
+		p = &present{}
+		s.nodes[n.GetId()] = p
+	}
+	p.node = n
+	p.streams++
+	if s.release.stable == nil {
+		return nil
+	}
+	return s.cache.SetSnapshot(context.Background(), n.GetId(), s.release.of(n).snapshot)
+}
+
+// leave forgets a node whose last stream ended.
+func (s *Server) leave(n *corev3.Node) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	p := s.nodes[n.GetId()]
+	if p == nil {
+		return
+	}
+	if p.streams--; p.streams == 0 {
+		delete(s.nodes, n.GetId())
+		s.cache.ClearSnapshot(n.GetId())
+	}
 }

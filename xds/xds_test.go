@@ -111,7 +111,7 @@ func bounded(t *testing.T) context.Context {
 
 func TestAcceptedVersion(t *testing.T) {
 	s, api := serve(t)
-	if err := s.Set(t.Context(), "v1", resources(t, "v1", time.Second)); err != nil {
+	if err := s.Set(t.Context(), Release{Stable: Version{"v1", resources(t, "v1", time.Second)}}); err != nil {
 		t.Fatal(err)
 	}
 	c := connect(t, api, "edge-1")
@@ -123,7 +123,7 @@ func TestAcceptedVersion(t *testing.T) {
 		t.Errorf("status %+v", got)
 	}
 	// Only what changed is sent, and until it is answered the old version stands.
-	if err := s.Set(t.Context(), "v2", resources(t, "v2", time.Second)); err != nil {
+	if err := s.Set(t.Context(), Release{Stable: Version{"v2", resources(t, "v2", time.Second)}}); err != nil {
 		t.Fatal(err)
 	}
 	if got := s.Status(); got[0].Version != "v1" || got[0].Pending != "v2" {
@@ -142,7 +142,7 @@ func TestAcceptedVersion(t *testing.T) {
 // version all the same.
 func TestReconnect(t *testing.T) {
 	s, api := serve(t)
-	if err := s.Set(t.Context(), "v1", resources(t, "v1", time.Second)); err != nil {
+	if err := s.Set(t.Context(), Release{Stable: Version{"v1", resources(t, "v1", time.Second)}}); err != nil {
 		t.Fatal(err)
 	}
 	has := map[string]map[string]string{}
@@ -194,7 +194,7 @@ func TestReconnect(t *testing.T) {
 
 func TestRefusedVersion(t *testing.T) {
 	s, api := serve(t)
-	if err := s.Set(t.Context(), "v1", resources(t, "v1", time.Second)); err != nil {
+	if err := s.Set(t.Context(), Release{Stable: Version{"v1", resources(t, "v1", time.Second)}}); err != nil {
 		t.Fatal(err)
 	}
 	c := connect(t, api, "edge-1")
@@ -207,7 +207,7 @@ func TestRefusedVersion(t *testing.T) {
 		t.Errorf("status %+v", got)
 	}
 	// A version that mends it clears the refusal.
-	if err := s.Set(t.Context(), "v2", resources(t, "v2", 2*time.Second)); err != nil {
+	if err := s.Set(t.Context(), Release{Stable: Version{"v2", resources(t, "v2", 2*time.Second)}}); err != nil {
 		t.Fatal(err)
 	}
 	c.take(2, "")
@@ -218,7 +218,7 @@ func TestRefusedVersion(t *testing.T) {
 
 func TestStrangerIsTurnedAway(t *testing.T) {
 	s, api := serve(t, "edge-*")
-	if err := s.Set(t.Context(), "v1", resources(t, "v1", time.Second)); err != nil {
+	if err := s.Set(t.Context(), Release{Stable: Version{"v1", resources(t, "v1", time.Second)}}); err != nil {
 		t.Fatal(err)
 	}
 	c := connect(t, api, "laptop")
@@ -236,14 +236,14 @@ func TestInconsistentIsRefused(t *testing.T) {
 	s, _ := serve(t)
 	r := resources(t, "v1", time.Second)
 	r.Endpoints = nil
-	if err := s.Set(t.Context(), "v1", r); err == nil || !strings.Contains(err.Error(), "refer to others that are missing") {
+	if err := s.Set(t.Context(), Release{Stable: Version{"v1", r}}); err == nil || !strings.Contains(err.Error(), "refer to others that are missing") {
 		t.Errorf("got %v", err)
 	}
 }
 
 func TestGoneEnvoyIsForgotten(t *testing.T) {
 	s, api := serve(t)
-	if err := s.Set(t.Context(), "v1", resources(t, "v1", time.Second)); err != nil {
+	if err := s.Set(t.Context(), Release{Stable: Version{"v1", resources(t, "v1", time.Second)}}); err != nil {
 		t.Fatal(err)
 	}
 	c := connect(t, api, "edge-1")

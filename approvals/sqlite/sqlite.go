@@ -11,17 +11,13 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"net/url"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"time"
 
-	_ "modernc.org/sqlite" // the driver "sqlite"
-
 	"github.com/callgate/callgate/approvals"
 	"github.com/callgate/callgate/call"
+	"github.com/callgate/callgate/sqlitefile"
 )
 
 //go:embed schema.sql
@@ -34,95 +30,20 @@ func versions() []string { return []string{schema1} }
 // Store implements [approvals.Store].
 type Store struct {
 	file string
-	// One connection writes: SQLite has one writer anyway, and waiting for
-	// it in a queue is fair where waiting for its lock is not.
-	write *sql.DB
-	read  *sql.DB
+	db   *sqlitefile.DB
 }
-
-// readers is how many connections read at once.
-const readers = 4
 
 // Open opens the store in file, and makes it where there is none.
 func Open(ctx context.Context, file string) (*Store, error) {
-	abs, err := filepath.Abs(file)
+	db, err := sqlitefile.Open(ctx, file, versions())
 	if err != nil {
 		return nil, fmt.Errorf("open approvals %s: %w", file, err)
 	}
-	if err := private(abs); err != nil {
-		return nil, fmt.Errorf("open approvals %s: %w; approvals.path must be in a directory this user can write to", file, err)
-	}
-	s := &Store{file: file}
-	// FULL: a decision that somebody was told of survives a power cut.
-	if s.write, err = sql.Open("sqlite", dsn(abs, "_txlock=immediate&_pragma=synchronous(FULL)&_pragma=secure_delete(1)")); err != nil {
-		return nil, fmt.Errorf("open approvals %s: %w", file, err)
-	}
-	s.write.SetMaxOpenConns(1)
-	if err := s.migrate(ctx); err != nil {
-		return nil, errors.Join(fmt.Errorf("open approvals %s: %w", file, err), s.write.Close())
-	}
-	if s.read, err = sql.Open("sqlite", dsn(abs, "_pragma=query_only(1)")); err != nil {
-		return nil, errors.Join(fmt.Errorf("open approvals %s: %w", file, err), s.write.Close())
-	}
-	s.read.SetMaxOpenConns(readers)
-	s.read.SetMaxIdleConns(readers)
-	return s, nil
-}
-
-// private makes an empty file that only its owner can read. SQLite gives its
-// side files the same mode. An existing file is not opened here: closing it
-// would drop the locks that this process holds on it.
-func private(file string) error {
-	if err := os.MkdirAll(filepath.Dir(file), 0o700); err != nil {
-		return err
-	}
-	f, err := os.OpenFile(file, os.O_CREATE|os.O_EXCL|os.O_RDWR, 0o600)
-	switch {
-	case errors.Is(err, os.ErrExist):
-		return os.Chmod(file, 0o600)
-	case err != nil:
-		return err
-	}
-	return f.Close()
-}
-
-func dsn(file, options string) string {
-	u := url.URL{Scheme: "file", Path: filepath.ToSlash(file)}
-	return u.String() + "?_pragma=busy_timeout(5000)&_pragma=journal_mode(WAL)&" + options
-}
-
-// migrate brings the schema up to date in one transaction, so that of two
-// processes that open a new file together one does it.
-func (s *Store) migrate(ctx context.Context) error {
-	tx, err := s.write.BeginTx(ctx, nil)
-	if err != nil {
-		return fmt.Errorf("begin migration: %w", err)
-	}
-	defer func() { _ = tx.Rollback() }() // after Commit it does nothing
-	var have int
-	if err := tx.QueryRowContext(ctx, "PRAGMA user_version").Scan(&have); err != nil {
-		return fmt.Errorf("read schema version: %w", err)
-	}
-	steps := versions()
-	if have > len(steps) {
-		return fmt.Errorf("its schema is version %d and this program knows %d; a newer callgate has used the file, run that or name another file", have, len(steps))
-	}
-	for i, sqlText := range steps[have:] {
-		if _, err := tx.ExecContext(ctx, sqlText); err != nil {
-			return fmt.Errorf("migrate to schema version %d: %w", have+i+1, err)
-		}
-	}
-	if _, err := tx.ExecContext(ctx, fmt.Sprintf("PRAGMA user_version = %d", len(steps))); err != nil {
-		return fmt.Errorf("write schema version: %w", err)
-	}
-	if err := tx.Commit(); err != nil {
-		return fmt.Errorf("commit migration: %w", err)
-	}
-	return nil
+	return &Store{file: file, db: db}, nil
 }
 
 // Close closes the file. Holds that are open stay so.
-func (s *Store) Close() error { return errors.Join(s.read.Close(), s.write.Close()) }
+func (s *Store) Close() error { return s.db.Close() }
 
 // Create implements [approvals.Store].
 func (s *Store) Create(ctx context.Context, h approvals.Hold) error {
@@ -134,7 +55,7 @@ func (s *Store) Create(ctx context.Context, h approvals.Hold) error {
 	if err != nil {
 		return fmt.Errorf("create approval %s: encode approvers: %w", h.ID, err)
 	}
-	_, err = s.write.ExecContext(ctx, `INSERT INTO holds (id, call_id, binding, policy_version, rule, message, identity, approvers,
+	_, err = s.db.Write.ExecContext(ctx, `INSERT INTO holds (id, call_id, binding, policy_version, rule, message, identity, approvers,
 			connection, protocol, function, args, method, authority, path, content_type, content_encoding, body, asked_at, expires, state)
 		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'open')`,
 		h.ID, h.CallID.String(), h.Binding[:], h.PolicyVersion, h.Rule, h.Message, string(identity), string(approvers),
@@ -155,7 +76,7 @@ const (
 // Get implements [approvals.Store].
 func (s *Store) Get(ctx context.Context, id string) (approvals.Hold, error) {
 	var body []byte
-	h, err := scanHold(s.read.QueryRowContext(ctx, `SELECT `+columns+`, body FROM holds WHERE id = ?`, id), &body)
+	h, err := scanHold(s.db.Read.QueryRowContext(ctx, `SELECT `+columns+`, body FROM holds WHERE id = ?`, id), &body)
 	if err != nil {
 		return approvals.Hold{}, fmt.Errorf("read approval %s: %w", id, notFound(err))
 	}
@@ -165,7 +86,7 @@ func (s *Store) Get(ctx context.Context, id string) (approvals.Hold, error) {
 
 // Status implements [approvals.Store].
 func (s *Store) Status(ctx context.Context, id string) (approvals.Status, error) {
-	st, err := scanStatus(s.read.QueryRowContext(ctx, `SELECT `+statusColumns+` FROM holds WHERE id = ?`, id))
+	st, err := scanStatus(s.db.Read.QueryRowContext(ctx, `SELECT `+statusColumns+` FROM holds WHERE id = ?`, id))
 	if err != nil {
 		return approvals.Status{}, fmt.Errorf("read approval %s: %w", id, notFound(err))
 	}
@@ -185,7 +106,7 @@ func (s *Store) List(ctx context.Context, f approvals.Filter) ([]approvals.Hold,
 		query, args = query+` AND (asked_at, id) < (?, ?)`, append(args, nanos(f.Before), f.BeforeID)
 	}
 	query += ` ORDER BY asked_at DESC, id DESC LIMIT ?`
-	rows, err := s.read.QueryContext(ctx, query, append(args, f.Size())...)
+	rows, err := s.db.Read.QueryContext(ctx, query, append(args, f.Size())...)
 	if err != nil {
 		return nil, fmt.Errorf("list approvals: %w", err)
 	}
@@ -253,14 +174,14 @@ func (s *Store) End(ctx context.Context, id string, to approvals.State, at time.
 func (s *Store) Expire(ctx context.Context, at time.Time, limit int) ([]approvals.Hold, error) {
 	// The write lock is taken only when there is something to do.
 	var one int
-	err := s.read.QueryRowContext(ctx, `SELECT 1 FROM holds WHERE state = 'open' AND expires <= ? LIMIT 1`, nanos(at)).Scan(&one)
+	err := s.db.Read.QueryRowContext(ctx, `SELECT 1 FROM holds WHERE state = 'open' AND expires <= ? LIMIT 1`, nanos(at)).Scan(&one)
 	switch {
 	case errors.Is(err, sql.ErrNoRows):
 		return nil, nil
 	case err != nil:
 		return nil, fmt.Errorf("expire approvals: %w", err)
 	}
-	rows, err := s.write.QueryContext(ctx, `UPDATE holds SET state = 'expired', ended_at = ?1
+	rows, err := s.db.Write.QueryContext(ctx, `UPDATE holds SET state = 'expired', ended_at = ?1
 		WHERE id IN (SELECT id FROM holds WHERE state = 'open' AND expires <= ?1 ORDER BY expires LIMIT ?2)
 		RETURNING `+columns, nanos(at), limit)
 	if err != nil {
@@ -281,7 +202,7 @@ func (s *Store) Erase(ctx context.Context, calls []call.ID, at time.Time) (int, 
 		for _, id := range part {
 			args = append(args, id.String())
 		}
-		res, err := s.write.ExecContext(ctx, `UPDATE holds SET args = NULL, path = '', body = NULL, binding = zeroblob(32)
+		res, err := s.db.Write.ExecContext(ctx, `UPDATE holds SET args = NULL, path = '', body = NULL, binding = zeroblob(32)
 			WHERE state != 'open' AND (state != 'approved' OR expires < ?) AND binding != zeroblob(32) AND call_id IN (?`+strings.Repeat(", ?", len(part)-1)+`)`, args...)
 		if err != nil {
 			return n, fmt.Errorf("erase approvals: %w", err)
@@ -293,7 +214,7 @@ func (s *Store) Erase(ctx context.Context, calls []call.ID, at time.Time) (int, 
 		n += int(erased)
 	}
 	var busy, pages, moved int
-	if err := s.write.QueryRowContext(ctx, "PRAGMA wal_checkpoint(TRUNCATE)").Scan(&busy, &pages, &moved); err != nil {
+	if err := s.db.Write.QueryRowContext(ctx, "PRAGMA wal_checkpoint(TRUNCATE)").Scan(&busy, &pages, &moved); err != nil {
 		return n, fmt.Errorf("erase approvals: empty the write-ahead log: %w", err)
 	}
 	if busy != 0 {
@@ -310,14 +231,14 @@ func (s *Store) Changes(ctx context.Context, after int64) ([]string, int64, erro
 	if after < 0 {
 		var last sql.NullInt64
 		// The sequence knows numbers whose changes were pruned.
-		err := s.read.QueryRowContext(ctx, `SELECT max(seq) FROM (SELECT max(seq) AS seq FROM changes
+		err := s.db.Read.QueryRowContext(ctx, `SELECT max(seq) FROM (SELECT max(seq) AS seq FROM changes
 			UNION ALL SELECT seq FROM sqlite_sequence WHERE name = 'changes')`).Scan(&last)
 		if err != nil {
 			return nil, after, fmt.Errorf("read approval changes: %w", err)
 		}
 		return nil, last.Int64, nil
 	}
-	rows, err := s.read.QueryContext(ctx, `SELECT seq, hold FROM changes WHERE seq > ? ORDER BY seq LIMIT ?`, after, changesLimit)
+	rows, err := s.db.Read.QueryContext(ctx, `SELECT seq, hold FROM changes WHERE seq > ? ORDER BY seq LIMIT ?`, after, changesLimit)
 	if err != nil {
 		return nil, after, fmt.Errorf("read approval changes: %w", err)
 	}
@@ -339,7 +260,7 @@ func (s *Store) Changes(ctx context.Context, after int64) ([]string, int64, erro
 
 // Prune implements [approvals.Store].
 func (s *Store) Prune(ctx context.Context, before time.Time, limit int) (int, error) {
-	res, err := s.write.ExecContext(ctx, `DELETE FROM holds WHERE id IN
+	res, err := s.db.Write.ExecContext(ctx, `DELETE FROM holds WHERE id IN
 		(SELECT id FROM holds WHERE ended_at > 0 AND ended_at < ? ORDER BY ended_at LIMIT ?)`, nanos(before), limit)
 	if err != nil {
 		return 0, fmt.Errorf("prune approvals: %w", err)
@@ -350,7 +271,7 @@ func (s *Store) Prune(ctx context.Context, before time.Time, limit int) (int, er
 
 // change runs one statement over one hold and reports whether it fitted.
 func (s *Store) change(ctx context.Context, query string, args ...any) (bool, error) {
-	res, err := s.write.ExecContext(ctx, query, args...)
+	res, err := s.db.Write.ExecContext(ctx, query, args...)
 	if err != nil {
 		return false, err
 	}

@@ -50,6 +50,7 @@ var shapes = map[call.Reason]shape{
 	call.ReasonNoCredentials:       {http.StatusUnauthorized, codes.Unauthenticated, rpcDenied, "No credentials"},
 	call.ReasonInvalidToken:        {http.StatusUnauthorized, codes.Unauthenticated, rpcDenied, "Invalid token"},
 	call.ReasonExpiredToken:        {http.StatusUnauthorized, codes.Unauthenticated, rpcDenied, "Expired token"},
+	call.ReasonRevokedToken:        {http.StatusUnauthorized, codes.Unauthenticated, rpcDenied, "Revoked token"},
 	call.ReasonIdentityUnavailable: {http.StatusServiceUnavailable, codes.Unavailable, rpcDenied, "Identity can't be checked now"},
 	call.ReasonUnknownConnection:   {http.StatusNotFound, codes.NotFound, rpcDenied, "Unknown connection"},
 	call.ReasonUnknownFunction:     {http.StatusNotFound, codes.Unimplemented, rpcUnknown, "Unknown function"},
@@ -84,6 +85,7 @@ func bounded(s string) string {
 var challenges = map[call.Reason]string{
 	call.ReasonNoCredentials: `Bearer realm="callgate"`,
 	call.ReasonInvalidToken:  `Bearer realm="callgate", error="invalid_token", error_description="the token is not valid here"`,
+	call.ReasonRevokedToken:  `Bearer realm="callgate", error="invalid_token", error_description="the token was revoked"`,
 	call.ReasonExpiredToken:  `Bearer realm="callgate", error="invalid_token", error_description="the token has expired"`,
 }
 

@@ -15,6 +15,7 @@ import (
 	"log/slog"
 	"net/http"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/lestrrat-go/jwx/v2/jwa"
@@ -56,6 +57,7 @@ type Verifier struct {
 	cfg     Config
 	issuers map[string]*issuer
 	cache   *cache
+	revoked atomic.Pointer[revocations]
 }
 
 // Error is a caller that could not be identified. Its message names cause and
@@ -145,7 +147,7 @@ func (v *Verifier) Verify(ctx context.Context, token string) (call.Identity, err
 	if e, ok := v.cache.get(key, now); ok {
 		if e.generation == e.issuer.generation.Load() && e.issuer.usable(now) {
 			v.cfg.Metrics.cached.Inc()
-			return e.identity, nil
+			return v.admit(e.identity)
 		}
 		v.cache.drop(key)
 	}
@@ -155,7 +157,7 @@ func (v *Verifier) Verify(ctx context.Context, token string) (call.Identity, err
 		return call.Identity{}, err
 	}
 	v.cache.put(key, entry{identity: id, issuer: is, generation: generation, until: id.Expires}, now)
-	return id, nil
+	return v.admit(id)
 }
 
 func (v *Verifier) verify(ctx context.Context, token string, now time.Time) (call.Identity, *issuer, uint64, error) {

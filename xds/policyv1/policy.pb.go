@@ -351,6 +351,76 @@ func (x *Revocation) GetIssuedBefore() *timestamppb.Timestamp {
 	return nil
 }
 
+// Held is what a decision server keeps on disk, to start from when the control
+// plane is away.
+type Held struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Policies      []*Policy              `protobuf:"bytes,1,rep,name=policies,proto3" json:"policies,omitempty"`
+	Rollout       *Rollout               `protobuf:"bytes,2,opt,name=rollout,proto3" json:"rollout,omitempty"`
+	Grants        []*Grant               `protobuf:"bytes,3,rep,name=grants,proto3" json:"grants,omitempty"`
+	Revocations   []*Revocation          `protobuf:"bytes,4,rep,name=revocations,proto3" json:"revocations,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Held) Reset() {
+	*x = Held{}
+	mi := &file_callgate_policy_v1_policy_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Held) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Held) ProtoMessage() {}
+
+func (x *Held) ProtoReflect() protoreflect.Message {
+	mi := &file_callgate_policy_v1_policy_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Held.ProtoReflect.Descriptor instead.
+func (*Held) Descriptor() ([]byte, []int) {
+	return file_callgate_policy_v1_policy_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *Held) GetPolicies() []*Policy {
+	if x != nil {
+		return x.Policies
+	}
+	return nil
+}
+
+func (x *Held) GetRollout() *Rollout {
+	if x != nil {
+		return x.Rollout
+	}
+	return nil
+}
+
+func (x *Held) GetGrants() []*Grant {
+	if x != nil {
+		return x.Grants
+	}
+	return nil
+}
+
+func (x *Held) GetRevocations() []*Revocation {
+	if x != nil {
+		return x.Revocations
+	}
+	return nil
+}
+
 type Policy_File struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
@@ -361,7 +431,7 @@ type Policy_File struct {
 
 func (x *Policy_File) Reset() {
 	*x = Policy_File{}
-	mi := &file_callgate_policy_v1_policy_proto_msgTypes[4]
+	mi := &file_callgate_policy_v1_policy_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -373,7 +443,7 @@ func (x *Policy_File) String() string {
 func (*Policy_File) ProtoMessage() {}
 
 func (x *Policy_File) ProtoReflect() protoreflect.Message {
-	mi := &file_callgate_policy_v1_policy_proto_msgTypes[4]
+	mi := &file_callgate_policy_v1_policy_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -414,7 +484,7 @@ type Policy_Reference struct {
 
 func (x *Policy_Reference) Reset() {
 	*x = Policy_Reference{}
-	mi := &file_callgate_policy_v1_policy_proto_msgTypes[5]
+	mi := &file_callgate_policy_v1_policy_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -426,7 +496,7 @@ func (x *Policy_Reference) String() string {
 func (*Policy_Reference) ProtoMessage() {}
 
 func (x *Policy_Reference) ProtoReflect() protoreflect.Message {
-	mi := &file_callgate_policy_v1_policy_proto_msgTypes[5]
+	mi := &file_callgate_policy_v1_policy_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -505,7 +575,12 @@ const file_callgate_policy_v1_policy_proto_rawDesc = "" +
 	"\x06issuer\x18\x02 \x01(\tR\x06issuer\x12\x18\n" +
 	"\asubject\x18\x03 \x01(\tR\asubject\x12\x19\n" +
 	"\btoken_id\x18\x04 \x01(\tR\atokenId\x12?\n" +
-	"\rissued_before\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\fissuedBeforeB+Z)github.com/callgate/callgate/xds/policyv1b\x06proto3"
+	"\rissued_before\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\fissuedBefore\"\xea\x01\n" +
+	"\x04Held\x126\n" +
+	"\bpolicies\x18\x01 \x03(\v2\x1a.callgate.policy.v1.PolicyR\bpolicies\x125\n" +
+	"\arollout\x18\x02 \x01(\v2\x1b.callgate.policy.v1.RolloutR\arollout\x121\n" +
+	"\x06grants\x18\x03 \x03(\v2\x19.callgate.policy.v1.GrantR\x06grants\x12@\n" +
+	"\vrevocations\x18\x04 \x03(\v2\x1e.callgate.policy.v1.RevocationR\vrevocationsB+Z)github.com/callgate/callgate/xds/policyv1b\x06proto3"
 
 var (
 	file_callgate_policy_v1_policy_proto_rawDescOnce sync.Once
@@ -519,27 +594,32 @@ func file_callgate_policy_v1_policy_proto_rawDescGZIP() []byte {
 	return file_callgate_policy_v1_policy_proto_rawDescData
 }
 
-var file_callgate_policy_v1_policy_proto_msgTypes = make([]protoimpl.MessageInfo, 6)
+var file_callgate_policy_v1_policy_proto_msgTypes = make([]protoimpl.MessageInfo, 7)
 var file_callgate_policy_v1_policy_proto_goTypes = []any{
 	(*Policy)(nil),                // 0: callgate.policy.v1.Policy
 	(*Rollout)(nil),               // 1: callgate.policy.v1.Rollout
 	(*Grant)(nil),                 // 2: callgate.policy.v1.Grant
 	(*Revocation)(nil),            // 3: callgate.policy.v1.Revocation
-	(*Policy_File)(nil),           // 4: callgate.policy.v1.Policy.File
-	(*Policy_Reference)(nil),      // 5: callgate.policy.v1.Policy.Reference
-	(*timestamppb.Timestamp)(nil), // 6: google.protobuf.Timestamp
+	(*Held)(nil),                  // 4: callgate.policy.v1.Held
+	(*Policy_File)(nil),           // 5: callgate.policy.v1.Policy.File
+	(*Policy_Reference)(nil),      // 6: callgate.policy.v1.Policy.Reference
+	(*timestamppb.Timestamp)(nil), // 7: google.protobuf.Timestamp
 }
 var file_callgate_policy_v1_policy_proto_depIdxs = []int32{
-	4, // 0: callgate.policy.v1.Policy.files:type_name -> callgate.policy.v1.Policy.File
-	5, // 1: callgate.policy.v1.Policy.references:type_name -> callgate.policy.v1.Policy.Reference
-	6, // 2: callgate.policy.v1.Policy.created:type_name -> google.protobuf.Timestamp
-	6, // 3: callgate.policy.v1.Grant.until:type_name -> google.protobuf.Timestamp
-	6, // 4: callgate.policy.v1.Revocation.issued_before:type_name -> google.protobuf.Timestamp
-	5, // [5:5] is the sub-list for method output_type
-	5, // [5:5] is the sub-list for method input_type
-	5, // [5:5] is the sub-list for extension type_name
-	5, // [5:5] is the sub-list for extension extendee
-	0, // [0:5] is the sub-list for field type_name
+	5, // 0: callgate.policy.v1.Policy.files:type_name -> callgate.policy.v1.Policy.File
+	6, // 1: callgate.policy.v1.Policy.references:type_name -> callgate.policy.v1.Policy.Reference
+	7, // 2: callgate.policy.v1.Policy.created:type_name -> google.protobuf.Timestamp
+	7, // 3: callgate.policy.v1.Grant.until:type_name -> google.protobuf.Timestamp
+	7, // 4: callgate.policy.v1.Revocation.issued_before:type_name -> google.protobuf.Timestamp
+	0, // 5: callgate.policy.v1.Held.policies:type_name -> callgate.policy.v1.Policy
+	1, // 6: callgate.policy.v1.Held.rollout:type_name -> callgate.policy.v1.Rollout
+	2, // 7: callgate.policy.v1.Held.grants:type_name -> callgate.policy.v1.Grant
+	3, // 8: callgate.policy.v1.Held.revocations:type_name -> callgate.policy.v1.Revocation
+	9, // [9:9] is the sub-list for method output_type
+	9, // [9:9] is the sub-list for method input_type
+	9, // [9:9] is the sub-list for extension type_name
+	9, // [9:9] is the sub-list for extension extendee
+	0, // [0:9] is the sub-list for field type_name
 }
 
 func init() { file_callgate_policy_v1_policy_proto_init() }
@@ -553,7 +633,7 @@ func file_callgate_policy_v1_policy_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_callgate_policy_v1_policy_proto_rawDesc), len(file_callgate_policy_v1_policy_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   6,
+			NumMessages:   7,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

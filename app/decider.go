@@ -1,0 +1,333 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+
+	"google.golang.org/protobuf/proto"
+
+	"github.com/callgate/callgate/call/protocol/descriptor"
+	"github.com/callgate/callgate/config"
+	"github.com/callgate/callgate/extauthz"
+	"github.com/callgate/callgate/extauthz/connection"
+	"github.com/callgate/callgate/policies"
+	"github.com/callgate/callgate/xds"
+	"github.com/callgate/callgate/xds/policyv1"
+)
+
+// decider is the decision side of a process: it compiles the policies that it is
+// given and makes one of them decide. It takes them from the control plane, in
+// this process or over xDS, or from files. It implements [xds.Receiver].
+type decider struct {
+	cfg      *config.Config
+	home     string // where relative names of secrets are looked up
+	authz    *extauthz.Server
+	messages *messages
+	revoke   func([]*policyv1.Revocation) error
+	// keep is the file that remembers all this for a start without the
+	// control plane; "" where the control plane is in this process.
+	keep string
+	log  *slog.Logger
+	// life ends with the process.
+	life context.Context
+
+	mu          sync.Mutex
+	held        map[string]*heldPolicy
+	rollout     *policyv1.Rollout
+	grants      map[string]*policyv1.Grant
+	revocations map[string]*policyv1.Revocation
+}
+
+// heldPolicy is a policy that can decide.
+type heldPolicy struct {
+	wire        *policyv1.Policy
+	policy      config.Policy
+	rules       *policies.Set // without the grants given since
+	connections *connection.Set
+	sources     map[string]*descriptor.Source // by grpc connection
+	cancel      context.CancelFunc            // ends what keeps it fresh
+}
+
+func newDecider(life context.Context, a *App, home string) *decider {
+	return &decider{cfg: a.cfg, home: home, authz: a.authz, messages: a.messages, revoke: a.people.revoke, log: a.log, life: life,
+		held: map[string]*heldPolicy{}, grants: map[string]*policyv1.Grant{}, revocations: map[string]*policyv1.Revocation{}}
+}
+
+func (d *decider) folder() string { return filepath.Join(d.cfg.StateDir, "policy-files") }
+
+// Policies implements [xds.Receiver]. All are taken or none.
+func (d *decider) Policies(ctx context.Context, set []*policyv1.Policy, gone []string) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	fresh := map[string]*heldPolicy{}
+	for _, wire := range set {
+		if d.held[wire.GetVersion()] != nil {
+			continue // a version never changes
+		}
+		h, err := d.compile(wire)
+		if err != nil {
+			for _, other := range fresh {
+				other.cancel()
+			}
+			return err
+		}
+		fresh[wire.GetVersion()] = h
+	}
+	for _, v := range gone {
+		if d.rollout != nil && (v == d.rollout.GetStable() || v == d.rollout.GetCanary()) {
+			// It goes on deciding until another does.
+			d.log.WarnContext(ctx, "the control plane took away the policy that decides; it stays until another does", "version", v)
+			continue
+		}
+		if h := d.held[v]; h != nil {
+			h.cancel()
+			delete(d.held, v)
+		}
+	}
+	maps.Copy(d.held, fresh)
+	return d.changed()
+}
+
+// compile makes a policy ready to decide.
+func (d *decider) compile(wire *policyv1.Policy) (*heldPolicy, error) {
+	pol, err := xds.Bundle(wire).Policy(d.folder(), d.home)
+	if err != nil {
+		return nil, err
+	}
+	if pol.Version != wire.GetVersion() {
+		return nil, fmt.Errorf("policy %s says what %s would be: it was changed on its way", wire.GetVersion(), pol.Version)
+	}
+	h := &heldPolicy{wire: wire, policy: pol, sources: map[string]*descriptor.Source{}}
+	if h.rules, err = compile(pol, d.cfg.Approvals.Approvers); err != nil {
+		return nil, err
+	}
+	var life context.Context
+	life, h.cancel = context.WithCancel(d.life)
+	var list []*connection.Connection
+	for _, c := range pol.Connections {
+		built, err := connect(life, c, h.sources, d.log)
+		if err != nil {
+			h.cancel()
+			return nil, fmt.Errorf("%s: connection %q: %w", c.Position, c.Name, err)
+		}
+		list = append(list, built)
+	}
+	if h.connections, err = connection.NewSet(list); err != nil {
+		h.cancel()
+		return nil, err
+	}
+	return h, nil
+}
+
+// Rollout implements [xds.Receiver].
+func (d *decider) Rollout(_ context.Context, r *policyv1.Rollout) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, v := range []string{r.GetStable(), r.GetCanary()} {
+		if v != "" && d.held[v] == nil {
+			return fmt.Errorf("policy %s is to decide and is not here", v)
+		}
+	}
+	if r.GetStable() == "" || r.GetPercent() > 100 {
+		return errors.New("a rollout must name the policy that decides, and a percentage up to 100")
+	}
+	before := d.rollout
+	d.rollout = r
+	if err := d.changed(); err != nil {
+		d.rollout = before
+		return err
+	}
+	return nil
+}
+
+// Grants implements [xds.Receiver].
+func (d *decider) Grants(_ context.Context, set []*policyv1.Grant, gone []string) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	next := maps.Clone(d.grants)
+	for _, g := range set {
+		if _, err := granted([]*policyv1.Grant{g}); err != nil {
+			return err
+		}
+		next[g.GetId()] = g
+	}
+	for _, id := range gone {
+		delete(next, id)
+	}
+	before := d.grants
+	d.grants = next
+	if err := d.changed(); err != nil {
+		d.grants = before
+		return err
+	}
+	return nil
+}
+
+// granted turns grants into what the rules know.
+func granted(list []*policyv1.Grant) ([]policies.Grant, error) {
+	out := make([]policies.Grant, len(list))
+	for i, g := range list {
+		out[i] = policies.Grant{Name: g.GetId(), Identities: g.GetIdentities(), Groups: g.GetGroups(), Actors: g.GetActors(),
+			Connections: g.GetConnections(), Functions: g.GetFunctions(), When: g.GetWhen()}
+		if g.GetUntil() != nil {
+			if err := g.GetUntil().CheckValid(); err != nil {
+				return nil, fmt.Errorf("grant %s: until: %w", g.GetId(), err)
+			}
+			out[i].Until = g.GetUntil().AsTime()
+		}
+	}
+	return out, policies.CheckGrants(out)
+}
+
+// Revocations implements [xds.Receiver].
+func (d *decider) Revocations(_ context.Context, set []*policyv1.Revocation, gone []string) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	next := maps.Clone(d.revocations)
+	for _, r := range set {
+		next[r.GetId()] = r
+	}
+	for _, id := range gone {
+		delete(next, id)
+	}
+	if err := d.revoke(slices.Collect(maps.Values(next))); err != nil {
+		return err
+	}
+	d.revocations = next
+	return d.store()
+}
+
+// changed puts what is held in force, and remembers it.
+func (d *decider) changed() error {
+	if d.rollout == nil {
+		return d.store()
+	}
+	list, err := granted(slices.SortedFunc(maps.Values(d.grants), func(a, b *policyv1.Grant) int { return strings.Compare(a.GetId(), b.GetId()) }))
+	if err != nil {
+		return err
+	}
+	var next extauthz.Versions
+	sources := map[string]map[string]*descriptor.Source{}
+	for v, h := range d.held {
+		rules, err := h.rules.WithGrants(list)
+		if err != nil {
+			return err
+		}
+		active := extauthz.Active{Version: v, Connections: h.connections, Policy: rules}
+		switch v {
+		case d.rollout.GetStable():
+			next.Stable = active
+		case d.rollout.GetCanary():
+			next.Canary, next.Percent = &active, int(d.rollout.GetPercent())
+		default:
+			next.Others = append(next.Others, active)
+		}
+		sources[v] = h.sources
+	}
+	d.messages.use(sources, d.rollout.GetStable())
+	d.authz.Activate(next)
+	return d.store()
+}
+
+// stable is the version that decides; "" before any does.
+func (d *decider) stable() string {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.rollout.GetStable()
+}
+
+// forget drops all policies but the one that decides and the one before.
+func (d *decider) forget(ctx context.Context, before string) error {
+	d.mu.Lock()
+	var gone []string
+	for v := range d.held {
+		if v != before && v != d.rollout.GetStable() {
+			gone = append(gone, v)
+		}
+	}
+	d.mu.Unlock()
+	return d.Policies(ctx, nil, gone)
+}
+
+// store writes what is held to disk, whole or not at all.
+func (d *decider) store() error {
+	if d.keep == "" {
+		return nil
+	}
+	held := &policyv1.Held{Rollout: d.rollout, Grants: slices.Collect(maps.Values(d.grants)), Revocations: slices.Collect(maps.Values(d.revocations))}
+	for _, h := range d.held {
+		held.Policies = append(held.Policies, h.wire)
+	}
+	data, err := proto.Marshal(held)
+	if err != nil {
+		return fmt.Errorf("keep the policy: %w", err)
+	}
+	return replace(d.keep, data)
+}
+
+// replace writes a file durably in place of what it held.
+func replace(path string, data []byte) error {
+	f, err := os.CreateTemp(filepath.Dir(path), ".new-")
+	if err != nil {
+		return fmt.Errorf("write %s: %w", path, err)
+	}
+	_, err = f.Write(data)
+	if err = errors.Join(err, f.Sync(), f.Close()); err == nil {
+		err = os.Rename(f.Name(), path)
+	}
+	if err != nil {
+		return errors.Join(fmt.Errorf("write %s: %w", path, err), os.Remove(f.Name()))
+	}
+	return nil
+}
+
+// load takes up what store wrote, and tells what it was. Nothing having been
+// written is no error.
+func (d *decider) load(ctx context.Context) (map[string][]string, error) {
+	data, err := os.ReadFile(d.keep)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read the last good policy: %w", err)
+	}
+	held := new(policyv1.Held)
+	if err := proto.Unmarshal(data, held); err != nil {
+		return nil, fmt.Errorf("read the last good policy %s: %w", d.keep, err)
+	}
+	if held.GetRollout() == nil {
+		return nil, nil
+	}
+	keep := d.keep
+	d.keep = "" // nothing is written until all is taken
+	defer func() { d.keep = keep }()
+	if err := errors.Join(d.Revocations(ctx, held.GetRevocations(), nil), d.Grants(ctx, held.GetGrants(), nil)); err != nil {
+		return nil, fmt.Errorf("take up the last good policy: %w", err)
+	}
+	if err := d.Policies(ctx, held.GetPolicies(), nil); err != nil {
+		return nil, fmt.Errorf("take up the last good policy: %w", err)
+	}
+	if err := d.Rollout(ctx, held.GetRollout()); err != nil {
+		return nil, fmt.Errorf("take up the last good policy: %w", err)
+	}
+	has := map[string][]string{xds.RolloutType: {"current"}}
+	for _, p := range held.GetPolicies() {
+		has[xds.PolicyType] = append(has[xds.PolicyType], p.GetVersion())
+	}
+	for _, g := range held.GetGrants() {
+		has[xds.GrantType] = append(has[xds.GrantType], g.GetId())
+	}
+	for _, r := range held.GetRevocations() {
+		has[xds.RevocationType] = append(has[xds.RevocationType], r.GetId())
+	}
+	d.log.InfoContext(ctx, "the last good policy decides until the control plane answers", "version", held.GetRollout().GetStable())
+	return has, nil
+}

@@ -1,0 +1,35 @@
+package config
+
+import "time"
+
+// Control says where policies come from and who may change them.
+type Control struct {
+	// Server is the xDS address (host:port) of the control plane that a
+	// process without the role xds gets its policies from. Default: from the
+	// files.
+	Server string `yaml:"server"`
+	// TLS is what this process shows of itself and whom it believes, both as
+	// the control plane and towards it.
+	TLS ControlTLS `yaml:"tls"`
+	// Labels are what canaries can pick this server by.
+	Labels []string `yaml:"labels"` // name=value
+	// Store is the control plane's file. Default: control.db in state_dir.
+	Store string `yaml:"store"`
+	// Administrators may push and roll back policies, give and take back
+	// grants, and revoke tokens. Default: nobody.
+	Administrators Approvers `yaml:"administrators"`
+	// Wait is how long a push waits for servers and Envoys to answer. Default 10s.
+	Wait time.Duration `yaml:"wait"`
+}
+
+// ControlTLS protects xDS. With cert_file and key_file set, the control plane
+// speaks TLS only; with ca_file too, it wants certificates of its clients.
+type ControlTLS struct {
+	CertFile string `yaml:"cert_file"`
+	KeyFile  string `yaml:"key_file"`
+	// CAFile is what the other side's certificate must chain to.
+	CAFile string `yaml:"ca_file"`
+	// ServerName is what the control plane's certificate must be for.
+	// Default: the host of server.
+	ServerName string `yaml:"server_name"`
+}

@@ -1,0 +1,68 @@
+package identity
+
+import (
+	"time"
+
+	"github.com/callgate/callgate/call"
+)
+
+// Revocation ends the validity of tokens before their time. What is set must all
+// fit: a token's id, its subject, its issuer, and that it was issued before a
+// time. One that sets nothing fits nothing.
+type Revocation struct {
+	Issuer, Subject, TokenID string
+	// IssuedBefore is compared with the token's iat. A token that does not say
+	// when it was issued is taken to be old.
+	IssuedBefore time.Time
+}
+
+// revocations finds those that may fit an identity without looking at all.
+type revocations struct {
+	byToken   map[string][]Revocation // by jti
+	bySubject map[string][]Revocation
+	byIssuer  map[string][]Revocation
+}
+
+// Revoke makes the verifier refuse what the list says, from now on and in place
+// of what earlier lists said. It holds for tokens that were verified before too.
+func (v *Verifier) Revoke(list []Revocation) {
+	next := &revocations{byToken: map[string][]Revocation{}, bySubject: map[string][]Revocation{}, byIssuer: map[string][]Revocation{}}
+	for _, r := range list {
+		switch {
+		case r.TokenID != "":
+			next.byToken[r.TokenID] = append(next.byToken[r.TokenID], r)
+		case r.Subject != "":
+			next.bySubject[r.Subject] = append(next.bySubject[r.Subject], r)
+		case r.Issuer != "":
+			next.byIssuer[r.Issuer] = append(next.byIssuer[r.Issuer], r)
+		}
+	}
+	v.revoked.Store(next)
+}
+
+// admit refuses an identity whose token was revoked.
+func (v *Verifier) admit(id call.Identity) (call.Identity, error) {
+	r := v.revoked.Load()
+	if r == nil {
+		return id, nil
+	}
+	for _, list := range [][]Revocation{r.byToken[id.TokenID], r.bySubject[id.Subject], r.byIssuer[id.Issuer]} {
+		for _, one := range list {
+			if one.fits(id) {
+				return call.Identity{}, refuse(call.ReasonRevokedToken, "the token was revoked; get a new one, or ask those who run this gateway")
+			}
+		}
+	}
+	return id, nil
+}
+
+func (r Revocation) fits(id call.Identity) bool {
+	switch {
+	case r.TokenID != "" && r.TokenID != id.TokenID, r.Subject != "" && r.Subject != id.Subject, r.Issuer != "" && r.Issuer != id.Issuer:
+		return false
+	case r.IssuedBefore.IsZero():
+		return true
+	}
+	issued, ok := id.Claims["iat"].(int64)
+	return !ok || time.Unix(issued, 0).Before(r.IssuedBefore)
+}
