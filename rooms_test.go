@@ -27,6 +27,7 @@ var rooms = map[string][]string{
 	"extauthz/connection":      {"call", "call/protocol"},
 	"extauthz/credential":      {"call"},
 	"policies":                 {"call"},
+	"policies/condition":       {},
 	"policies/backtest":        {"audit/clickhouse", "call", "call/protocol", "call/redact", "policies"},
 	"approvals":                {"call"},
 	"approvals/sqlite":         {"call", "approvals", "sqlitefile"},

@@ -25,6 +25,9 @@ type Config struct {
 	// Replay prepares the set for [Set.Assess] and [Set.Reads]. It takes about
 	// twice the memory.
 	Replay bool
+	// Inspect prepares the set for [Set.Inspect] and [Set.Trace], which take
+	// time and memory that deciding does not need.
+	Inspect bool
 }
 
 // rule is a compiled [Rule].
@@ -39,6 +42,7 @@ type rule struct {
 	functions []glob      // none: any
 	when      cel.Program // nil: true
 	replay
+	inspection
 }
 
 // replay is what a condition needs to be asked of a call that is not known as
@@ -57,6 +61,8 @@ type Set struct {
 	connections map[string]*index
 	everywhere  index  // the rules that name no connection
 	own, given  grants // the policy's, and those of WithGrants
+	inspect     bool
+	inspected   []Inspected
 }
 
 // Version names the policy.
@@ -88,7 +94,7 @@ func Compile(rules []Rule, cfg Config) (*Set, error) {
 		return nil, err
 	}
 	c := &compiler{cfg: cfg, vocabulary: v, env: env, programs: map[string]compiled{}, names: map[string]Position{}}
-	set := &Set{version: cfg.Version, vocabulary: v, rules: len(rules), connections: make(map[string]*index, len(cfg.Connections))}
+	set := &Set{version: cfg.Version, vocabulary: v, rules: len(rules), connections: make(map[string]*index, len(cfg.Connections)), inspect: cfg.Inspect}
 	for _, conn := range cfg.Connections {
 		if _, twice := set.connections[conn.Name]; twice {
 			return nil, fmt.Errorf("compile policy: connection %q stands twice", conn.Name)
@@ -97,6 +103,9 @@ func Compile(rules []Rule, cfg Config) (*Set, error) {
 	}
 	for i := range rules {
 		r, where := c.rule(i, &rules[i])
+		if cfg.Inspect {
+			set.inspected = append(set.inspected, Inspected{Rule: rules[i], Connections: where, Condition: r.folded, functions: r.functions, of: r})
+		}
 		switch {
 		case len(c.errs) > 0:
 		case len(rules[i].Connections) == 0:
@@ -110,6 +119,9 @@ func Compile(rules []Rule, cfg Config) (*Set, error) {
 	for i := range cfg.Grants {
 		if g := c.grant(&cfg.Grants[i]); g != nil {
 			set.own.add(g, &cfg.Grants[i])
+			if cfg.Inspect {
+				set.inspected = append(set.inspected, c.inspectedGrant(g, &cfg.Grants[i]))
+			}
 		}
 	}
 	if len(c.errs) > 0 {
@@ -131,6 +143,7 @@ type compiled struct {
 	program cel.Program
 	faults  []fault
 	replay
+	inspection
 }
 
 // rule compiles one rule and returns it with the connections it names.
@@ -164,7 +177,7 @@ func (c *compiler) rule(i int, r *Rule) (*rule, []string) {
 		for _, f := range p.faults {
 			bad(f.in(r.When, r.WhenPosition), "%s", f.text)
 		}
-		out.when, out.replay = p.program, p.replay
+		out.when, out.replay, out.inspection = p.program, p.replay, p.inspection
 	}
 	names := make([]string, len(where))
 	for i, conn := range where {

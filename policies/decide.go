@@ -92,6 +92,8 @@ type judge struct {
 	rules []*rule // in file order
 	// grants are the policy's own and those given since.
 	grants [2]*grants
+	// asked, if set, is told of every rule that was asked.
+	asked func(r *rule, matched bool, err error)
 }
 
 // rule asks the rules that decide, strongest first, and then what to hide.
@@ -165,6 +167,14 @@ func (j *judge) shadows() []string {
 }
 
 func (j *judge) matches(r *rule) (bool, error) {
+	matched, err := j.evaluate(r)
+	if j.asked != nil {
+		j.asked(r, matched, err)
+	}
+	return matched, err
+}
+
+func (j *judge) evaluate(r *rule) (bool, error) {
 	if err := j.ctx.Err(); err != nil {
 		return false, err
 	}

@@ -77,6 +77,7 @@ func newEnv(v *vocabulary) (*cel.Env, error) {
 		// not care which.
 		cel.CrossTypeNumericComparisons(true),
 		cel.DefaultUTCTimeZone(true),
+		cel.EnableMacroCallTracking(), // so that tools can quote a condition's parts
 		cel.ParserExpressionSizeLimit(maxExpression),
 		cel.ParserRecursionLimit(maxDepth),
 		cel.ExpressionNodeLimit(maxNodes),

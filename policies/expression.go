@@ -70,6 +70,11 @@ func (c *compiler) expression(text string) (out compiled) {
 			return compiled{faults: []fault{{line: 1, text: "when: " + err.Error()}}}
 		}
 	}
+	if c.cfg.Inspect {
+		if out.inspection, err = c.inspection(checked, options); err != nil {
+			return compiled{faults: []fault{{line: 1, text: "when: " + err.Error()}}}
+		}
+	}
 	return out
 }
 

@@ -45,6 +45,7 @@ type grant struct {
 	until       time.Time
 	when        cel.Program // nil: true
 	replay
+	inspection
 }
 
 // grants finds those that an identity has.
@@ -117,12 +118,15 @@ func (s *Set) WithGrants(list []Grant) (*Set, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &compiler{cfg: Config{CostLimit: DefaultCostLimit}, vocabulary: s.vocabulary, env: env, programs: map[string]compiled{}, names: map[string]Position{}}
+	c := &compiler{cfg: Config{CostLimit: DefaultCostLimit, Inspect: s.inspect, Connections: s.named()}, vocabulary: s.vocabulary, env: env, programs: map[string]compiled{}, names: map[string]Position{}}
 	out := *s
 	out.given = grants{}
 	for i := range list {
 		if g := c.grant(&list[i]); g != nil {
 			out.given.add(g, &list[i])
+			if s.inspect {
+				out.inspected = append(out.inspected[:len(out.inspected):len(out.inspected)], c.inspectedGrant(g, &list[i]))
+			}
 		}
 	}
 	if len(c.errs) > 0 {
@@ -165,7 +169,7 @@ func (c *compiler) grant(g *Grant) *grant {
 		for _, f := range p.faults {
 			bad(f.in(g.When, g.WhenPosition), "%s", f.text)
 		}
-		out.when, out.replay = p.program, p.replay
+		out.when, out.replay, out.inspection = p.program, p.replay, p.inspection
 	}
 	if len(c.errs) > before {
 		return nil
@@ -177,7 +181,7 @@ func (c *compiler) grant(g *Grant) *grant {
 func (j *judge) granted(sets ...*grants) (call.Ruling, bool) {
 	for _, g := range sets {
 		for _, one := range g.of(j.in.call) {
-			matched, err := j.matches(&rule{name: one.name, when: one.when})
+			matched, err := j.matches(&rule{name: one.name, when: one.when, inspection: one.inspection})
 			if err != nil {
 				return broken(&rule{name: one.name}, err), true
 			}

@@ -1,0 +1,171 @@
+package policies
+
+import (
+	"maps"
+	"slices"
+
+	"cel.dev/cel-go/cel"
+	"cel.dev/cel-go/common/ast"
+	"cel.dev/cel-go/common/types"
+)
+
+// inspection is what the tools that read a policy need of a condition.
+type inspection struct {
+	checked *cel.Ast    // as written
+	folded  *ast.AST    // with its constants worked out
+	traced  cel.Program // evaluates every part, and keeps the values
+}
+
+// inspection prepares a condition for tools. An expression whose constants
+// can't be worked out, such as 1 / 0, is left as it was written.
+func (c *compiler) inspection(checked *cel.Ast, options []cel.ProgramOption) (inspection, error) {
+	out := inspection{checked: checked, folded: checked.NativeRep()}
+	if fold, err := cel.NewConstantFoldingOptimizer(); err == nil {
+		if optimizer, err := cel.NewStaticOptimizer(fold); err == nil {
+			if folded, issues := optimizer.Optimize(c.env, checked); issues.Err() == nil {
+				out.folded = folded.NativeRep()
+			}
+		}
+	}
+	var err error
+	out.traced, err = c.env.Program(checked, append(slices.Clone(options), cel.EvalOptions(cel.OptExhaustiveEval))...)
+	return out, err
+}
+
+// Inspected is a rule, or a grant in the shape of one, as it was compiled: what
+// it looks at, and on which condition.
+type Inspected struct {
+	// Rule is as it was written. Of a grant, the name has [GrantPrefix] and
+	// the action is allow.
+	Rule  Rule
+	Grant *Grant // nil for a rule
+	// Connections are those that the rule looks at.
+	Connections []string
+	// Condition is type-checked, its constants worked out; nil is true. It is
+	// shared and read-only.
+	Condition *ast.AST
+
+	functions []glob
+	of        *rule
+}
+
+// Inspect lists the rules in file order, and then the grants. It is for a set
+// that was compiled with [Config.Inspect].
+func (s *Set) Inspect() []Inspected { return slices.Clone(s.inspected) }
+
+// Always reports whether the rule's condition is true whatever the call.
+func (x Inspected) Always() bool {
+	if x.Condition == nil {
+		return true
+	}
+	e := x.Condition.Expr()
+	return e.Kind() == ast.LiteralKind && e.AsLiteral() == types.True
+}
+
+// Concerns reports whether the rule looks at a connection's function.
+func (x Inspected) Concerns(connection, function string) bool {
+	return slices.Contains(x.Connections, connection) && x.Function(function)
+}
+
+// Function reports whether the rule's globs take a function.
+func (x Inspected) Function(name string) bool {
+	return len(x.functions) == 0 || matchAny(x.functions, name)
+}
+
+// EveryFunction reports whether the rule looks at all functions of its
+// connections.
+func (x Inspected) EveryFunction() bool {
+	return len(x.functions) == 0 || slices.ContainsFunc(x.functions, func(g glob) bool { return len(g.tokens) == 1 && g.tokens[0].kind == run })
+}
+
+// Covers reports whether x certainly looks at everything that y looks at,
+// their conditions apart. offered are the functions of a connection, nil where
+// they are not known.
+func (x Inspected) Covers(y Inspected, offered func(connection string) []string) bool {
+	for _, conn := range y.Connections {
+		if !slices.Contains(x.Connections, conn) {
+			return false
+		}
+	}
+	if x.EveryFunction() || x.coversGlobs(y) {
+		return true
+	}
+	for _, conn := range y.Connections {
+		names := offered(conn)
+		if names == nil {
+			return false
+		}
+		for _, name := range names {
+			if y.Function(name) && !x.Function(name) {
+				return false
+			}
+		}
+	}
+	return len(y.Connections) > 0
+}
+
+func (x Inspected) coversGlobs(y Inspected) bool {
+	if len(y.functions) == 0 {
+		return false
+	}
+	for i := range y.functions {
+		if !slices.ContainsFunc(x.functions, func(g glob) bool { return g.covers(&y.functions[i]) }) {
+			return false
+		}
+	}
+	return true
+}
+
+// covers reports whether g certainly matches all that h matches.
+func (g *glob) covers(h *glob) bool {
+	if h.exact {
+		return g.match(h.literal)
+	}
+	// reach[i] says whether the tokens of g so far can take the first i of h.
+	reach := make([]bool, len(h.tokens)+1)
+	reach[0] = true
+	for _, t := range g.tokens {
+		next := make([]bool, len(reach))
+		for i := range reach {
+			switch {
+			case t.kind == run:
+				next[i] = reach[i] || i > 0 && next[i-1]
+			case i == 0 || !reach[i-1]:
+			case t.kind == any1:
+				// A character beyond ASCII is several bytes, so several tokens.
+				next[i] = h.tokens[i-1].kind == any1 || h.tokens[i-1].kind == one && h.tokens[i-1].char < 0x80
+			default:
+				next[i] = h.tokens[i-1] == t
+			}
+		}
+		reach = next
+	}
+	return reach[len(h.tokens)]
+}
+
+// inspectedGrant tells of a grant as of a rule that allows.
+func (c *compiler) inspectedGrant(g *grant, from *Grant) Inspected {
+	as := *from
+	out := Inspected{Grant: &as, Condition: g.folded, functions: g.functions,
+		Rule: Rule{Name: g.name, Connections: from.Connections, Functions: from.Functions, When: from.When, Action: Allow,
+			Position: from.Position, WhenPosition: from.WhenPosition}}
+	for _, conn := range c.cfg.Connections {
+		if matchAny(g.connections, conn.Name) {
+			out.Connections = append(out.Connections, conn.Name)
+		}
+	}
+	out.of = &rule{name: g.name, action: Allow, functions: g.functions, when: g.when, inspection: g.inspection}
+	return out
+}
+
+// named lists the connections of a set by name.
+func (s *Set) named() []Connection {
+	if !s.inspect {
+		return nil
+	}
+	var list []Connection
+	for _, name := range slices.Sorted(maps.Keys(s.connections)) {
+		list = append(list, Connection{Name: name})
+	}
+	return list
+}
