@@ -46,7 +46,7 @@ var rooms = map[string][]string{
 	"envoy/local":              {"envoy", "parts"},
 	"xds":                      {"config", "envoy", "xds/policyv1"},
 	"xds/policyv1":             {},
-	"console":                  {"call", "approvals", "audit", "audit/clickhouse", "extauthz/identity"},
+	"console":                  {"config", "control", "xds", "xds/policyv1", "call", "approvals", "audit", "audit/clickhouse", "extauthz/identity"},
 	"demo/issuer":              {},
 	"demo/endpoint":            {"demo/endpoint/ordersv1"},
 	"demo/endpoint/ordersv1":   {},

@@ -9,24 +9,35 @@ import (
 	"github.com/callgate/callgate/audit/clickhouse"
 	"github.com/callgate/callgate/call"
 	"github.com/callgate/callgate/console"
+	"github.com/callgate/callgate/xds"
 )
 
 func (a *App) serveConsole(ctx context.Context, l net.Listener) error {
-	api := console.New(console.Config{Approvals: a.people.approvals, Identifier: a.people.verifier, Status: a.status, Audit: a.audit,
-		Eraser: a.eraser(), Administrators: call.Approvers(a.cfg.Audit.Administrators), Log: a.log})
-	return serveHTTP(ctx, l, api.Handler())
+	cfg := console.Config{Approvals: a.people.approvals, Identifier: a.people.verifier, Status: a.status, Audit: a.audit,
+		Eraser: a.eraser(), Administrators: call.Approvers(a.cfg.Audit.Administrators), Log: a.log,
+		Controllers: call.Approvers(a.cfg.Control.Administrators)}
+	if a.plane != nil {
+		cfg.Control = a.plane
+	}
+	return serveHTTP(ctx, l, console.New(cfg).Handler())
 }
 
 // status is what the process says of itself.
 func (a *App) status() console.Status {
 	s := console.Status{Version: a.opts.Version, Envoys: []console.Envoy{}}
 	if a.plane != nil {
-		s.PolicyVersion = a.plane.Now().Stable
+		now := console.RolloutOf(a.plane.Now())
+		s.PolicyVersion, s.Rollout = now.Version, &now
 	} else {
 		s.PolicyVersion = a.decider.stable()
 	}
 	for _, n := range a.xds.Status() {
-		s.Envoys = append(s.Envoys, console.Envoy{Node: n.ID, Version: n.Version, Pending: n.Pending, Refused: n.Refused, Since: n.Since})
+		one := console.Envoy{Node: n.ID, Version: n.Version, Pending: n.Pending, Refused: n.Refused, Since: n.Since}
+		if n.Kind == xds.KindServer {
+			s.Servers = append(s.Servers, one)
+		} else {
+			s.Envoys = append(s.Envoys, one)
+		}
 	}
 	return s
 }

@@ -24,7 +24,7 @@ func mayDecide(h *Hold, by call.Identity) error {
 	if ownCall(h.Identity, by) {
 		return fmt.Errorf("%w: %q made this call or it was made for them; ask another approver (%s)", ErrSelfApproval, by.Subject, approvers(h.Approvers))
 	}
-	if !named(h.Approvers, by) {
+	if !h.Approvers.Include(by) {
 		return fmt.Errorf("%w: %q is in none of its groups and not named; those who may decide: %s", ErrNotApprover, by.Subject, approvers(h.Approvers))
 	}
 	return nil
@@ -53,24 +53,6 @@ func same(issuerA, subjectA, issuerB, subjectB string) bool {
 }
 
 func canonical(s string) string { return strings.TrimSpace(norm.NFKC.String(s)) }
-
-// named reports whether by is among the approvers. Here, other than in same,
-// a difference in a letter's case is a difference: it must not let one in.
-func named(a call.Approvers, by call.Identity) bool {
-	for _, g := range by.Groups {
-		if g != "" && slices.Contains(a.Groups, g) {
-			return true
-		}
-	}
-	return slices.ContainsFunc(a.People, func(p string) bool {
-		// "https://idp|ann" names ann of that issuer and nobody else, even
-		// if another issuer has a subject that is spelt like the whole.
-		if scheme, bar := strings.Index(p, "://"), strings.IndexByte(p, '|'); scheme >= 0 && bar > scheme {
-			return by.Issuer != "" && p == principal(by)
-		}
-		return p == by.Subject || by.Issuer != "" && p == principal(by)
-	})
-}
 
 func principal(i call.Identity) string { return i.Issuer + "|" + i.Subject }
 

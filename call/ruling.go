@@ -1,6 +1,10 @@
 package call
 
-import "time"
+import (
+	"slices"
+	"strings"
+	"time"
+)
 
 // Action is what the rules say to do with a call.
 type Action string
@@ -36,4 +40,23 @@ type Hold struct {
 type Approvers struct {
 	Groups []string `json:"groups,omitempty"`
 	People []string `json:"people,omitempty"`
+}
+
+// Include reports whether somebody is among the approvers. A difference in a
+// letter's case is a difference: it must not let anybody in.
+func (a Approvers) Include(who Identity) bool {
+	for _, g := range who.Groups {
+		if g != "" && slices.Contains(a.Groups, g) {
+			return true
+		}
+	}
+	return slices.ContainsFunc(a.People, func(p string) bool {
+		// "https://idp|ann" names ann of that issuer and nobody else, even
+		// if another issuer has a subject that is spelt like the whole.
+		full := who.Issuer != "" && p == who.Issuer+"|"+who.Subject
+		if scheme, bar := strings.Index(p, "://"), strings.IndexByte(p, '|'); scheme >= 0 && bar > scheme {
+			return full
+		}
+		return full || p != "" && p == who.Subject
+	})
 }

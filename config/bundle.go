@@ -24,15 +24,15 @@ type Bundle struct {
 
 // File is one file of a bundle.
 type File struct {
-	Name    string // as errors show it
-	Content []byte
+	Name    string `json:"name"` // as errors show it
+	Content []byte `json:"content"`
 }
 
 // Reference is a file that a policy file names.
 type Reference struct {
-	File    string // the policy file
-	Path    string // as written there
-	Content []byte
+	File    string `json:"file"` // the policy file
+	Path    string `json:"path"` // as written there
+	Content []byte `json:"content"`
 }
 
 // policyKeys are the settings of a configuration file that are policy.

@@ -36,9 +36,13 @@ type Status struct {
 	Version       string  `json:"version"`
 	PolicyVersion string  `json:"policy_version"`
 	Envoys        []Envoy `json:"envoys"`
+	// Servers are the decision servers that follow this control plane.
+	Servers []Envoy `json:"servers,omitempty"`
+	// Rollout is what decides; nil where this is not the control plane.
+	Rollout *Rollout `json:"rollout,omitempty"`
 }
 
-// Envoy is one Envoy and the configuration it runs.
+// Envoy is one Envoy or decision server and the version it runs.
 type Envoy struct {
 	Node    string    `json:"node"`
 	Version string    `json:"version"`           // the newest it has accepted whole

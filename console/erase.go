@@ -54,7 +54,7 @@ var ErrErase = errors.New("can't erase")
 const maxErase = 8 << 20
 
 func (s *Server) erase(w http.ResponseWriter, r *http.Request, who call.Identity) {
-	if len(who.Actors) > 0 || !member(s.cfg.Administrators, who) {
+	if len(who.Actors) > 0 || !s.cfg.Administrators.Include(who) {
 		refuse(w, http.StatusForbidden, ErrNotAdministrator.Error())
 		return
 	}
@@ -81,21 +81,4 @@ func (s *Server) erase(w http.ResponseWriter, r *http.Request, who call.Identity
 	default:
 		answer(w, done)
 	}
-}
-
-// member tells whether somebody is among those named.
-func member(a call.Approvers, who call.Identity) bool {
-	for _, g := range a.Groups {
-		for _, have := range who.Groups {
-			if g == have {
-				return true
-			}
-		}
-	}
-	for _, p := range a.People {
-		if p == who.Subject || p == who.Issuer+"|"+who.Subject {
-			return true
-		}
-	}
-	return false
 }

@@ -34,7 +34,10 @@ type Config struct {
 	Eraser     Eraser
 	// Administrators may erase.
 	Administrators call.Approvers
-	Log            *slog.Logger
+	Control        Control // nil where this process is not the control plane
+	// Controllers may change what decides.
+	Controllers call.Approvers
+	Log         *slog.Logger
 }
 
 // Server answers the admin API.
@@ -53,6 +56,7 @@ func (s *Server) Handler() http.Handler {
 	mux.HandleFunc("GET /api/v1/approvals/{id}", s.as(s.show))
 	mux.HandleFunc("POST /api/v1/approvals/{id}/approve", s.as(s.decide(true)))
 	mux.HandleFunc("POST /api/v1/approvals/{id}/deny", s.as(s.decide(false)))
+	s.control(mux)
 	mux.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) {
 		refuse(w, http.StatusNotFound, "there is nothing here; the API is below /api/v1")
 	})
@@ -176,7 +180,7 @@ func concerns(requester call.Identity, a call.Approvers, who call.Identity) bool
 	if who.Issuer == requester.Issuer && who.Subject == requester.Subject {
 		return true
 	}
-	return member(a, who)
+	return a.Include(who)
 }
 
 func summary(h approvals.Hold) Approval {

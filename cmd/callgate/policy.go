@@ -38,6 +38,7 @@ is started or contacted.`,
 			return err
 		},
 	})
+	c.AddCommand(newPolicyPush(), newPolicyStatus(), newPolicyHistory(), newPolicyShow(), newPolicyRollback(), newPolicyPromote(), newPolicyAbort())
 	c.AddCommand(newPolicyBacktest())
 	return c
 }
