@@ -28,6 +28,7 @@ var rooms = map[string][]string{
 	"extauthz/credential":      {"call"},
 	"policies":                 {"call"},
 	"policies/condition":       {},
+	"policies/lint":            {"call", "policies", "policies/condition"},
 	"policies/backtest":        {"audit/clickhouse", "call", "call/protocol", "call/redact", "policies"},
 	"approvals":                {"call"},
 	"approvals/sqlite":         {"call", "approvals", "sqlitefile"},

@@ -43,7 +43,7 @@ func CheckPolicy(files ...string) (Policy, error) {
 }
 
 // PolicyFiles lists the files that paths stand for: a folder stands for its
-// policy files, as policies_dir does.
+// policy files, as policies_dir does. Files with tests are left out.
 func PolicyFiles(paths ...string) ([]string, error) {
 	var files []string
 	for _, p := range paths {
@@ -52,7 +52,9 @@ func PolicyFiles(paths ...string) ([]string, error) {
 			return nil, fmt.Errorf("policy: %w", err)
 		}
 		if !info.IsDir() {
-			files = append(files, p)
+			if !IsTestFile(p) {
+				files = append(files, p)
+			}
 			continue
 		}
 		some, err := policyFiles(p)
@@ -89,7 +91,7 @@ func policyFiles(dir string) ([]string, error) {
 	var paths []string
 	for _, e := range entries {
 		// Editors and Kubernetes leave dot files beside the real ones.
-		if ext := filepath.Ext(e.Name()); e.Name()[0] == '.' || (ext != ".yaml" && ext != ".yml") {
+		if ext := filepath.Ext(e.Name()); e.Name()[0] == '.' || (ext != ".yaml" && ext != ".yml") || IsTestFile(e.Name()) {
 			continue
 		}
 		paths = append(paths, filepath.Join(dir, e.Name()))

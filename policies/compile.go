@@ -104,7 +104,7 @@ func Compile(rules []Rule, cfg Config) (*Set, error) {
 	for i := range rules {
 		r, where := c.rule(i, &rules[i])
 		if cfg.Inspect {
-			set.inspected = append(set.inspected, Inspected{Rule: rules[i], Connections: where, Condition: r.folded, functions: r.functions, of: r})
+			set.inspected = append(set.inspected, inspectedRule(r, rules[i], where))
 		}
 		switch {
 		case len(c.errs) > 0:

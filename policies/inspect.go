@@ -32,6 +32,25 @@ func (c *compiler) inspection(checked *cel.Ast, options []cel.ProgramOption) (in
 	return out, err
 }
 
+func (i inspection) written() *ast.AST {
+	if i.checked == nil {
+		return nil
+	}
+	return i.checked.NativeRep()
+}
+
+// inspectedRule tells of a rule.
+func inspectedRule(r *rule, from Rule, connections []string) Inspected {
+	out := Inspected{Rule: from, Connections: connections, Condition: r.folded, Written: r.written(), functions: r.functions, of: r}
+	if len(from.Connections) > 0 {
+		out.where = make(map[string]bool, len(connections))
+		for _, name := range connections {
+			out.where[name] = true
+		}
+	}
+	return out
+}
+
 // Inspected is a rule, or a grant in the shape of one, as it was compiled: what
 // it looks at, and on which condition.
 type Inspected struct {
@@ -44,8 +63,11 @@ type Inspected struct {
 	// Condition is type-checked, its constants worked out; nil is true. It is
 	// shared and read-only.
 	Condition *ast.AST
+	// Written is the condition before its constants were worked out.
+	Written *ast.AST
 
 	functions []glob
+	where     map[string]bool // Connections; nil: all there are
 	of        *rule
 }
 
@@ -64,7 +86,18 @@ func (x Inspected) Always() bool {
 
 // Concerns reports whether the rule looks at a connection's function.
 func (x Inspected) Concerns(connection, function string) bool {
-	return slices.Contains(x.Connections, connection) && x.Function(function)
+	return x.looksAt(connection) && x.Function(function)
+}
+
+func (x Inspected) looksAt(connection string) bool { return x.where == nil || x.where[connection] }
+
+// At is where a part of Written stands, by its id in the expression.
+func (x Inspected) At(id int64) Position {
+	if x.Written == nil || x.Rule.WhenPosition.Line == 0 {
+		return x.Rule.Position
+	}
+	at := x.Written.SourceInfo().GetStartLocation(id)
+	return fault{line: at.Line(), column: max(0, at.Column())}.in(x.Rule.When, x.Rule.WhenPosition)
 }
 
 // Function reports whether the rule's globs take a function.
@@ -82,8 +115,11 @@ func (x Inspected) EveryFunction() bool {
 // their conditions apart. offered are the functions of a connection, nil where
 // they are not known.
 func (x Inspected) Covers(y Inspected, offered func(connection string) []string) bool {
+	if x.where != nil && !(y.where != nil && len(y.where) <= len(x.where)) {
+		return false
+	}
 	for _, conn := range y.Connections {
-		if !slices.Contains(x.Connections, conn) {
+		if !x.looksAt(conn) {
 			return false
 		}
 	}
@@ -146,12 +182,13 @@ func (g *glob) covers(h *glob) bool {
 // inspectedGrant tells of a grant as of a rule that allows.
 func (c *compiler) inspectedGrant(g *grant, from *Grant) Inspected {
 	as := *from
-	out := Inspected{Grant: &as, Condition: g.folded, functions: g.functions,
+	out := Inspected{Grant: &as, Condition: g.folded, Written: g.written(), functions: g.functions, where: map[string]bool{},
 		Rule: Rule{Name: g.name, Connections: from.Connections, Functions: from.Functions, When: from.When, Action: Allow,
 			Position: from.Position, WhenPosition: from.WhenPosition}}
 	for _, conn := range c.cfg.Connections {
 		if matchAny(g.connections, conn.Name) {
 			out.Connections = append(out.Connections, conn.Name)
+			out.where[conn.Name] = true
 		}
 	}
 	out.of = &rule{name: g.name, action: Allow, functions: g.functions, when: g.when, inspection: g.inspection}

@@ -80,7 +80,7 @@ func (s *Set) Trace(ctx context.Context, c *call.Call) (call.Ruling, []Step) {
 		case x.Grant != nil:
 			concerned = slices.ContainsFunc(has, func(g *grant) bool { return g.name == x.Rule.Name })
 			st.Why = x.grantElsewhere(c)
-		case !slices.Contains(x.Connections, c.Connection):
+		case !x.looksAt(c.Connection):
 			st.Why = "it looks at other connections"
 		case !concerned:
 			st.Why = "it looks at other functions"

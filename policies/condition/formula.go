@@ -76,6 +76,9 @@ func (f Formula) Within(g Formula) bool { return both(g.no, f.yes).unsatisfiable
 // Apart reports whether f and g are certainly never true together.
 func (f Formula) Apart(g Formula) bool { return both(f.yes, g.yes).unsatisfiable() }
 
+// Speaks reports whether f speaks of a part of the call.
+func (f Formula) Speaks(path ...string) bool { return f.subjects()[canonical(path)] }
+
 // Shares reports whether f and g speak of a same thing. Where they do not, and
 // neither is constant, nothing can be told of the two together.
 func (f Formula) Shares(g Formula) bool {

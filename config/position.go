@@ -1,0 +1,22 @@
+package config
+
+import (
+	"fmt"
+	"path/filepath"
+	"strings"
+)
+
+// FunctionPosition is where the i-th of a connection's functions stands.
+func (c Connection) FunctionPosition(i int) Position {
+	if at, ok := c.at[fmt.Sprintf("functions[%d]", i)]; ok {
+		return at
+	}
+	return c.Position
+}
+
+// IsTestFile reports whether a file holds tests of a policy, by its name. Such
+// files lie beside the rules and are no part of the policy.
+func IsTestFile(path string) bool {
+	name := strings.TrimSuffix(strings.TrimSuffix(filepath.Base(path), ".yaml"), ".yml")
+	return name != filepath.Base(path) && strings.HasSuffix(name, "_test")
+}

@@ -1,0 +1,58 @@
+package condition
+
+import (
+	"strings"
+
+	"cel.dev/cel-go/common/ast"
+)
+
+// Named is a text that a condition compares a part of the call with.
+type Named struct {
+	Path string // call.function
+	Text string
+	ID   int64 // of the text, in the expression
+}
+
+// Names lists the texts that a condition compares parts of the call with, by
+// ==, != and in.
+func Names(a *ast.AST) []Named {
+	if a == nil {
+		return nil
+	}
+	var list []Named
+	ast.PreOrderVisit(a.Expr(), ast.NewExprVisitor(func(e ast.Expr) {
+		if e.Kind() != ast.CallKind {
+			return
+		}
+		c := comparison(e.AsCall())
+		if c == nil || c.op != opIn && c.op != opDiffers {
+			return
+		}
+		var exprs []ast.Expr
+		for _, arg := range e.AsCall().Args() {
+			switch arg.Kind() {
+			case ast.ListKind:
+				exprs = append(exprs, arg.AsList().Elements()...)
+			case ast.LiteralKind:
+				exprs = append(exprs, arg)
+			}
+		}
+		for _, x := range exprs {
+			if v, ok := constantOf(x); ok && v.class == text {
+				list = append(list, Named{Path: strings.ReplaceAll(c.path, "\x00", "."), Text: v.text, ID: x.ID()})
+			}
+		}
+	}))
+	return list
+}
+
+// Mentions reports whether a condition looks at a variable.
+func Mentions(a *ast.AST, variable string) bool {
+	found := false
+	if a != nil {
+		ast.PreOrderVisit(a.Expr(), ast.NewExprVisitor(func(e ast.Expr) {
+			found = found || e.Kind() == ast.IdentKind && strings.TrimPrefix(e.AsIdent(), ".") == variable
+		}))
+	}
+	return found
+}
