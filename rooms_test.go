@@ -19,6 +19,7 @@ var rooms = map[string][]string{
 	"call":                     {},
 	"call/protocol":            {"call"},
 	"call/redact":              {"call"},
+	"call/sql":                 {},
 	"call/protocol/descriptor": {"call"},
 	"config":                   {},
 	"parts":                    {},
