@@ -30,6 +30,7 @@ var rooms = map[string][]string{
 	"policies":                 {"call"},
 	"policies/condition":       {},
 	"policies/lint":            {"call", "policies", "policies/condition"},
+	"policies/suggest":         {"audit/clickhouse", "call", "call/redact", "policies", "policies/backtest"},
 	"policies/backtest":        {"audit/clickhouse", "call", "call/protocol", "call/redact", "policies"},
 	"approvals":                {"call"},
 	"approvals/sqlite":         {"call", "approvals", "sqlitefile"},

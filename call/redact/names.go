@@ -140,3 +140,9 @@ func split(name string) []string {
 	flush()
 	return parts
 }
+
+// Names reports whether a field of that name holds a credential.
+func Names(name string) bool { return strongOrToken(name) }
+
+// Looks reports whether a text looks like a credential, or has one in it.
+func Looks(text string) bool { return carries(text) || Stands(text) }

@@ -9,6 +9,6 @@ func newPolicy() *cobra.Command {
 	}
 	c.AddCommand(newPolicyCheck())
 	c.AddCommand(newPolicyPush(), newPolicyStatus(), newPolicyHistory(), newPolicyShow(), newPolicyRollback(), newPolicyPromote(), newPolicyAbort())
-	c.AddCommand(newPolicyBacktest())
+	c.AddCommand(newPolicyBacktest(), newPolicySuggest())
 	return c
 }

@@ -299,7 +299,7 @@ func (p *plan) judge(ctx context.Context, g *clickhouse.Group, to *tally) error 
 // told.
 func assess(ctx context.Context, set *policies.Set, rec *Recorded, reads []policies.Part) (call.Ruling, []Gap, error) {
 	gaps := rec.Gaps(reads)
-	a, err := set.Assess(ctx, &rec.Call, parts(gaps))
+	a, err := set.Assess(ctx, &rec.Call, Parts(gaps))
 	if err != nil || a.Known {
 		return a.Ruling, nil, err
 	}

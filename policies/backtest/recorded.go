@@ -265,8 +265,8 @@ func (r *Recorded) header(name string) string {
 	return whyHeader
 }
 
-// parts are the parts that gaps are in.
-func parts(gaps []Gap) []policies.Part {
+// Parts are the parts that gaps are in.
+func Parts(gaps []Gap) []policies.Part {
 	list := make([]policies.Part, len(gaps))
 	for i, g := range gaps {
 		list[i] = g.Part
@@ -276,3 +276,11 @@ func parts(gaps []Gap) []policies.Part {
 
 // String is the gap as a report tells it.
 func (g Gap) String() string { return fmt.Sprintf("%s: %s", g.Part, g.Why) }
+
+// ArgumentsKnown reports whether the arguments are there, one or the other
+// apart that [Recorded.Hidden] tells.
+func (r *Recorded) ArgumentsKnown() bool { return r.args == "" }
+
+// Hidden reports whether an argument is not known, since a credential is, or
+// might be, in it.
+func (r *Recorded) Hidden(argument string) bool { return r.hidden[argument] != "" }
