@@ -38,13 +38,19 @@ func (r *Result) Cover(ctx context.Context, policy backtest.Policy) (Coverage, e
 	}
 	var total Coverage
 	left := map[profileKey]*profile{}
+	reads := map[target][]policies.Part{} // asked for once each: there may be thousands of grants
+	for key := range r.observed.profiles {
+		if _, known := reads[key.target]; !known {
+			reads[key.target] = policy.Set.Reads(key.connection, key.function)
+		}
+	}
 	var mu sync.Mutex
 	err = each(ctx, &r.cfg, list, func(ctx context.Context, _ int, f clickhouse.Filter) error {
 		f.Decision = "allowed"
 		var part Coverage
 		outliers := map[profileKey]*profile{}
 		err := r.cfg.Trail.Replay(ctx, clickhouse.Replay{Filter: f, Columns: columns}, func(g *clickhouse.Group) error {
-			return r.cover(ctx, policy.Set, g, &part, outliers)
+			return r.cover(ctx, policy.Set, reads, g, &part, outliers)
 		})
 		mu.Lock()
 		defer mu.Unlock()
@@ -78,7 +84,7 @@ func (c *Coverage) add(d Coverage) {
 	c.Examples = c.Examples[:min(len(c.Examples), maxExamples)]
 }
 
-func (r *Result) cover(ctx context.Context, set *policies.Set, g *clickhouse.Group, to *Coverage, outliers map[profileKey]*profile) error {
+func (r *Result) cover(ctx context.Context, set *policies.Set, reads map[target][]policies.Part, g *clickhouse.Group, to *Coverage, outliers map[profileKey]*profile) error {
 	rec := backtest.FromRow(&g.Row)
 	key := keyOf(&rec.Call)
 	p := r.observed.profiles[key]
@@ -89,7 +95,7 @@ func (r *Result) cover(ctx context.Context, set *policies.Set, g *clickhouse.Gro
 	meant := uncoverable(key, p, &r.cfg) == ""
 	b := bounder{minCalls: uint64(r.cfg.MinCalls), noValues: r.cfg.NoValues}
 	outlier := meant && p.bound && rec.ArgumentsKnown() && b.excluded(&p.args, rec.Call.Args, maxNesting)
-	parts := backtest.Parts(rec.Gaps(set.Reads(key.connection, key.function)))
+	parts := backtest.Parts(rec.Gaps(reads[key.target]))
 	a, err := set.Assess(ctx, &rec.Call, parts)
 	if err != nil {
 		return err
