@@ -63,6 +63,7 @@ type Set struct {
 	own, given  grants // the policy's, and those of WithGrants
 	inspect     bool
 	inspected   []Inspected
+	replays     bool // see Config.Replay
 }
 
 // Version names the policy.
@@ -94,7 +95,7 @@ func Compile(rules []Rule, cfg Config) (*Set, error) {
 		return nil, err
 	}
 	c := &compiler{cfg: cfg, vocabulary: v, env: env, programs: map[string]compiled{}, names: map[string]Position{}}
-	set := &Set{version: cfg.Version, vocabulary: v, rules: len(rules), connections: make(map[string]*index, len(cfg.Connections)), inspect: cfg.Inspect}
+	set := &Set{version: cfg.Version, vocabulary: v, rules: len(rules), connections: make(map[string]*index, len(cfg.Connections)), inspect: cfg.Inspect, replays: cfg.Replay}
 	for _, conn := range cfg.Connections {
 		if _, twice := set.connections[conn.Name]; twice {
 			return nil, fmt.Errorf("compile policy: connection %q stands twice", conn.Name)

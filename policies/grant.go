@@ -118,7 +118,7 @@ func (s *Set) WithGrants(list []Grant) (*Set, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &compiler{cfg: Config{CostLimit: DefaultCostLimit, Inspect: s.inspect, Connections: s.named()}, vocabulary: s.vocabulary, env: env, programs: map[string]compiled{}, names: map[string]Position{}}
+	c := &compiler{cfg: Config{CostLimit: DefaultCostLimit, Inspect: s.inspect, Replay: s.replays, Connections: s.named()}, vocabulary: s.vocabulary, env: env, programs: map[string]compiled{}, names: map[string]Position{}}
 	out := *s
 	out.given = grants{}
 	for i := range list {

@@ -16,6 +16,7 @@ import (
 	"github.com/callgate/callgate/app"
 	"github.com/callgate/callgate/audit/clickhouse"
 	"github.com/callgate/callgate/config"
+	"github.com/callgate/callgate/policies"
 	"github.com/callgate/callgate/policies/backtest"
 )
 
@@ -89,6 +90,8 @@ Exit codes: 0 no call is decided differently, 1 some are, 3 ClickHouse is away.`
 	baseline := c.Flags().String("baseline", "recorded", "what to compare with: recorded, for what was decided, or a file or folder with another policy")
 	examples := c.Flags().Int("examples", 3, "how many calls to name of each difference, at most 100")
 	limit := c.Flags().Int("limit", 50, "how many lines to print of each list; --json has no limit")
+	given := c.Flags().Bool("grants", false, "take in the grants that were given while the service ran; the admin API is asked for them")
+	apiFlags(c.Flags())
 	asJSON := jsonFlag(c)
 	c.RunE = func(c *cobra.Command, _ []string) (err error) {
 		if *examples < 1 || *examples > 100 || *limit < 1 || v.workers < 0 {
@@ -111,6 +114,11 @@ Exit codes: 0 no call is decided differently, 1 some are, 3 ClickHouse is away.`
 				return fmt.Errorf("--baseline: %w", err)
 			}
 			run.Baseline = &base
+		}
+		if *given {
+			if err := withGiven(c, &run); err != nil {
+				return err
+			}
 		}
 		db, err := reach(c, cfg)
 		if err != nil {
@@ -138,6 +146,34 @@ Exit codes: 0 no call is decided differently, 1 some are, 3 ClickHouse is away.`
 		return nil
 	}
 	return c
+}
+
+// withGiven adds the grants that were given while the service ran, for the time
+// that each was in force, to what is replayed through.
+func withGiven(c *cobra.Command, run *backtest.Config) error {
+	api, err := client(c)
+	if err != nil {
+		return err
+	}
+	list, err := api.Grants(c.Context(), true)
+	if err != nil {
+		return answered(err)
+	}
+	grants := make([]policies.Grant, len(list))
+	for i, g := range list {
+		grants[i] = backtest.Given(policies.Grant{Name: g.ID, Identities: g.Identities, Groups: g.Groups, Actors: g.Actors,
+			Connections: g.Connections, Functions: g.Functions, When: g.When, Until: g.Until}, g.Created, g.Revoked)
+	}
+	run.Given = true
+	for _, p := range []*backtest.Policy{&run.Candidate, run.Baseline} {
+		if p == nil {
+			continue
+		}
+		if p.Set, err = p.Set.WithGrants(grants); err != nil {
+			return fmt.Errorf("the grants that were given can't be used with this policy: %w", err)
+		}
+	}
+	return nil
 }
 
 // unreachable tells a ClickHouse that went away from one that refuses.

@@ -36,6 +36,10 @@ type Config struct {
 	// Baseline is what the candidate is compared with; nil means with what was
 	// decided when the calls were made.
 	Baseline *Policy
+	// Given says that the sets have the grants that were given while the service
+	// ran, too, see [Given]. Without, calls that one of those let through, and
+	// that the candidate alone would deny, can't be judged.
+	Given bool
 	// Filter says which calls: its times, identity, connection and function.
 	Filter   clickhouse.Filter
 	Workers  int // pieces that are replayed at a time; 0 means one for each CPU
@@ -282,6 +286,9 @@ func (p *plan) judge(ctx context.Context, g *clickhouse.Group, to *tally) error 
 		if before, gaps, err = assess(ctx, b.Set, &rec, f.baseline); err != nil {
 			return err
 		}
+	}
+	if name, given := strings.CutPrefix(rec.Rule, policies.GrantPrefix+givenPrefix); given && !p.cfg.Given && p.cfg.Baseline == nil && after.Reason == call.ReasonNoRule {
+		gaps = append(gaps, Gap{policies.Part{Field: "grant", Key: givenPrefix + name}, whyGiven})
 	}
 	if len(gaps) > 0 {
 		why := make([]string, len(gaps))

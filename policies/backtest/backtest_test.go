@@ -10,8 +10,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/callgate/callgate/audit/clickhouse"
 	"github.com/callgate/callgate/call"
 	"github.com/callgate/callgate/call/protocol"
+	"github.com/callgate/callgate/call/redact"
 	"github.com/callgate/callgate/policies"
 )
 
@@ -100,6 +102,10 @@ func TestRun(t *testing.T) {
 			c.Connection, c.Protocol, c.Function, c.ArgsJSON = "tools", call.MCP, "f", []byte(`{"a":1,"a":2}`)
 		}), allowed,
 			deny(`call.args.a > 50`), "?call.args.a: can't be read"},
+		{"a grant of the policy then", refund(`{}`), call.Decision{Outcome: call.Allow, Rule: "grant:own", Reason: call.ReasonRule}, nil, "allow→deny"},
+		{"a grant that was given", refund(`{}`), call.Decision{Outcome: call.Allow, Rule: "grant:grt_x", Reason: call.ReasonRule}, nil, "?grant.grt_x: was given while"},
+		{"a grant that was given, and a rule that allows", refund(`{}`), call.Decision{Outcome: call.Allow, Rule: "grant:grt_x", Reason: call.ReasonRule}, []policies.Rule{allow}, ""},
+		{"a grant that was given, and a rule that denies", refund(`{}`), call.Decision{Outcome: call.Allow, Rule: "grant:grt_x", Reason: call.ReasonRule}, deny("true"), "allow→deny"},
 		{"a shadow rule", refund(`{}`), allowed, []policies.Rule{{Action: policies.Deny, Shadow: true}, allow}, ""},
 	}
 	// One trail for all, a day each: what is the same in two of them would show.
@@ -303,4 +309,87 @@ func TestGroupedAndByRowAgree(t *testing.T) {
 			t.Errorf("%+v", d)
 		}
 	}
+}
+
+// A grant lets a call through only at the times at which it was in force.
+func TestGiven(t *testing.T) {
+	grant := policies.Grant{Name: "grt_1", Identities: []string{"ada"}, Connections: []string{"crm"}, Functions: []string{"*"}}
+	hour := func(n int) time.Time { return noon.Add(time.Duration(n) * time.Hour) }
+	for name, tt := range map[string]struct {
+		when          string
+		from, revoked time.Time
+		until         time.Time
+		allowed       []int // hours from noon, of -2 to 3
+	}{
+		"for good":                      {allowed: []int{-2, -1, 0, 1, 2, 3}},
+		"from then on":                  {from: hour(0), allowed: []int{0, 1, 2, 3}},
+		"until then":                    {from: hour(-1), until: hour(2), allowed: []int{-1, 0, 1}},
+		"taken back":                    {from: hour(-1), revoked: hour(1), allowed: []int{-1, 0}},
+		"taken back before its end":     {revoked: hour(1), until: hour(3), allowed: []int{-2, -1, 0}},
+		"taken back after its end":      {revoked: hour(3), until: hour(1), allowed: []int{-2, -1, 0}},
+		"with a condition":              {from: hour(0), when: `call.args.amount > 5 || call.args.amount == 1`, allowed: []int{0, 1, 2, 3}},
+		"with a condition that is not":  {from: hour(0), when: `call.args.amount > 5`},
+		"with a condition and a remark": {from: hour(0), when: "call.args.amount == 1 // fine", allowed: []int{0, 1, 2, 3}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			g := grant
+			g.When, g.Until = tt.when, tt.until
+			set, err := policy(t).Set.WithGrants([]policies.Grant{Given(g, tt.from, tt.revoked)})
+			if err != nil {
+				t.Fatal(err)
+			}
+			for n := -2; n <= 3; n++ {
+				c := refund(`{"amount":1}`, func(c *call.Call) { c.Time = hour(n) })
+				a, err := set.Assess(t.Context(), c, []policies.Part{{Field: "identity.claims"}})
+				if err != nil {
+					t.Fatal(err)
+				}
+				if allowed := a.Ruling.Action == call.ActionAllow; allowed != slices.Contains(tt.allowed, n) || !a.Known {
+					t.Errorf("hour %d: %+v", n, a)
+				}
+			}
+		})
+	}
+}
+
+// Whatever a row holds: reading it ends without a panic, says of each part
+// whether it is known, and never takes what stands for a secret as what was sent.
+func FuzzFromRow(f *testing.F) {
+	f.Add("{\"a\":1}", "/refunds", "allow", "rule", "old", "10.0.0.7:1", "", "x-a", "1", "call.args", "a")
+	f.Add("{\"a\":{\"b\":\"hmac:0123456789abcdef0123456789abcdef\"}}", "/x?t=hmac:0123456789abcdef0123456789abcdef", "hold→deny", "refused", "r", "[::1]:9", "body", "user-agent", "hmac:0123456789abcdef0123456789abcdef", "call.headers", "User-Agent")
+	f.Add("{\"hmac:0123456789abcdef0123456789abcdef\":1,\"A\":1,\"a\":2}", "", "deny", "credential_missing", "", "nowhere", "b", "cookie", "\ufffd", "session.count", "")
+	f.Add("[1]", "\xff", "?", "?", "?", "?", "?", "?", "?", "?", "?")
+	f.Fuzz(func(t *testing.T, args, path, decision, reason, rule, source, body, header, value, field, key string) {
+		row := &clickhouse.Row{Args: args, Path: path, Decision: decision, Reason: reason, Rule: rule, Source: source, RequestBody: body, RequestBodyBytes: uint64(len(body)) + uint64(len(value)%3),
+			RequestHeaders: map[string]string{header: value}, ActorSubjects: []string{rule, path}, ActorIssuers: []string{source}, Time: noon}
+		rec := FromRow(row)
+		gaps := rec.Gaps([]policies.Part{{Field: field, Key: key}, {Field: "call.args"}, {Field: "call.path"}, {Field: "call.headers", Key: header}, {Field: "identity.claims"}, {Field: "call.body_size"}})
+		why := map[string]string{}
+		for _, g := range gaps {
+			if g.Why == "" {
+				t.Fatal("a gap without a reason")
+			}
+			why[g.Part.Field] = g.Why
+		}
+		if why["identity.claims"] == "" {
+			t.Fatal("claims are known")
+		}
+		if why["call.path"] == "" && (path == "" || redact.Stands(path)) {
+			t.Fatalf("path %q is known", path)
+		}
+		if why["call.headers"] == "" && redact.Stands(value) && !policies.HeaderHidden(strings.ToLower(header)) && strings.ToLower(header) == header {
+			t.Fatalf("header %q is known", value)
+		}
+		if why["call.args"] == "" {
+			if rec.Call.Args == nil || !json.Valid([]byte(args)) {
+				t.Fatalf("arguments %q are known", args)
+			}
+			if again, err := json.Marshal(rec.Call.Args); err != nil || redact.Stands(string(again)) {
+				t.Fatalf("arguments %s are known: %v", again, err)
+			}
+		}
+		if rec.Action == "" && rec.Reason == call.ReasonRule {
+			t.Fatal("a rule decided, and what is not told")
+		}
+	})
 }

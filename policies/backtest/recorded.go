@@ -46,6 +46,7 @@ const (
 	whyClaims     = "claims are not recorded"
 	whySession    = "depends on the calls before, which are not replayed in order"
 	whyHeader     = "not recorded; record.headers of the connection names those that are kept"
+	whyGiven      = "was given while the service ran, and is not in the policy; --grants takes such grants in"
 	whyNever      = "not recorded"
 )
 
