@@ -31,6 +31,8 @@ var rooms = map[string][]string{
 	"policies/condition":       {},
 	"policies/lint":            {"call", "policies", "policies/condition"},
 	"policies/suggest":         {"audit/clickhouse", "call", "call/redact", "policies", "policies/backtest"},
+	"policies/suite":           {"call", "call/protocol", "config", "policies"},
+	"policies/trace":           {"call", "call/redact", "policies"},
 	"policies/backtest":        {"audit/clickhouse", "call", "call/protocol", "call/redact", "policies"},
 	"approvals":                {"call"},
 	"approvals/sqlite":         {"call", "approvals", "sqlitefile"},

@@ -65,6 +65,8 @@ var (
 	bytesType    = reflect.TypeFor[Bytes]()
 	periodType   = reflect.TypeFor[Period]()
 	timeType     = reflect.TypeFor[time.Time]()
+	jsonType     = reflect.TypeFor[JSON]()
+	headersType  = reflect.TypeFor[TestHeaders]()
 )
 
 func (s *strict) position(n *yaml.Node) Position {
@@ -90,6 +92,12 @@ func (s *strict) check(path string, n *yaml.Node, t reflect.Type) bool {
 		return s.scalar(path, n, "a period such as 30d, 12w or 36h", func(v string) bool { _, err := ParsePeriod(v); return err == nil })
 	case t == timeType:
 		return s.scalar(path, n, "a time such as 2026-12-24T18:00:00Z", func(v string) bool { _, err := time.Parse(time.RFC3339, v); return err == nil })
+	case t == jsonType:
+		_, wrong := jsonOf(n)
+		return s.fits(path, wrong)
+	case t == headersType:
+		_, wrong := headersOf(n)
+		return s.fits(path, wrong)
 	case t == bytesType:
 		return s.scalar(path, n, "a size such as 64KiB, 1MiB or a number of bytes", func(v string) bool { _, err := ParseBytes(v); return err == nil })
 	}
@@ -123,6 +131,13 @@ func (s *strict) scalar(path string, n *yaml.Node, want string, fits func(string
 		return false
 	}
 	return true
+}
+
+func (s *strict) fits(path string, wrong *misfit) bool {
+	if wrong != nil {
+		s.problems.add(s.position(wrong.node), "%s: %s", path, wrong.text)
+	}
+	return wrong == nil
 }
 
 func (s *strict) mapping(path string, n *yaml.Node, t reflect.Type) bool {

@@ -21,7 +21,7 @@ import (
 	"github.com/callgate/callgate/envoy/local"
 )
 
-//go:embed config.yaml.tmpl connections.yaml.tmpl rules.yaml
+//go:embed config.yaml.tmpl connections.yaml.tmpl rules.yaml rules_test.yaml
 var files embed.FS
 
 // Config is what a [Stack] needs.
@@ -175,6 +175,7 @@ func (s *Stack) writeConfig(context.Context) error {
 		"config.yaml.tmpl":      s.ConfigFile,
 		"connections.yaml.tmpl": filepath.Join(s.Policies, "connections.yaml"),
 		"rules.yaml":            filepath.Join(s.Policies, "rules.yaml"),
+		"rules_test.yaml":       filepath.Join(s.Policies, "rules_test.yaml"),
 	} {
 		t, err := template.ParseFS(files, name)
 		if err != nil {

@@ -210,6 +210,8 @@ func explain(err error) string {
 		return "it costs more than an evaluation may; the rule does too much work on values as large as this call's"
 	case missing:
 		return fmt.Sprintf("there is no %q in this call; guard it with has(…) where it is optional", clip(key))
+	case strings.HasPrefix(text, "no such attribute"):
+		return "something that it looks at, such as the time, is not known of this call"
 	case strings.HasPrefix(text, "no such overload"):
 		return "a value in this call is of a type that the rule doesn't expect"
 	case strings.HasSuffix(text, "by zero"), strings.HasPrefix(text, "index out of bounds"), strings.Contains(text, "overflow"):

@@ -3,6 +3,7 @@ package policies
 import (
 	"maps"
 	"slices"
+	"strings"
 
 	"cel.dev/cel-go/cel"
 	"cel.dev/cel-go/common/ast"
@@ -205,4 +206,16 @@ func (s *Set) named() []Connection {
 		list = append(list, Connection{Name: name})
 	}
 	return list
+}
+
+// Mentions reports whether the condition looks at a variable, such as now.
+func (x Inspected) Mentions(variable string) bool {
+	if x.Written == nil {
+		return false
+	}
+	found := false
+	ast.PreOrderVisit(x.Written.Expr(), ast.NewExprVisitor(func(e ast.Expr) {
+		found = found || e.Kind() == ast.IdentKind && strings.TrimPrefix(e.AsIdent(), ".") == variable
+	}))
+	return found
 }

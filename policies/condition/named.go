@@ -45,14 +45,3 @@ func Names(a *ast.AST) []Named {
 	}))
 	return list
 }
-
-// Mentions reports whether a condition looks at a variable.
-func Mentions(a *ast.AST, variable string) bool {
-	found := false
-	if a != nil {
-		ast.PreOrderVisit(a.Expr(), ast.NewExprVisitor(func(e ast.Expr) {
-			found = found || e.Kind() == ast.IdentKind && strings.TrimPrefix(e.AsIdent(), ".") == variable
-		}))
-	}
-	return found
-}

@@ -84,7 +84,7 @@ func (l *linter) protocols() []string {
 // everybody finds rules that allow without asking who calls.
 func (l *linter) everybody() {
 	for _, r := range l.rules {
-		if r.dead || r.Grant != nil || r.Rule.Action != policies.Allow || r.Rule.Shadow || condition.Mentions(r.Written, "identity") || l.guarded(r) {
+		if r.dead || r.Grant != nil || r.Rule.Action != policies.Allow || r.Rule.Shadow || r.Mentions("identity") || l.guarded(r) {
 			continue
 		}
 		l.add(OpenToAll, Warning, r.Rule.Position, r.subject(), "add a condition such as '\"support\" in identity.groups'",
@@ -95,7 +95,7 @@ func (l *linter) everybody() {
 // guarded reports whether a deny over all that r looks at asks who calls.
 func (l *linter) guarded(r *rule) bool {
 	return slices.ContainsFunc(l.rules, func(d *rule) bool {
-		return d.Rule.Action == policies.Deny && !d.Rule.Shadow && condition.Mentions(d.Written, "identity") && d.Covers(r.Inspected, l.offered)
+		return d.Rule.Action == policies.Deny && !d.Rule.Shadow && d.Mentions("identity") && d.Covers(r.Inspected, l.offered)
 	})
 }
 
