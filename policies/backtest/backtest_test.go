@@ -85,6 +85,7 @@ func TestRun(t *testing.T) {
 		{"a credential in the path", refund(`{}`, secret), allowed, deny(`call.path.contains("sk_live")`), "?call.path: holds a credential"},
 		{"a user in the authority", refund(`{}`, func(c *call.Call) { c.Request.Authority = "crm.example" }), allowed, deny(`call.authority == "crm.example"`), "allow→deny"},
 		{"the time of the call", refund(`{}`), allowed, deny(`now.getHours() == 12`), "allow→deny"},
+		{"and not another", refund(`{}`), allowed, deny(`now.getHours() == 13`), ""},
 		{"its address", refund(`{}`), allowed, deny(`call.source_ip == "10.0.0.7"`), "allow→deny"},
 		{"its body's length", refund(`{"a":1}`), allowed, deny(`call.body_size == 7`), "allow→deny"},
 		{"its session", refund(`{}`), allowed, deny(`call.session == "s1" && call.method == "POST"`), "allow→deny"},

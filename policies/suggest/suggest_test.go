@@ -133,6 +133,8 @@ func TestSuggest(t *testing.T) {
 			stop: []made{with(ada, `{"a-b":2,"in":2,"x\"y\\\n":3,"ü":4,"":5}`), with(ada, `{"a-b":1,"in":3,"x\"y\\\n":3,"ü":4,"":5}`), with(ada, `{}`)}, covered: 30},
 		"a credential is never written": {seen: append(times(30, with(ada, `{"password":"hunter2","n":5}`)), times(30, made{who: "bob", args: `{"key":"ghp_abcdefghijklmnopqrstuvwxyz0123"}`})...),
 			pass: []made{with(ada, `{"password":"other","n":5}`)}, stop: []made{with(ada, `{"password":"other","n":6}`)}, silent: []string{"hunter2", "hmac", "ghp_"}, covered: 60},
+		"nor one that was recorded": {seen: slices.Concat(times(30, made{who: "ada", raw: true, args: `{"text":"ghp_abcdefghijklmnopqrstuvwxyz0123","pin":12345,"password":"hunter2"}`}),
+			times(30, made{who: "ada", function: "f", raw: true, args: `{"list":["Bearer abcdefgh1234"],"deep":{"api_key":7777}}`})), silent: []string{"ghp_", "hunter2", "Bearer", "7777"}, covered: 60},
 		"functions like patterns": {seen: slices.Concat(times(5, made{who: "ada", function: "a*"}), times(5, made{who: "ada", function: `r[1]{2}\?`})),
 			pass: []made{{who: "ada", function: "a*"}, {who: "ada", function: `r[1]{2}\?`}}, stop: []made{{who: "ada", function: "ab"}, {who: "ada", function: `r[1]{2}\x`}}, covered: 10},
 		"through an agent": {seen: times(5, made{who: "ada", actors: []string{"https://idp|bot"}}), pass: []made{{who: "ada", actors: []string{"https://idp|bot"}}},

@@ -59,6 +59,7 @@ type made struct {
 	args       string   // default {}
 	denied     bool
 	held       bool
+	raw        bool // recorded as a protocol is whose arguments are kept as they came
 }
 
 func (m made) call(t testing.TB, n int) *call.Call {
@@ -105,8 +106,12 @@ func record(t testing.TB, calls ...made) trail {
 		case m.held:
 			decision = call.Decision{Outcome: call.HoldAllow, Rule: "ask", Reason: call.ReasonApproved}
 		}
+		args := c.ArgsJSON
+		if !m.raw {
+			args = r.Arguments(args, redact.Hidden{})
+		}
 		row := clickhouse.NewRow(&call.Event{Kind: call.Decided, CallID: c.ID, Time: c.Time, Decided: &call.DecidedEvent{Identity: c.Identity, Connection: c.Connection,
-			Protocol: c.Protocol, Function: c.Function, ArgsJSON: r.Arguments(c.ArgsJSON, redact.Hidden{}), Decision: decision, Started: c.Time}}, "s", uint64(i))
+			Protocol: c.Protocol, Function: c.Function, ArgsJSON: args, Decision: decision, Started: c.Time}}, "s", uint64(i))
 		out = append(out, *row)
 	}
 	return out
