@@ -45,7 +45,7 @@ func (r *Result) Cover(ctx context.Context, policy backtest.Policy) (Coverage, e
 		}
 	}
 	var mu sync.Mutex
-	err = each(ctx, &r.cfg, list, func(ctx context.Context, _ int, f clickhouse.Filter) error {
+	err = each(ctx, &r.cfg, list, func(ctx context.Context, f clickhouse.Filter) error {
 		f.Decision = "allowed"
 		var part Coverage
 		outliers := map[profileKey]*profile{}

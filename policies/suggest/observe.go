@@ -8,6 +8,7 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -93,34 +94,38 @@ func observe(ctx context.Context, cfg *Config) (*observed, error) {
 	if err != nil {
 		return nil, err
 	}
-	parts := make([]*observed, len(list))
-	err = each(ctx, cfg, list, func(ctx context.Context, i int, f clickhouse.Filter) error {
-		parts[i] = newObserved()
+	all := newObserved()
+	var mu sync.Mutex
+	err = each(ctx, cfg, list, func(ctx context.Context, f clickhouse.Filter) error {
+		part := newObserved()
 		err := cfg.Trail.Replay(ctx, clickhouse.Replay{Filter: f, Columns: []string{"issuer", "subject", "groups"}, Grouped: true}, func(g *clickhouse.Group) error {
-			parts[i].member(&g.Row)
+			part.member(&g.Row)
 			return nil
 		})
 		if err != nil {
 			return err
 		}
 		f.Decision = "allowed"
-		return cfg.Trail.Replay(ctx, clickhouse.Replay{Filter: f, Columns: columns}, func(g *clickhouse.Group) error {
-			parts[i].add(g)
-			if len(parts[i].profiles) > maxProfiles {
+		err = cfg.Trail.Replay(ctx, clickhouse.Replay{Filter: f, Columns: columns}, func(g *clickhouse.Group) error {
+			part.add(g)
+			if len(part.profiles) > maxProfiles {
 				return errTooMany
 			}
 			return nil
 		})
+		if err != nil {
+			return err
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		// In whatever order they come, the whole is the same.
+		if all.merge(part); len(all.profiles) > maxProfiles {
+			return errTooMany
+		}
+		return nil
 	})
 	if err != nil {
 		return nil, err
-	}
-	all := newObserved()
-	for _, p := range parts {
-		all.merge(p)
-		if len(all.profiles) > maxProfiles {
-			return nil, errTooMany
-		}
 	}
 	return all, nil
 }
@@ -130,7 +135,7 @@ func spans(ctx context.Context, cfg *Config) ([]clickhouse.Span, error) {
 }
 
 // each reads the spans, several at a time.
-func each(ctx context.Context, cfg *Config, list []clickhouse.Span, do func(ctx context.Context, i int, f clickhouse.Filter) error) error {
+func each(ctx context.Context, cfg *Config, list []clickhouse.Span, do func(ctx context.Context, f clickhouse.Filter) error) error {
 	var total uint64
 	for _, s := range list {
 		total += s.Calls
@@ -142,11 +147,11 @@ func each(ctx context.Context, cfg *Config, list []clickhouse.Span, do func(ctx 
 		workers = runtime.GOMAXPROCS(0)
 	}
 	group.SetLimit(min(workers, maxWorkers))
-	for i, s := range list {
+	for _, s := range list {
 		group.Go(func() error {
 			f := cfg.Filter
 			f.Since, f.Until = s.Since, s.Until
-			if err := do(ctx, i, f); err != nil {
+			if err := do(ctx, f); err != nil {
 				return err
 			}
 			if cfg.Progress != nil {

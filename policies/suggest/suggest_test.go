@@ -297,3 +297,16 @@ func TestSameAgain(t *testing.T) {
 		}
 	}
 }
+
+// The guide's example is one that loads.
+func TestGuide(t *testing.T) {
+	text, err := os.ReadFile("../../docs/guide/backtest.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, example, _ := strings.Cut(string(text), "```yaml\n")
+	example, _, found := strings.Cut(example, "```")
+	if _, p := load(t, []byte(example)); !found || len(p.Grants) != 1 {
+		t.Errorf("%d grants in %q", len(p.Grants), example)
+	}
+}
