@@ -28,7 +28,7 @@ func connect(ctx context.Context, c config.Connection, sources map[string]*descr
 	}
 	cfg := protocol.Config{Protocol: call.Protocol(c.Protocol), BasePath: c.Match.Path}
 	for _, f := range c.Functions {
-		cfg.Functions = append(cfg.Functions, protocol.Function(f))
+		cfg.Functions = append(cfg.Functions, protocol.Function{Name: f.Name, Method: f.Method, Path: f.Path})
 	}
 	if c.Protocol == "grpc" {
 		source, err := descriptors(ctx, c, log)

@@ -19,6 +19,7 @@ import (
 	"github.com/callgate/callgate/extauthz"
 	"github.com/callgate/callgate/extauthz/connection"
 	"github.com/callgate/callgate/policies"
+	"github.com/callgate/callgate/policies/counts"
 	"github.com/callgate/callgate/xds"
 	"github.com/callgate/callgate/xds/policyv1"
 )
@@ -36,6 +37,8 @@ type decider struct {
 	// control plane; "" where the control plane is in this process.
 	keep string
 	log  *slog.Logger
+	// counts are what rules ask by session.calls; they outlive a policy.
+	counts *counts.Counter
 	// life ends with the process.
 	life context.Context
 
@@ -57,7 +60,7 @@ type heldPolicy struct {
 }
 
 func newDecider(life context.Context, a *App, home string) *decider {
-	return &decider{cfg: a.cfg, home: home, authz: a.authz, messages: a.messages, revoke: a.people.revoke, log: a.log, life: life,
+	return &decider{cfg: a.cfg, home: home, authz: a.authz, messages: a.messages, revoke: a.people.revoke, log: a.log, life: life, counts: counts.New(),
 		held: map[string]*heldPolicy{}, grants: map[string]*policyv1.Grant{}, revocations: map[string]*policyv1.Revocation{}}
 }
 
@@ -221,6 +224,7 @@ func (d *decider) changed() error {
 		if err != nil {
 			return err
 		}
+		rules = rules.Counting(d.counts)
 		active := extauthz.Active{Version: v, Connections: h.connections, Policy: rules}
 		switch v {
 		case d.rollout.GetStable():

@@ -1,6 +1,8 @@
 package app
 
 import (
+	"encoding/json"
+
 	"github.com/callgate/callgate/call"
 	"github.com/callgate/callgate/config"
 	"github.com/callgate/callgate/policies"
@@ -36,6 +38,13 @@ func sources(p config.Policy, defaults config.Approvers) ([]policies.Rule, polic
 		connections[i] = policies.Connection{Name: c.Name, Protocol: call.Protocol(c.Protocol)}
 		for _, f := range c.Functions {
 			connections[i].Functions = append(connections[i].Functions, f.Name)
+			// Loading the policy has checked that it can be read.
+			if text, err := f.SchemaText(); err == nil && text != nil {
+				if connections[i].Schemas == nil {
+					connections[i].Schemas = map[string]json.RawMessage{}
+				}
+				connections[i].Schemas[f.Name] = text
+			}
 		}
 	}
 	rules := make([]policies.Rule, len(p.Rules))

@@ -1,6 +1,9 @@
 package config
 
 import (
+	"encoding/json"
+	"fmt"
+	"os"
 	"strings"
 	"time"
 )
@@ -88,6 +91,27 @@ type Function struct {
 	// Path is a template below match.path, "/customers/{id}"; a name in
 	// braces is one segment and becomes an argument.
 	Path string `yaml:"path"`
+	// Schema is the JSON Schema of the function's arguments, written here or in
+	// a file: rules can ask schema.valid(call.args), and what they say of
+	// arguments is checked against it when they are loaded. It may not refer
+	// to other documents.
+	Schema     any    `yaml:"schema"`
+	SchemaFile string `yaml:"schema_file"`
+}
+
+// SchemaText is the function's schema as JSON; nil where it has none.
+func (f Function) SchemaText() (json.RawMessage, error) {
+	switch {
+	case f.SchemaFile != "":
+		data, err := os.ReadFile(f.SchemaFile)
+		if err != nil {
+			return nil, fmt.Errorf("read schema: %w", err)
+		}
+		return data, nil
+	case f.Schema != nil:
+		return json.Marshal(f.Schema)
+	}
+	return nil, nil
 }
 
 // Credential is the service's own secret, put on the request in place of

@@ -142,7 +142,11 @@ func from(base, path string) string {
 // references are the files that belong to what a connection says, and travel
 // with it. Secrets do not.
 func (c *Connection) references() []*string {
-	return []*string{&c.Upstream.CAFile, &c.GRPC.Descriptors}
+	out := []*string{&c.Upstream.CAFile, &c.GRPC.Descriptors}
+	for i := range c.Functions {
+		out = append(out, &c.Functions[i].SchemaFile)
+	}
+	return out
 }
 
 func readPolicy(doc document, find files, p *problems) Policy {

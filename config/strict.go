@@ -116,6 +116,8 @@ func (s *strict) check(path string, n *yaml.Node, t reflect.Type) bool {
 		return ok
 	case reflect.String:
 		return s.scalar(path, n, "a text", func(string) bool { return true })
+	case reflect.Interface:
+		return true // anything, such as a JSON Schema; whoever takes it says what is wrong
 	case reflect.Bool:
 		return s.scalar(path, n, "true or false", func(string) bool { return n.Tag == "!!bool" })
 	case reflect.Uint32:

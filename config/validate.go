@@ -1,6 +1,7 @@
 package config
 
 import (
+	"encoding/json"
 	"fmt"
 	"net"
 	"net/url"
@@ -279,6 +280,11 @@ func (c Connection) validateFunctions(bad func(path, format string, args ...any)
 		}
 		if !strings.HasPrefix(f.Path, "/") {
 			bad(at, "function %q: path must start with /", f.Name)
+		}
+		if f.Schema != nil && f.SchemaFile != "" {
+			bad(at, "function %q: set schema or schema_file, not both", f.Name)
+		} else if text, err := f.SchemaText(); err != nil || text != nil && !json.Valid(text) {
+			bad(at, "function %q: its schema is not JSON (%v)", f.Name, err)
 		}
 		names := map[string]bool{}
 		for _, segment := range strings.Split(f.Path, "/") {

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"cel.dev/cel-go/cel"
+	"cel.dev/cel-go/common/ast"
 
 	"github.com/callgate/callgate/call"
 )
@@ -20,6 +21,9 @@ type Config struct {
 	Version     string
 	Connections []Connection
 	Grants      []Grant
+	// Counter is what rules ask by session.calls and the like. Without one,
+	// rules that ask fail, and so deny.
+	Counter Counter
 	// CostLimit bounds one evaluation; 0 means [DefaultCostLimit].
 	CostLimit uint64
 	// Replay prepares the set for [Set.Assess] and [Set.Reads]. It takes about
@@ -61,6 +65,8 @@ type Set struct {
 	connections map[string]*index
 	everywhere  index  // the rules that name no connection
 	own, given  grants // the policy's, and those of WithGrants
+	schemas     map[string]schemas
+	counter     Counter
 	inspect     bool
 	inspected   []Inspected
 	replays     bool // see Config.Replay
@@ -90,12 +96,16 @@ func Compile(rules []Rule, cfg Config) (*Set, error) {
 	if err != nil {
 		return nil, err
 	}
-	env, err := newEnv(v)
+	known, err := compileSchemas(cfg.Connections)
 	if err != nil {
 		return nil, err
 	}
-	c := &compiler{cfg: cfg, vocabulary: v, env: env, programs: map[string]compiled{}, names: map[string]Position{}}
-	set := &Set{version: cfg.Version, vocabulary: v, rules: len(rules), connections: make(map[string]*index, len(cfg.Connections)), inspect: cfg.Inspect, replays: cfg.Replay}
+	env, err := newEnv(v, func(connection, function string) *schema { return known[connection][function] })
+	if err != nil {
+		return nil, err
+	}
+	c := &compiler{cfg: cfg, vocabulary: v, env: env, schemas: known, programs: map[string]compiled{}, names: map[string]Position{}}
+	set := &Set{version: cfg.Version, counter: cfg.Counter, schemas: known, vocabulary: v, rules: len(rules), connections: make(map[string]*index, len(cfg.Connections)), inspect: cfg.Inspect, replays: cfg.Replay}
 	for _, conn := range cfg.Connections {
 		if _, twice := set.connections[conn.Name]; twice {
 			return nil, fmt.Errorf("compile policy: connection %q stands twice", conn.Name)
@@ -137,11 +147,13 @@ type compiler struct {
 	env        *cel.Env
 	programs   map[string]compiled // by expression: rules often share one
 	names      map[string]Position
+	schemas    map[string]schemas // by connection
 	errs       Errors
 }
 
 type compiled struct {
 	program cel.Program
+	checked *ast.AST
 	faults  []fault
 	replay
 	inspection
@@ -175,7 +187,11 @@ func (c *compiler) rule(i int, r *Rule) (*rule, []string) {
 			p = c.expression(r.When)
 			c.programs[r.When] = p
 		}
-		for _, f := range p.faults {
+		faults := p.faults
+		if p.checked != nil {
+			faults = append(faults[:len(faults):len(faults)], misused(p.checked, c.meets(where, out.functions))...)
+		}
+		for _, f := range faults {
 			bad(f.in(r.When, r.WhenPosition), "%s", f.text)
 		}
 		out.when, out.replay, out.inspection = p.program, p.replay, p.inspection
@@ -185,6 +201,49 @@ func (c *compiler) rule(i int, r *Rule) (*rule, []string) {
 		names[i] = conn.Name
 	}
 	return out, names
+}
+
+// compileSchemas compiles those of all connections' functions.
+func compileSchemas(list []Connection) (map[string]schemas, error) {
+	out := map[string]schemas{}
+	for _, conn := range list {
+		for function, text := range conn.Schemas {
+			s, err := compileSchema(text)
+			if err != nil {
+				return nil, fmt.Errorf("connection %q: the schema of function %q: %w", conn.Name, function, err)
+			}
+			if out[conn.Name] == nil {
+				out[conn.Name] = schemas{}
+			}
+			out[conn.Name][function] = s
+		}
+	}
+	return out, nil
+}
+
+// meets are the schemas of all the functions that a rule can meet; none where
+// some function of them has no schema, or is not known beforehand.
+func (c *compiler) meets(where []*Connection, globs []glob) []*schema {
+	if len(c.schemas) == 0 {
+		return nil
+	}
+	var out []*schema
+	for _, conn := range where {
+		known := c.schemas[conn.Name]
+		if known == nil || conn.Functions == nil {
+			return nil
+		}
+		for _, f := range conn.Functions {
+			if len(globs) > 0 && !matchAny(globs, f) {
+				continue
+			}
+			if known[f] == nil {
+				return nil
+			}
+			out = append(out, known[f])
+		}
+	}
+	return out
 }
 
 func (c *compiler) checkAction(r *Rule, bad func(Position, string, ...any)) {

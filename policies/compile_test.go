@@ -38,7 +38,7 @@ func TestCompileErrors(t *testing.T) {
 		{"field", Rule{Name: "r", Action: Allow, When: "call.fnction == 'x'"}, `p.yaml:12:13: rule "r": when: call has no field "fnction"; did you mean "function"?`},
 		{"field, far off", Rule{Name: "r", Action: Allow, When: "identity.zzzzzzzzzzzz == 'x'"}, `identity has no field "zzzzzzzzzzzz"; it has acting, actors, claims, groups`},
 		{"field of actor", Rule{Name: "r", Action: Allow, When: "identity.actors[0].sub == 'x'"}, `has no field "sub"; it has issuer, subject`},
-		{"variable", Rule{Name: "r", Action: Allow, When: "cal.function == 'x'"}, `p.yaml:12:9: rule "r": when: there is no "cal"; a rule can look at call, identity, connection, now; did you mean "call"?`},
+		{"variable", Rule{Name: "r", Action: Allow, When: "cal.function == 'x'"}, `p.yaml:12:9: rule "r": when: there is no "cal"; a rule can look at call, identity, connection, session, now; did you mean "call"?`},
 		{"variable, line 2", Rule{Name: "r", Action: Allow, When: "true &&\n  idenity.subject == 'x'"}, `p.yaml:13:11: rule "r": when: there is no "idenity"`},
 		{"bare field", Rule{Name: "r", Action: Allow, When: "function == 'x'"}, `did you mean "call.function"?`},
 		{"function", Rule{Name: "r", Action: Allow, When: "call.path.startWith('x')"}, `there is no function "startWith"; did you mean "startsWith"?`},
@@ -108,7 +108,7 @@ func FuzzExpression(f *testing.F) {
 	if err != nil {
 		f.Fatal(err)
 	}
-	env, err := newEnv(v)
+	env, err := newEnv(v, nil)
 	if err != nil {
 		f.Fatal(err)
 	}

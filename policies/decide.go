@@ -77,7 +77,11 @@ func (s *Set) Decide(ctx context.Context, c *call.Call) call.Ruling {
 	*list = conn.candidates(c.Function, s.everywhere.candidates(c.Function, *list))
 	slices.SortFunc(*list, func(a, b *rule) int { return a.at - b.at })
 
+	if s.counter != nil {
+		s.counter.Count(c)
+	}
 	in := s.vocabulary.acquire(c)
+	in.counter = s.counter
 	defer s.vocabulary.release(in)
 	j := judge{ctx: ctx, in: in, rules: *list, grants: [2]*grants{&s.own, &s.given}}
 	ruling := j.rule()

@@ -7,6 +7,8 @@ import (
 	"cel.dev/cel-go/common/types"
 	"cel.dev/cel-go/common/types/ref"
 	"cel.dev/cel-go/ext"
+
+	"github.com/callgate/callgate/policies/functions"
 )
 
 // Bounds on an expression, so that neither compiling nor evaluating it can
@@ -67,11 +69,14 @@ func (p provider) NewValue(name string, fields map[string]ref.Val) ref.Val {
 	return p.Registry.NewValue(name, fields)
 }
 
-func newEnv(v *vocabulary) (*cel.Env, error) {
-	env, err := cel.NewEnv(
+func newEnv(v *vocabulary, schemaOf func(connection, function string) *schema) (*cel.Env, error) {
+	options := append(sessionFunctions(v.session.typ), timeFunctions(), spelling())
+	options = append(options, schemaFunctions(schemaOf)...)
+	env, err := cel.NewEnv(append(options,
 		cel.CustomTypeAdapter(v.registry),
 		cel.CustomTypeProvider(provider{v.registry, v.kinds}),
 		cel.OptionalTypes(),
+		cel.Lib(functions.Library{}),
 		ext.Strings(), ext.Sets(), ext.Lists(ext.ListsMaxRangeSize(maxRange)), ext.Math(), ext.Regex(),
 		// JSON numbers arrive as int or double, whichever fits; a rule must
 		// not care which.
@@ -91,8 +96,9 @@ func newEnv(v *vocabulary) (*cel.Env, error) {
 		cel.Variable("call", v.call.typ),
 		cel.Variable("identity", v.identity.typ),
 		cel.Variable("connection", v.conn.typ),
+		cel.Variable("session", v.session.typ),
 		cel.Variable("now", cel.TimestampType),
-	)
+	)...)
 	if err != nil {
 		return nil, fmt.Errorf("make the environment of rules: %w", err)
 	}

@@ -2,6 +2,7 @@ package policies
 
 import (
 	"fmt"
+	"math"
 	"regexp"
 	"slices"
 	"strings"
@@ -11,7 +12,11 @@ import (
 	"cel.dev/cel-go/common/ast"
 	"cel.dev/cel-go/common/cost"
 	"cel.dev/cel-go/common/types"
+	"cel.dev/cel-go/common/types/ref"
+	"cel.dev/cel-go/common/types/traits"
 	"github.com/agnivade/levenshtein"
+
+	"github.com/callgate/callgate/policies/functions"
 )
 
 // fault is an error inside an expression. Line counts from 1, column from 0,
@@ -57,13 +62,13 @@ func (c *compiler) expression(text string) (out compiled) {
 	// Keeping count costs a third of an evaluation; an expression that can't
 	// reach the limit whatever the call holds is spared it.
 	if most, err := c.env.EstimateCost(checked, worstCase{}); err != nil || most.Max > c.cfg.CostLimit {
-		options = append(options, cel.CostLimit(c.cfg.CostLimit))
+		options = append(options, cel.CostTracking(actual{}), cel.CostLimit(c.cfg.CostLimit))
 	}
 	program, err := c.env.Program(checked, options...)
 	if err != nil {
 		return compiled{faults: []fault{{line: 1, text: "when: " + err.Error()}}}
 	}
-	out = compiled{program: program}
+	out = compiled{program: program, checked: checked.NativeRep()}
 	if c.cfg.Replay {
 		out.reads = readsOf(c.env, checked.NativeRep())
 		if out.partial, err = c.env.Program(checked, append(options, cel.EvalOptions(cel.OptPartialEval))...); err != nil {
@@ -88,8 +93,46 @@ func (worstCase) EstimateSize(node cost.AstNode) *cost.SizeEstimate {
 	return &cost.SizeEstimate{Min: 0, Max: maxValue}
 }
 
-func (worstCase) EstimateCallCost(string, string, *cost.AstNode, []cost.AstNode) *cost.CallEstimate {
+// EstimateCallCost takes a function of ours to cost whatever the limit is, so
+// that what it really costs is counted.
+func (worstCase) EstimateCallCost(function, _ string, _ *cost.AstNode, _ []cost.AstNode) *cost.CallEstimate {
+	if _, ours := weight[function]; ours {
+		return &cost.CallEstimate{CostEstimate: cost.CostEstimate{Min: 1, Max: math.MaxUint64}}
+	}
 	return nil
+}
+
+// weight is what our functions cost for each byte that they look at, in CEL's
+// units, of which a step of the interpreter is one.
+var weight = map[string]float64{
+	"sql.kind": 2, "sql.kinds": 2, "sql.tables": 2, "sql.functions": 2, "sql.statements": 2, "sql.readonly": 2, "sql.hasWhere": 2, "sql.limit": 2,
+	"text.matchesAny": 2, "text.containsAny": 1, "text.normalize": 0.5, "text.decode": 10, "text.entropy": 0.2,
+	"net.inCIDR": 0.5, "net.isPrivate": 0.5, "net.host": 0.5, "net.scheme": 0.1, "json.strings": 0.2, "json.path": 1, "glob.match": 1,
+	"@schemaValid": 1, "@schemaErrors": 1,
+}
+
+// actual counts what our functions cost.
+type actual struct{}
+
+// CallCost implements [cost.ActualCostEstimator]; nil leaves it to the library.
+func (actual) CallCost(function, _ string, args []ref.Val, _ ref.Val) *uint64 {
+	w, ours := weight[function]
+	if !ours {
+		return nil
+	}
+	var size float64
+	for _, a := range args {
+		switch x := a.(type) {
+		case types.String:
+			size += float64(len(x))
+		case traits.Sizer:
+			if n, ok := x.Size().(types.Int); ok {
+				size += 20 * float64(n)
+			}
+		}
+	}
+	n := uint64(20 + w*size)
+	return &n
 }
 
 func notBool(t *types.Type) string {
@@ -116,6 +159,7 @@ func (c *compiler) dynamicPatterns(a *ast.AST) []fault {
 			}
 		case "regex.extract", "regex.extractAll", "regex.replace":
 		default:
+			faults = append(faults, c.dynamicConstants(a, call)...)
 			return
 		}
 		if args := call.Args(); at < len(args) && args[at].Kind() != ast.LiteralKind {
@@ -127,13 +171,51 @@ func (c *compiler) dynamicPatterns(a *ast.AST) []fault {
 	return faults
 }
 
+// dynamicConstants finds arguments of our functions that must be written in the
+// rule and are not, or are wrong.
+func (c *compiler) dynamicConstants(a *ast.AST, call ast.CallExpr) []fault {
+	at, ours := functions.Constant()[call.FunctionName()]
+	if !ours || at >= len(call.Args()) {
+		return nil
+	}
+	arg := call.Args()[at]
+	where := a.SourceInfo().GetStartLocation(arg.ID())
+	bad := func(format string, args ...any) []fault {
+		return []fault{{where.Line(), max(0, where.Column()), "when: " + fmt.Sprintf(format, args...)}}
+	}
+	var values []string
+	take := func(e ast.Expr) bool {
+		s, ok := types.String(""), e.Kind() == ast.LiteralKind
+		if ok {
+			s, ok = e.AsLiteral().(types.String)
+		}
+		values = append(values, string(s))
+		return ok
+	}
+	ok := true
+	if arg.Kind() == ast.ListKind {
+		for _, e := range arg.AsList().Elements() {
+			ok = take(e) && ok
+		}
+	} else {
+		ok = take(arg)
+	}
+	if !ok {
+		return bad("the second argument of %s must be written in the rule, so that no call can choose it", call.FunctionName())
+	}
+	if err := functions.Check(call.FunctionName(), values); err != nil {
+		return bad("%v", err)
+	}
+	return nil
+}
+
 // The library's words that we know how to help with.
 var (
 	undeclared     = regexp.MustCompile(`^undeclared reference to '([^']*)'`)
 	reserved       = regexp.MustCompile(`reserved identifier: (\w+)`)
 	undefinedField = regexp.MustCompile(`^undefined field '([^']*)'`)
 	noOverload     = regexp.MustCompile(`^found no matching overload for '([^']*)' applied to '(.*)'`)
-	variables      = []string{"call", "identity", "connection", "now"}
+	variables      = []string{"call", "identity", "connection", "session", "now"}
 )
 
 // faults puts the library's errors into our words.
@@ -211,6 +293,8 @@ func (c *compiler) kindOf(variable string) *kind {
 		return c.vocabulary.identity
 	case "connection":
 		return c.vocabulary.conn
+	case "session":
+		return c.vocabulary.session
 	}
 	return nil
 }

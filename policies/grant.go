@@ -114,7 +114,7 @@ func matchAny(globs []glob, s string) bool {
 // WithGrants returns a set that honours further grants beside its own: those
 // that are given while a policy is in force. It shares all else with s.
 func (s *Set) WithGrants(list []Grant) (*Set, error) {
-	env, err := newEnv(s.vocabulary)
+	env, err := newEnv(s.vocabulary, func(connection, function string) *schema { return s.schemas[connection][function] })
 	if err != nil {
 		return nil, err
 	}

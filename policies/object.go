@@ -42,7 +42,9 @@ type input struct {
 	vocab *vocabulary
 	call  *call.Call
 	made  []any
-	objs  [3]object // call, identity, connection
+	objs  [4]object // call, identity, connection, session
+	// counter is what session asks; nil: nothing counts.
+	counter Counter
 }
 
 // vocabulary is what rules can speak of.
@@ -53,6 +55,7 @@ type vocabulary struct {
 	identity *kind
 	conn     *kind
 	actor    *kind
+	session  *kind
 	slots    int
 	now      int // the slot of now
 	pool     sync.Pool
@@ -147,10 +150,13 @@ func newVocabulary() (*vocabulary, error) {
 		typ, value, set := str(get)
 		v.conn.add(v.slot(), name, typ, value, set)
 	}
+	v.session = v.kind("callgate.Session")
+	typ, value, set := str(func(c *call.Call) string { return c.Session })
+	v.session.add(v.slot(), "id", typ, value, set)
 	v.now = v.slot()
 	v.pool.New = func() any {
 		in := &input{vocab: v, made: make([]any, v.slots)}
-		in.objs = [3]object{{kind: v.call, in: in}, {kind: v.identity, in: in}, {kind: v.conn, in: in}}
+		in.objs = [4]object{{kind: v.call, in: in}, {kind: v.identity, in: in}, {kind: v.conn, in: in}, {kind: v.session, in: in}}
 		return in
 	}
 	return v, nil
@@ -212,7 +218,7 @@ func (v *vocabulary) acquire(c *call.Call) *input {
 }
 
 func (v *vocabulary) release(in *input) {
-	in.call = nil
+	in.call, in.counter = nil, nil
 	clear(in.made)
 	v.pool.Put(in)
 }
@@ -226,6 +232,8 @@ func (in *input) ResolveName(name string) (any, bool) {
 		return &in.objs[1], true
 	case "connection":
 		return &in.objs[2], true
+	case "session":
+		return &in.objs[3], true
 	case "now":
 		if in.call.Time.IsZero() {
 			return nil, false // an unknown time must not pass for one

@@ -1,6 +1,7 @@
 package policies
 
 import (
+	"encoding/json"
 	"fmt"
 	"strings"
 
@@ -63,6 +64,9 @@ type Connection struct {
 	// Functions are the names the connection offers. Nil where they are not
 	// known beforehand; then globs over functions can't be checked.
 	Functions []string
+	// Schemas are the JSON Schemas of functions' arguments, by function. They
+	// may not refer to other documents.
+	Schemas map[string]json.RawMessage
 }
 
 // Error is one fault of one rule.

@@ -4,10 +4,16 @@
 package functions
 
 import (
+	"fmt"
+	"net/netip"
+	"path"
+	"regexp"
+
 	"cel.dev/cel-go/cel"
 	"cel.dev/cel-go/common/types"
 	"cel.dev/cel-go/common/types/ref"
 	"cel.dev/cel-go/common/types/traits"
+	"github.com/ohler55/ojg/jp"
 )
 
 // Library is the set of functions, as a [cel.Library].
@@ -103,4 +109,27 @@ func id(name string) string {
 		}
 	}
 	return string(out)
+}
+
+// Check reports what is wrong with the constant argument of a function.
+func Check(function string, values []string) error {
+	for _, v := range values {
+		var err error
+		switch function {
+		case "text.matchesAny":
+			_, err = regexp.Compile(v)
+		case "net.inCIDR":
+			if _, one := netip.ParseAddr(v); one != nil {
+				_, err = netip.ParsePrefix(v)
+			}
+		case "json.path":
+			_, err = jp.ParseString(v)
+		case "glob.match":
+			_, err = path.Match(v, "")
+		}
+		if err != nil {
+			return fmt.Errorf("%s: %q: %w", function, v, err)
+		}
+	}
+	return nil
 }

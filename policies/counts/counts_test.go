@@ -1,0 +1,111 @@
+package counts
+
+import (
+	"fmt"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/callgate/callgate/call"
+)
+
+var noon = time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)
+
+func one(t testing.TB, subject, session, function string, after time.Duration) *call.Call {
+	t.Helper()
+	id, err := call.NewID()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &call.Call{ID: id, Time: noon.Add(after), Identity: call.Identity{Issuer: "https://idp", Subject: subject}, Session: session, Connection: "crm", Function: function}
+}
+
+func all(string) bool { return true }
+
+func TestWindows(t *testing.T) {
+	c := New()
+	for i := range 10 {
+		c.Count(one(t, "ann", "s1", "get", time.Duration(i)*10*time.Second))
+	}
+	c.Count(one(t, "ann", "s2", "get", 95*time.Second))
+	c.Count(one(t, "bob", "s1", "get", 95*time.Second)) // bob's s1 is not ann's
+	c.Count(one(t, "ann", "s1", "put", 95*time.Second))
+	now := one(t, "ann", "s1", "get", 100*time.Second)
+	get := func(f string) bool { return f == "get" }
+	for _, w := range []struct {
+		what string
+		got  int64
+		want int64
+	}{
+		{"a minute of get in the session", c.InSession(now, get, time.Minute), 5},
+		{"all of get in the session", c.InSession(now, get, time.Hour), 10},
+		{"all in the session", c.InSession(now, all, time.Hour), 11},
+		{"of the identity", c.ByIdentity(now, get, time.Hour), 11},
+		{"of a session that nobody saw", c.InSession(one(t, "ann", "s9", "get", 0), all, time.Hour), 0},
+		{"of an agent of ann's", c.ByIdentity(func() *call.Call {
+			x := one(t, "ann", "s1", "get", 0)
+			x.Identity.Actors = []call.Actor{{Subject: "bot"}}
+			return x
+		}(), all, time.Hour), 0},
+	} {
+		if w.got != w.want {
+			t.Errorf("%s: %d, want %d", w.what, w.got, w.want)
+		}
+	}
+}
+
+// However many calls a session makes, none is lost from the count of a window,
+// and what is kept stays small.
+func TestManyCalls(t *testing.T) {
+	c := New()
+	const n = 10_000
+	for i := range n {
+		c.Count(one(t, "ann", "s", fmt.Sprint("f", i%3), time.Duration(i)*time.Millisecond))
+	}
+	now := one(t, "ann", "s", "f0", n*time.Millisecond)
+	if got := c.InSession(now, all, time.Minute); got != n {
+		t.Errorf("%d of %d calls", got, n)
+	}
+	if h, _ := c.sessions.Get(session(now)); len(h.entries) > entriesMost {
+		t.Errorf("%d entries", len(h.entries))
+	}
+	if got := c.InSession(one(t, "ann", "s", "f0", 3*time.Hour), all, time.Hour); got != 0 {
+		t.Errorf("%d calls of hours ago", got)
+	}
+}
+
+func TestFirst(t *testing.T) {
+	c := New()
+	first, second := one(t, "ann", "s", "get", 0), one(t, "ann", "s", "get", time.Second)
+	c.Count(first)
+	if !c.First(first) {
+		t.Error("the first call is not the first")
+	}
+	c.Count(second)
+	if c.First(second) {
+		t.Error("the second call is the first")
+	}
+	other := one(t, "ann", "s", "put", 0)
+	c.Known(other)
+	c.Count(other)
+	if c.First(other) {
+		t.Error("what was known is the first")
+	}
+}
+
+func TestConcurrent(t *testing.T) {
+	c := New()
+	var wg sync.WaitGroup
+	for range 8 {
+		wg.Go(func() {
+			for range 200 {
+				c.Count(one(t, "ann", "s", "get", 0))
+				c.InSession(one(t, "ann", "s", "get", 0), all, time.Minute)
+			}
+		})
+	}
+	wg.Wait()
+	if got := c.InSession(one(t, "ann", "s", "get", 0), all, time.Minute); got != 1600 {
+		t.Errorf("%d calls", got)
+	}
+}
