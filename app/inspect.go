@@ -14,7 +14,7 @@ import (
 // explanations.
 func InspectPolicy(p config.Policy, defaults config.Approvers) (*policies.Set, error) {
 	rules, cfg := sources(p, defaults)
-	cfg.Inspect = true
+	cfg.Inspect, cfg.Replay = true, true
 	return policies.Compile(rules, cfg)
 }
 

@@ -197,22 +197,49 @@ func (t *Test) locate(folder string) {
 	}
 }
 
+// ReadCall reads one call and who makes it, in the form that tests have, without
+// a name and what is expected. JSON will do, too. file is what errors call it.
+func ReadCall(file string, data []byte) (Test, error) {
+	var p problems
+	var t Test
+	doc := parse(file, data, reflect.TypeFor[Test](), &p)
+	switch {
+	case doc.root == nil && len(p.list) == 0:
+		p.add(Position{File: file}, "holds no call")
+	case doc.root == nil:
+	default:
+		if err := doc.root.Decode(&t); err != nil {
+			p.add(Position{File: file}, "%v", err)
+			break
+		}
+		t.Position, t.at = Position{File: file, Line: 1, Column: 1}, doc.at
+		t.defaults(time.Time{})
+		t.locate(filepath.Dir(file))
+		t.validateCall(&p)
+	}
+	return t, p.err()
+}
+
 func (t *Test) validate(p *problems) {
-	bad := func(path, format string, args ...any) {
-		at, ok := t.at[path]
-		if !ok {
-			at = t.Position
-		}
-		p.add(at, "test %q: %s", t.Name, fmt.Sprintf(format, args...))
+	t.validateCall(p)
+	t.validateExpect(p)
+}
+
+// complain tells of a fault of a test.
+func (t *Test) complain(p *problems, path, format string, args ...any) {
+	at, ok := t.at[path]
+	if !ok {
+		at = t.Position
 	}
-	oneOf := func(path, v string, choices ...string) {
-		if !slices.Contains(choices, v) {
-			bad(path, "%s %q is not known; choose %s%s", path, v, strings.Join(choices, ", "), suggest(v, choices))
-		}
-	}
+	subject := fmt.Sprintf("test %q: ", t.Name)
 	if t.Name == "" {
-		bad("name", "name is missing; reports name the test")
+		subject = ""
 	}
+	p.add(at, "%s%s", subject, fmt.Sprintf(format, args...))
+}
+
+func (t *Test) validateCall(p *problems) {
+	bad := func(path, format string, args ...any) { t.complain(p, path, format, args...) }
 	c := t.Call
 	if c.Source != "" {
 		if _, err := netip.ParseAddr(c.Source); err != nil {
@@ -233,24 +260,14 @@ func (t *Test) validate(p *problems) {
 	if t.Identity.Subject == "" {
 		bad("identity", "identity.subject is missing; without an identity a call is denied before rules are asked")
 	}
-	oneOf("identity.kind", t.Identity.Kind, "human", "ci", "agent", "workload")
+	if kinds := []string{"human", "ci", "agent", "workload"}; !slices.Contains(kinds, t.Identity.Kind) {
+		bad("identity.kind", "identity.kind %q is not known; choose %s%s", t.Identity.Kind, strings.Join(kinds, ", "), suggest(t.Identity.Kind, kinds))
+	}
 	if c := t.Identity.Claims; c != nil && c[0] != '{' {
 		bad("identity.claims", "identity.claims must be a mapping (key: value)")
 	}
 	if a := t.Call.Args; a != nil && a[0] != '{' {
 		bad("call.args", "call.args must be a mapping (key: value)")
-	}
-	e := t.Expect
-	if e.Decision == "" {
-		bad("expect", "expect.decision is missing; choose allow, deny or hold")
-	} else {
-		oneOf("expect.decision", e.Decision, "allow", "deny", "hold")
-	}
-	if e.Approvers != nil && e.Decision != "hold" {
-		bad("expect.approvers", "expect.approvers is for decision hold only")
-	}
-	if e.Mask != nil && e.Decision == "deny" {
-		bad("expect.mask", "expect.mask is for calls that are let through; a denied one has no response")
 	}
 	names := map[string]bool{}
 	for _, g := range t.Grants {
@@ -259,6 +276,25 @@ func (t *Test) validate(p *problems) {
 		}
 		names[g.Name] = true
 		g.validate(p)
+	}
+}
+
+func (t *Test) validateExpect(p *problems) {
+	bad := func(path, format string, args ...any) { t.complain(p, path, format, args...) }
+	if t.Name == "" {
+		bad("name", "name is missing; reports name the test")
+	}
+	e := t.Expect
+	if e.Decision == "" {
+		bad("expect", "expect.decision is missing; choose allow, deny or hold")
+	} else if choices := []string{"allow", "deny", "hold"}; !slices.Contains(choices, e.Decision) {
+		bad("expect.decision", "expect.decision %q is not known; choose %s%s", e.Decision, strings.Join(choices, ", "), suggest(e.Decision, choices))
+	}
+	if e.Approvers != nil && e.Decision != "hold" {
+		bad("expect.approvers", "expect.approvers is for decision hold only")
+	}
+	if e.Mask != nil && e.Decision == "deny" {
+		bad("expect.mask", "expect.mask is for calls that are let through; a denied one has no response")
 	}
 }
 

@@ -192,7 +192,7 @@ func (c *compiler) inspectedGrant(g *grant, from *Grant) Inspected {
 			out.where[conn.Name] = true
 		}
 	}
-	out.of = &rule{name: g.name, action: Allow, functions: g.functions, when: g.when, inspection: g.inspection}
+	out.of = &rule{name: g.name, action: Allow, functions: g.functions, when: g.when, replay: g.replay, inspection: g.inspection}
 	return out
 }
 
@@ -218,4 +218,16 @@ func (x Inspected) Mentions(variable string) bool {
 		found = found || e.Kind() == ast.IdentKind && strings.TrimPrefix(e.AsIdent(), ".") == variable
 	}))
 	return found
+}
+
+// Lacks lists which of some missing parts the condition looks at. It is for a
+// set that was compiled with [Config.Replay], too.
+func (x Inspected) Lacks(missing []Part) []Part {
+	var list []Part
+	for _, p := range missing {
+		if slices.ContainsFunc(x.of.reads, p.overlaps) {
+			list = append(list, p)
+		}
+	}
+	return list
 }

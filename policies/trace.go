@@ -22,6 +22,7 @@ const (
 	Matched   Verdict = "true"
 	Unmatched Verdict = "false"
 	Failed    Verdict = "error"
+	Unknown   Verdict = "unknown" // what it looks at is not known of the call
 )
 
 // Step is what became of one rule, or grant, with a call.
@@ -262,6 +263,8 @@ func plain(v any, depth int) any {
 	switch v := v.(type) {
 	case ref.Val:
 		return native(v)
+	case []string:
+		return append([]string{}, v...)
 	case []ref.Val:
 		out := make([]any, len(v))
 		for i, e := range v {

@@ -20,7 +20,10 @@ func (e Explanation) Write(out io.Writer, all bool) error {
 	if e.Rule != "" {
 		fmt.Fprintf(&b, " by rule %q", e.Rule)
 	}
-	fmt.Fprintf(&b, " (%s)\n", e.Reason)
+	if e.Reason != "" {
+		fmt.Fprintf(&b, " (%s)", e.Reason)
+	}
+	b.WriteByte('\n')
 	line := func(name, value string) {
 		if value != "" {
 			fmt.Fprintf(&b, "  %-9s %s\n", name, printable(value))
@@ -53,7 +56,7 @@ func (e Explanation) Write(out io.Writer, all bool) error {
 }
 
 func (r Rule) write(b *strings.Builder) {
-	sign := map[policies.Verdict]string{policies.Elsewhere: "·", policies.Matched: "✓", policies.Unmatched: "✗", policies.Failed: "!"}[r.Verdict]
+	sign := map[policies.Verdict]string{policies.Elsewhere: "·", policies.Matched: "✓", policies.Unmatched: "✗", policies.Failed: "!", policies.Unknown: "?"}[r.Verdict]
 	action := r.Action
 	if r.Shadow {
 		action += " in shadow"

@@ -64,6 +64,9 @@ type Part struct {
 	Depth int             `json:"depth"`
 }
 
+// Undecided stands for a decision that can't be told.
+const Undecided call.Action = "unknown"
+
 // hidden stands for what looks like a credential.
 const hidden = "(hidden)"
 
@@ -127,6 +130,30 @@ func why(st policies.Step, ruling call.Ruling) string {
 		return fmt.Sprintf("not asked: rule %q decided before; it would match", ruling.Rule)
 	}
 	return "not asked; it would match"
+}
+
+// Without tells of rules that look at parts of a call that are not known, with
+// why: nothing is shown of them that could be wrong. known is whether the
+// decision is certain all the same.
+func (e *Explanation) Without(steps []policies.Step, missing []policies.Part, why []string, known bool) {
+	for i, st := range steps {
+		lacks := st.Lacks(missing)
+		if len(lacks) == 0 || st.Verdict == policies.Elsewhere {
+			continue
+		}
+		r := &e.Rules[i]
+		names := make([]string, len(lacks))
+		for j, p := range lacks {
+			names[j] = p.String()
+		}
+		r.Verdict, r.Parts, r.Decided = policies.Unknown, nil, r.Decided && known
+		r.Why = "it looks at what is not known of this call: " + strings.Join(names, ", ")
+	}
+	e.Notes = append(e.Notes, why...)
+	if !known {
+		e.Decision, e.Rule, e.Reason, e.Message, e.Mask, e.Approvers = Undecided, "", "", "", nil, nil
+		e.Notes = append(e.Notes, "what would be decided depends on what is not known")
+	}
 }
 
 // writer makes values fit to be shown.
