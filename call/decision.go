@@ -26,6 +26,7 @@ type Reason string
 const (
 	ReasonRule                Reason = "rule"                 // a rule said so
 	ReasonNoRule              Reason = "no_rule"              // nothing matched: denied
+	ReasonShadow              Reason = "shadow"               // the connection's rules are in shadow: let through
 	ReasonNoCredentials       Reason = "no_credentials"       // no token at all
 	ReasonInvalidToken        Reason = "invalid_token"        // forged, malformed, wrong audience or issuer
 	ReasonExpiredToken        Reason = "expired_token"        // was valid once

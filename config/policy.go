@@ -28,8 +28,12 @@ type Position struct {
 
 // Connection is a registered function endpoint.
 type Connection struct {
-	Name     string   `yaml:"name"`     // lower case letters, digits, dashes. Required
-	Protocol string   `yaml:"protocol"` // http, mcp, jsonrpc or grpc. Required
+	Name     string `yaml:"name"`     // lower case letters, digits, dashes. Required
+	Protocol string `yaml:"protocol"` // http, mcp, jsonrpc or grpc. Required
+	// Mode is enforce (default) or shadow: what the rules say of a call is
+	// decided and recorded, and the call is let through all the same. Who calls
+	// must be known in both, and the request be readable.
+	Mode     string   `yaml:"mode"`
 	Match    Match    `yaml:"match"`
 	Upstream Upstream `yaml:"upstream"`
 	// Functions name what an http connection offers. A request that matches

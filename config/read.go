@@ -269,6 +269,7 @@ func (c *Connection) defaults() {
 			set(&c.Credential.Prefix, "Bearer ")
 		}
 	}
+	set(&c.Mode, "enforce")
 	set(&c.MaxBody, 1<<20)
 	set(&c.MaxResponse, 8<<20)
 	set(&c.Record.MaxBody, 1<<20)

@@ -181,6 +181,7 @@ func (c Connection) validate(ps *problems) {
 	if !nameForm.MatchString(c.Name) {
 		bad("name", "name must be lower case letters, digits and dashes")
 	}
+	oneOf("mode", c.Mode, "enforce", "shadow")
 	oneOf("protocol", c.Protocol, "http", "mcp", "jsonrpc", "grpc")
 
 	switch u, err := url.Parse(c.Upstream.URL); {

@@ -70,6 +70,9 @@ func (d *decision) run(req *authv3.CheckRequest) (*authv3.CheckResponse, error) 
 	}
 	ruling := d.active.Policy.Decide(d.ctx, &d.call)
 	d.mask.Rules = append(d.mask.Rules[:len(d.mask.Rules):len(d.mask.Rules)], ruling.Mask.Rules...)
+	if d.conn.Shadow {
+		ruling = shadowed(ruling)
+	}
 	decided := d.ask(ruling)
 	decided.PolicyVersion, decided.Shadow = d.active.Version, ruling.Shadow
 	if !decided.Outcome.Allowed() {
@@ -200,11 +203,31 @@ func (d *decision) session(own string) string {
 	return d.call.Request.TraceID
 }
 
+// shadowed lets a call through that the rules would not, and tells what they
+// would have done.
+func shadowed(r call.Ruling) call.Ruling {
+	if r.Action == call.ActionAllow {
+		return r
+	}
+	what := string(r.Reason)
+	if r.Rule != "" {
+		what = r.Rule
+	}
+	r.Shadow = append(r.Shadow[:len(r.Shadow):len(r.Shadow)], string(r.Action)+": "+what)
+	r.Message = "let through in shadow; " + string(r.Action) + " otherwise: " + r.Message
+	r.Action, r.Reason, r.Hold = call.ActionAllow, call.ReasonShadow, call.Hold{}
+	return r
+}
+
 // ask turns the ruling into a decision, with people's help where it says so.
 func (d *decision) ask(r call.Ruling) call.Decision {
 	switch r.Action {
 	case call.ActionAllow:
-		return call.Decision{Outcome: call.Allow, Rule: r.Rule, Reason: call.ReasonRule}
+		out := call.Decision{Outcome: call.Allow, Rule: r.Rule, Reason: call.ReasonRule}
+		if r.Reason == call.ReasonShadow {
+			out.Reason, out.Message = r.Reason, r.Message
+		}
+		return out
 	case call.ActionHold:
 		d.server.cfg.Metrics.held.Inc()
 		defer d.server.cfg.Metrics.held.Dec()

@@ -47,6 +47,7 @@ const (
 var shapes = map[call.Reason]shape{
 	call.ReasonRule:                {http.StatusForbidden, codes.PermissionDenied, rpcDenied, "Denied by policy"},
 	call.ReasonNoRule:              {http.StatusForbidden, codes.PermissionDenied, rpcDenied, "Not allowed by policy"},
+	call.ReasonShadow:              {http.StatusForbidden, codes.PermissionDenied, rpcDenied, "Would be denied by policy"},
 	call.ReasonNoCredentials:       {http.StatusUnauthorized, codes.Unauthenticated, rpcDenied, "No credentials"},
 	call.ReasonInvalidToken:        {http.StatusUnauthorized, codes.Unauthenticated, rpcDenied, "Invalid token"},
 	call.ReasonExpiredToken:        {http.StatusUnauthorized, codes.Unauthenticated, rpcDenied, "Expired token"},

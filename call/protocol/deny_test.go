@@ -56,6 +56,7 @@ func TestDenyShapes(t *testing.T) {
 		call.ReasonNoCredentials:       {401, codes.Unauthenticated, -32090},
 		call.ReasonInvalidToken:        {401, codes.Unauthenticated, -32090},
 		call.ReasonExpiredToken:        {401, codes.Unauthenticated, -32090},
+		call.ReasonShadow:              {403, codes.PermissionDenied, -32090},
 		call.ReasonRevokedToken:        {401, codes.Unauthenticated, -32090},
 		call.ReasonIdentityUnavailable: {503, codes.Unavailable, -32090},
 		call.ReasonUnknownConnection:   {404, codes.NotFound, -32090},

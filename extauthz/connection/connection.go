@@ -27,6 +27,7 @@ type Connection struct {
 	Name        string
 	Version     string // a hash over its definition
 	Protocol    call.Protocol
+	Shadow      bool     // let through what the rules would deny or hold
 	Authorities []string // lower case, "*.example.com" allowed; none: any
 	Path        string   // prefix of whole segments
 	Services    []string // grpc
