@@ -133,7 +133,7 @@ type function struct {
 }
 
 // always are the columns that are read of each call.
-var always = []string{"connection", "protocol", "function", "issuer", "subject", "acting", "decision", "rule", "reason", "approval_id"}
+var always = []string{"connection", "protocol", "function", "issuer", "subject", "acting", "decision", "rule", "reason", "shadow", "approval_id"}
 
 // columnsOf are the columns that hold a part of a call.
 func columnsOf(p policies.Part) []string {

@@ -165,6 +165,11 @@ func (r *Recorded) ruling(row *clickhouse.Row) {
 		return
 	}
 	switch r.Reason {
+	case call.ReasonShadow: // let through; what the rules said stands last
+		r.Action = call.ActionDeny
+		if n := len(row.Shadow); n > 0 && strings.HasPrefix(row.Shadow[n-1], string(call.ActionHold)+": ") {
+			r.Action = call.ActionHold
+		}
 	case call.ReasonRule, call.ReasonNoRule, call.ReasonPolicyError:
 		r.Action = call.ActionDeny
 		if row.Decision == string(call.Allow) {
@@ -182,7 +187,7 @@ func (r *Recorded) ruling(row *clickhouse.Row) {
 
 // ruled are the reasons of rows in which Action is set.
 var ruled = []string{
-	string(call.ReasonRule), string(call.ReasonNoRule), string(call.ReasonPolicyError), string(call.ReasonApproved), string(call.ReasonRefused),
+	string(call.ReasonRule), string(call.ReasonShadow), string(call.ReasonNoRule), string(call.ReasonPolicyError), string(call.ReasonApproved), string(call.ReasonRefused),
 	string(call.ReasonApprovalExpired), string(call.ReasonCanceled), string(call.ReasonApprovalUnavailable), string(call.ReasonCredentialMissing),
 }
 
