@@ -169,7 +169,13 @@ type Mask struct {
 
 // Rule is one sentence of policy.
 type Rule struct {
-	Name string `yaml:"name"`
+	Name string `yaml:"name"` // default, with use: the guardrail's
+	// Use names a ready guardrail, which gives the rule its condition, and its
+	// action and message where the rule has none of its own; With sets its
+	// parameters. A when beside it must be true as well.
+	// "callgate policy library" lists them.
+	Use  string         `yaml:"use"`
+	With map[string]any `yaml:"with"`
 	// Connections and Functions are globs that say where the rule looks.
 	// Default: everywhere.
 	Connections []string `yaml:"connections"`

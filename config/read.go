@@ -171,6 +171,7 @@ func readPolicy(doc document, find files, p *problems) Policy {
 		r.Position = doc.at[path]
 		r.at = sub(doc.at, path+".")
 		r.WhenPosition = expressionStart(doc, "rules", i)
+		r.useGuardrail(p)
 		r.said = digest(plain(item(doc, "rules", i)))
 		if r.Action == "hold" {
 			set(&r.Hold.Timeout, 2*time.Minute)

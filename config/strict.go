@@ -116,6 +116,12 @@ func (s *strict) check(path string, n *yaml.Node, t reflect.Type) bool {
 		return ok
 	case reflect.String:
 		return s.scalar(path, n, "a text", func(string) bool { return true })
+	case reflect.Map:
+		if n.Kind != yaml.MappingNode {
+			s.wrong(path, n, "a mapping")
+			return false
+		}
+		return true
 	case reflect.Interface:
 		return true // anything, such as a JSON Schema; whoever takes it says what is wrong
 	case reflect.Bool:

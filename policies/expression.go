@@ -107,7 +107,7 @@ func (worstCase) EstimateCallCost(function, _ string, _ *cost.AstNode, _ []cost.
 var weight = map[string]float64{
 	"sql.kind": 2, "sql.kinds": 2, "sql.tables": 2, "sql.functions": 2, "sql.statements": 2, "sql.readonly": 2, "sql.hasWhere": 2, "sql.limit": 2,
 	"text.matchesAny": 2, "text.containsAny": 1, "text.normalize": 0.5, "text.decode": 10, "text.entropy": 0.2,
-	"net.inCIDR": 0.5, "net.isPrivate": 0.5, "net.host": 0.5, "net.scheme": 0.1, "json.strings": 0.2, "json.path": 1, "glob.match": 1,
+	"net.inCIDR": 0.5, "net.isPrivate": 0.5, "net.host": 0.5, "net.scheme": 0.1, "json.strings": 0.2, "json.layers": 10, "json.path": 1, "glob.match": 1,
 	"@schemaValid": 1, "@schemaErrors": 1,
 }
 

@@ -8,7 +8,7 @@ func newPolicy() *cobra.Command {
 		Short: "Work on connections and rules",
 	}
 	c.AddCommand(newPolicyCheck(), newPolicyTest(), newPolicyExplain())
-	c.AddCommand(newPolicyPush(), newPolicyStatus(), newPolicyHistory(), newPolicyShow(), newPolicyRollback(), newPolicyPromote(), newPolicyAbort())
+	c.AddCommand(newPolicyLibrary(), newPolicyPush(), newPolicyStatus(), newPolicyHistory(), newPolicyShow(), newPolicyRollback(), newPolicyPromote(), newPolicyAbort())
 	c.AddCommand(newPolicyBacktest(), newPolicySuggest())
 	return c
 }

@@ -29,6 +29,8 @@ func jsonFunctions() []cel.EnvOption {
 				}
 				return listOf(w.texts)
 			}))),
+		// The same, with what text.decode finds in each.
+		cel.Function("json.layers", cel.Overload("json_layers_dyn", []*cel.Type{cel.DynType}, cel.ListType(cel.StringType), cel.UnaryBinding(layersOf))),
 		// What a JSONPath selects (RFC 9535), as a list.
 		cel.Function("json.path", cel.Overload("json_path_dyn_string", []*cel.Type{cel.DynType, cel.StringType}, cel.ListType(cel.DynType),
 			cel.BinaryBinding(func(v, p ref.Val) ref.Val {
@@ -80,4 +82,29 @@ func (w *walk) visit(v ref.Val, depth int) bool {
 		}
 	}
 	return true
+}
+
+// layersOf are all texts inside a value, with what text.decode finds in each.
+func layersOf(v ref.Val) ref.Val {
+	w := walk{}
+	if !w.visit(v, 0) {
+		return types.NewErr("json.layers: the value is too large")
+	}
+	var out []string
+	seen, sum := map[string]bool{}, 0
+	for _, s := range w.texts {
+		if seen[s] {
+			continue
+		}
+		if sum += len(s); sum > maxText {
+			return types.NewErr("json.layers: its texts are longer than %d bytes together", maxText)
+		}
+		for _, layer := range decode(s) {
+			if !seen[layer] {
+				seen[layer] = true
+				out = append(out, layer)
+			}
+		}
+	}
+	return listOf(out)
 }

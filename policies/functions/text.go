@@ -157,7 +157,10 @@ func decode(s string) []string {
 	seen := map[string]bool{s: true}
 	left := 2*len(s) + layersSum
 	add := func(t string) {
-		if t != "" && len(t) <= left && len(out) < layersMost && !seen[t] && utf8.ValidString(t) {
+		if !utf8.ValidString(t) {
+			t = repaired(t)
+		}
+		if t != "" && len(t) <= left && len(out) < layersMost && !seen[t] {
 			seen[t] = true
 			left -= len(t)
 			out = append(out, t)
@@ -181,12 +184,28 @@ func decode(s string) []string {
 		}
 	}
 	left = 2*len(s) + layersSum
+	add(unseen(norm.NFKC.String(s)))
 	for _, t := range out[:len(out):len(out)] {
 		if len(t) <= left {
 			add(normalize(t))
 		}
 	}
 	return out
+}
+
+// repaired reads bytes as a lenient decoder would: overlong forms of ASCII mean
+// that character, and what is left over is marked.
+func repaired(s string) string {
+	var b strings.Builder
+	for i := 0; i < len(s); i++ {
+		if (s[i] == 0xc0 || s[i] == 0xc1) && i+1 < len(s) && s[i+1]&0xc0 == 0x80 {
+			b.WriteByte(s[i]&1<<6 | s[i+1]&0x3f)
+			i++
+			continue
+		}
+		b.WriteByte(s[i])
+	}
+	return strings.ToValidUTF8(b.String(), "\uFFFD")
 }
 
 func percent(s string) string {
