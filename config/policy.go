@@ -56,6 +56,9 @@ type Connection struct {
 	Version string `yaml:"-"`
 
 	at map[string]Position // where each setting stands, by path below the connection
+	// written is how the files were named that it names, and what is in them,
+	// by where they lie.
+	written map[string]string
 }
 
 // Match says which requests belong to a connection.

@@ -3,6 +3,7 @@ package config
 import (
 	"fmt"
 	"path/filepath"
+	"slices"
 	"strings"
 )
 
@@ -19,4 +20,16 @@ func (c Connection) FunctionPosition(i int) Position {
 func IsTestFile(path string) bool {
 	name := strings.TrimSuffix(strings.TrimSuffix(filepath.Base(path), ".yaml"), ".yml")
 	return name != filepath.Base(path) && strings.HasSuffix(name, "_test")
+}
+
+// Said is what a connection says wherever its files lie: the files that it names
+// are told by their names as written, and by hashes of their content.
+func (c Connection) Said() Connection {
+	c.Functions = slices.Clone(c.Functions)
+	for _, path := range c.references() {
+		if written, known := c.written[*path]; known {
+			*path = written
+		}
+	}
+	return c
 }

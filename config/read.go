@@ -304,6 +304,10 @@ func (c *Connection) locate(file string, said *yaml.Node, find files) {
 		at, data := find.reference(file, *path)
 		sum := sha256.Sum256(data)
 		parts = append(parts, *path, hex.EncodeToString(sum[:]))
+		if c.written == nil {
+			c.written = map[string]string{}
+		}
+		c.written[at] = *path + " (SHA-256 " + hex.EncodeToString(sum[:8]) + "…)"
 		*path = at
 	}
 	c.Version = digest(parts...)

@@ -8,6 +8,7 @@ import (
 	"cel.dev/cel-go/cel"
 	"cel.dev/cel-go/common/ast"
 	"cel.dev/cel-go/common/types"
+	"cel.dev/cel-go/parser"
 )
 
 // inspection is what the tools that read a policy need of a condition.
@@ -141,6 +142,26 @@ func (x Inspected) Covers(y Inspected, offered func(connection string) []string)
 	return len(y.Connections) > 0
 }
 
+// MeetsFunction reports whether some function could be one that both x and y
+// look at. offered are the functions of a connection, nil where they are not
+// known.
+func (x Inspected) MeetsFunction(y Inspected, offered []string) bool {
+	if offered != nil {
+		return slices.ContainsFunc(offered, func(name string) bool { return x.Function(name) && y.Function(name) })
+	}
+	if len(x.functions) == 0 || len(y.functions) == 0 {
+		return true
+	}
+	for _, g := range x.functions {
+		for _, h := range y.functions {
+			if !g.exact && !h.exact || g.exact && h.match(g.literal) || h.exact && g.match(h.literal) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
 func (x Inspected) coversGlobs(y Inspected) bool {
 	if len(y.functions) == 0 {
 		return false
@@ -206,6 +227,18 @@ func (s *Set) named() []Connection {
 		list = append(list, Connection{Name: name})
 	}
 	return list
+}
+
+// When is the condition in one form for all ways to lay it out; empty for true.
+func (x Inspected) When() string {
+	if x.Written == nil {
+		return ""
+	}
+	text, err := parser.Unparse(x.Written.Expr(), x.Written.SourceInfo())
+	if err != nil {
+		return x.Rule.When
+	}
+	return text
 }
 
 // Mentions reports whether the condition looks at a variable, such as now.

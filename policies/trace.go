@@ -60,6 +60,7 @@ type Evaluated struct {
 func (s *Set) Trace(ctx context.Context, c *call.Call) (call.Ruling, []Step) {
 	ruling := s.Decide(ctx, c)
 	in := s.vocabulary.acquire(c)
+	in.counter = s.counter
 	defer s.vocabulary.release(in)
 	asked := map[string]bool{}
 	j := judge{ctx: ctx, in: in, rules: s.concerned(c.Connection, c.Function), grants: [2]*grants{&s.own, &s.given},

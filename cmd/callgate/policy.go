@@ -7,7 +7,7 @@ func newPolicy() *cobra.Command {
 		Use:   "policy",
 		Short: "Work on connections and rules",
 	}
-	c.AddCommand(newPolicyCheck(), newPolicyTest(), newPolicyExplain())
+	c.AddCommand(newPolicyCheck(), newPolicyTest(), newPolicyExplain(), newPolicyDiff())
 	c.AddCommand(newPolicyLibrary(), newPolicyPush(), newPolicyStatus(), newPolicyHistory(), newPolicyShow(), newPolicyRollback(), newPolicyPromote(), newPolicyAbort())
 	c.AddCommand(newPolicyBacktest(), newPolicySuggest())
 	return c

@@ -25,13 +25,14 @@ type loadedPolicy struct {
 	config.Policy
 	approvers config.Approvers // who decides where a rule names nobody
 	set       *policies.Set
+	envoy     config.Envoy
 }
 
 // policyAt reads the policy that paths name, or that of the configuration, and
 // compiles it for tools. Without connections in the paths, those of the
 // configuration are used.
 func policyAt(c *cobra.Command, paths []string) (loadedPolicy, error) {
-	out := loadedPolicy{approvers: somebody}
+	out := loadedPolicy{approvers: somebody, envoy: defaultEnvoy()}
 	file, err := c.Flags().GetString("config")
 	if err != nil {
 		return out, err
@@ -45,7 +46,7 @@ func policyAt(c *cobra.Command, paths []string) (loadedPolicy, error) {
 		}
 	}
 	if cfg != nil {
-		out.Policy, out.approvers = cfg.Policy, cfg.Approvals.Approvers
+		out.Policy, out.approvers, out.envoy = cfg.Policy, cfg.Approvals.Approvers, cfg.Envoy
 	}
 	if len(paths) > 0 {
 		files, err := config.PolicyFiles(paths...)

@@ -213,7 +213,17 @@ func (r reader) atom(e ast.Expr) *atom {
 		written = "#" + strings.Repeat("?", 1+int(e.ID()%1000))
 		return &atom{path: written, op: opOpaque, alone: true}
 	}
-	return &atom{path: "(" + written + ")", op: opOpaque}
+	// Counts go up while a call is decided, if others come at the same time.
+	return &atom{path: "(" + written + ")", op: opOpaque, alone: counts(e)}
+}
+
+// counts reports whether e asks for what may differ from one rule to the next.
+func counts(e ast.Expr) bool {
+	found := false
+	ast.PreOrderVisit(e, ast.NewExprVisitor(func(x ast.Expr) {
+		found = found || x.Kind() == ast.IdentKind && strings.TrimPrefix(x.AsIdent(), ".") == "session"
+	}))
+	return found
 }
 
 // comparison reads a comparison of a part of the call with constants.
