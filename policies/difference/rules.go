@@ -113,8 +113,16 @@ func offered(was, is config.Policy) func(string) []string {
 
 // weight is what having a rule does.
 func (r *rule) weight() Effect {
+	if r.formula.Never() {
+		return Neither
+	}
+	return r.direction()
+}
+
+// direction is what a rule does where it matches.
+func (r *rule) direction() Effect {
 	switch {
-	case r.Rule.Shadow, r.formula.Never():
+	case r.Rule.Shadow:
 		return Neither
 	case r.Rule.Action == policies.Allow:
 		return Widens
@@ -209,10 +217,7 @@ func (c comparison) scope(old, r *rule, say func(Effect, string, ...any)) {
 	// What failed before or fails now is not told apart: it denies.
 	wider := r.Covers(old.Inspected, c.offered) && old.formula.Within(r.formula)
 	narrower := old.Covers(r.Inspected, c.offered) && r.formula.Within(old.formula)
-	grows := r.weight()
-	if r.Rule.Action == policies.Hold {
-		grows = Either
-	}
+	grows := r.direction()
 	what := map[bool]string{true: "condition", false: "scope"}[old.settings["when"] != r.settings["when"]]
 	switch {
 	case wider && narrower:
@@ -225,7 +230,7 @@ func (c comparison) scope(old, r *rule, say func(Effect, string, ...any)) {
 		say(opposite(grows), "it got a condition: it matches fewer calls")
 	case narrower:
 		say(opposite(grows), "its %s is narrower: it matches fewer calls", what)
-	case r.weight() == Neither:
+	case grows == Neither:
 		say(Neither, "its %s is another", what)
 	default:
 		say(Either, "its %s is another: it may match more calls, and fewer", what)

@@ -128,7 +128,8 @@ func (l *linter) shadows(ctx context.Context) error {
 	return nil
 }
 
-// decidesFirst reports whether whatever r would decide is decided by first.
+// decidesFirst reports whether every call that r matches is decided by first,
+// or by first's failing. r may still be asked about others, and fail.
 func (l *linter) decidesFirst(first, r *rule) bool {
 	if (first.Rule.Action == policies.Mask) != (r.Rule.Action == policies.Mask) {
 		return false // a mask decides nothing
@@ -160,12 +161,12 @@ func (l *linter) shadowed(first, r *rule) {
 	case first.Rule.Action == policies.Deny && r.Rule.Action != policies.Deny:
 		verb := map[string]string{policies.Hold: "hold", policies.Allow: "allow"}[r.Rule.Action]
 		l.add(Shadowed, Warning, r.Rule.Position, r.subject(), fmt.Sprintf("narrow the deny rule %q, or remove this one", first.Rule.Name),
-			"it never comes to %s anything: %s denies every call that this one looks for, and a deny comes first", verb, by)
+			"it never comes to %s anything: %s denies every call that it matches, and a deny comes first", verb, by)
 	case first.Rule.Action != r.Rule.Action:
 		l.add(Shadowed, Warning, r.Rule.Position, r.subject(), fmt.Sprintf("narrow rule %q, or remove this one", first.Rule.Name),
-			"it never decides anything: %s takes every call that this one looks for, and %s comes before %s", by, first.Rule.Action, r.Rule.Action)
+			"no call that it matches gets to it: %s takes all of them, and %s comes before %s", by, first.Rule.Action, r.Rule.Action)
 	default:
 		l.add(Shadowed, Warning, r.Rule.Position, r.subject(), fmt.Sprintf("put it before rule %q, narrow that one, or remove this one", first.Rule.Name),
-			"it never decides anything: %s comes first and takes every call that this one looks for", by)
+			"no call that it matches gets to it: %s comes first and takes all of them", by)
 	}
 }
