@@ -27,6 +27,9 @@ type Test struct {
 	Call     TestCall     `yaml:"call"`
 	Identity TestIdentity `yaml:"identity"`
 	Now      time.Time    `yaml:"now"` // when the call comes. Default: the file's
+	// Before are the calls that came before, for rules that count. By default
+	// there were none, and the call is the first of its caller's.
+	Before []TestBefore `yaml:"before"`
 	// Grants are given beside those of the policy.
 	Grants []Grant    `yaml:"grants"`
 	Expect TestExpect `yaml:"expect"`
@@ -62,6 +65,15 @@ type TestRequest struct {
 	JSON JSON `yaml:"json"`
 	// BodyFile holds a body, such as a gRPC message. Relative to the file.
 	BodyFile string `yaml:"body_file"`
+}
+
+// TestBefore are calls of the same caller that came before.
+type TestBefore struct {
+	Connection string        `yaml:"connection"` // default the call's
+	Function   string        `yaml:"function"`   // default the call's
+	Session    string        `yaml:"session"`    // default the call's
+	Ago        time.Duration `yaml:"ago"`        // how long before. Default 1s
+	Times      uint32        `yaml:"times"`      // how many of them. Default 1
 }
 
 // TestIdentity is who calls.
@@ -177,6 +189,10 @@ func (t *Test) defaults(now time.Time) {
 	}
 	set(&t.Identity.Kind, "human")
 	set(&t.Identity.Method, "oidc")
+	for i := range t.Before {
+		set(&t.Before[i].Ago, time.Second)
+		set(&t.Before[i].Times, 1)
+	}
 	if r := t.Call.Request; r != nil {
 		set(&r.Host, "localhost")
 		if r.Method == "" {
@@ -256,6 +272,14 @@ func (t *Test) validateCall(p *problems) {
 		bad("call.request.path", "call.request.path must start with /")
 	case (r.Body != "" && r.JSON != nil) || (r.BodyFile != "" && (r.Body != "" || r.JSON != nil)):
 		bad("call.request", "set one of body, json and body_file")
+	}
+	for i, b := range t.Before {
+		if b.Ago < 0 || b.Ago > time.Hour {
+			bad(fmt.Sprintf("before[%d].ago", i), "before.ago %s is outside 0s to 1h, which is how far rules can look back", b.Ago)
+		}
+		if b.Times > 10_000 {
+			bad(fmt.Sprintf("before[%d].times", i), "before.times %d is over 10000", b.Times)
+		}
 	}
 	if t.Identity.Subject == "" {
 		bad("identity", "identity.subject is missing; without an identity a call is denied before rules are asked")

@@ -7,15 +7,18 @@
 package suite
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"regexp"
+	"slices"
 	"time"
 
 	"github.com/callgate/callgate/call"
 	"github.com/callgate/callgate/call/protocol"
 	"github.com/callgate/callgate/config"
 	"github.com/callgate/callgate/policies"
+	"github.com/callgate/callgate/policies/counts"
 )
 
 // Endpoint is what a test needs of a connection.
@@ -134,6 +137,7 @@ func Judge(ctx context.Context, cfg Config, t config.Test) (call.Call, call.Ruli
 			return c, call.Ruling{}, nil, fmt.Errorf("the grants of the test: %w", err)
 		}
 	}
+	set = set.Counting(counted(&c, t.Before))
 	ruling, steps := set.Trace(ctx, &c)
 	if t.Now.IsZero() {
 		if name := clock(steps); name != "" {
@@ -141,6 +145,21 @@ func Judge(ctx context.Context, cfg Config, t config.Test) (call.Call, call.Ruli
 		}
 	}
 	return c, ruling, steps, nil
+}
+
+// counted is what a decision server would have counted by now.
+func counted(c *call.Call, before []config.TestBefore) *counts.Counter {
+	counter := counts.New()
+	before = slices.Clone(before)
+	slices.SortStableFunc(before, func(a, b config.TestBefore) int { return cmp.Compare(b.Ago, a.Ago) })
+	for _, b := range before {
+		earlier := call.Call{ID: call.ID{1}, Time: c.Time.Add(-b.Ago), Identity: c.Identity, Protocol: c.Protocol,
+			Connection: cmp.Or(b.Connection, c.Connection), Function: cmp.Or(b.Function, c.Function), Session: cmp.Or(b.Session, c.Session)}
+		for range b.Times {
+			counter.Count(&earlier)
+		}
+	}
+	return counter
 }
 
 // clock names a rule that failed for want of the time, or a grant that ends.
