@@ -37,10 +37,23 @@ func openPeople(ctx context.Context, cfg *config.Config, t *trail, key []byte, r
 			return nil, fmt.Errorf("identity.issuers %s: %w", is.Name, err)
 		}
 		issuers[i] = identity.Issuer{Name: is.Name, URL: is.URL, Audiences: is.Audiences, Algorithms: is.Algorithms,
-			Subject: is.Claims.Subject, Groups: is.Claims.Groups, Kind: is.Claims.Kind, DefaultKind: call.Kind(is.Kind), Client: client}
+			Subject: is.Claims.Subject, Groups: is.Claims.Groups, Kind: is.Claims.Kind, DefaultKind: call.Kind(is.Kind),
+			Require: is.Claims.Require, Outage: is.Outage, Client: client}
+	}
+	who := identity.Config{Issuers: issuers, ClockSkew: cfg.Identity.ClockSkew, KeyHeader: cfg.Identity.KeyHeader, Log: log, Metrics: identity.NewMetrics(reg)}
+	for i, is := range cfg.Identity.Issuers {
+		if ask := is.Introspection; ask.URL != "" {
+			who.Introspection = &identity.Introspection{Issuer: issuers[i], URL: ask.URL, Client: issuers[i].Client, ID: ask.ID, Secret: ask.Secret.Read, Keep: ask.Keep}
+		}
+	}
+	for _, k := range cfg.Identity.Keys {
+		who.Keys = append(who.Keys, identity.Key{Name: k.Name, Hash: k.Hash, Subject: k.Subject, Kind: call.Kind(k.Kind), Groups: k.Groups, Expires: k.Expires})
 	}
 	var err error
-	if p.verifier, err = identity.New(identity.Config{Issuers: issuers, ClockSkew: cfg.Identity.ClockSkew, Log: log, Metrics: identity.NewMetrics(reg)}); err != nil {
+	if who.Certificates, err = certificates(cfg.Identity.MTLS); err != nil {
+		return nil, err
+	}
+	if p.verifier, err = identity.New(who); err != nil {
 		return nil, err
 	}
 	if err := p.verifier.Fetch(ctx); err != nil {
@@ -54,6 +67,25 @@ func openPeople(ctx context.Context, cfg *config.Config, t *trail, key []byte, r
 	}
 	p.approvals = approvals.New(approvals.Config{Store: p.store, Recorder: t.recorder, Key: key, Log: log, Metrics: approvals.NewMetrics(reg)})
 	return p, nil
+}
+
+// certificates says whose client certificates name a caller; nil: nobody's do.
+func certificates(m config.MTLS) (*identity.Certificates, error) {
+	if m.CAFile == "" {
+		return nil, nil
+	}
+	pem, err := os.ReadFile(m.CAFile)
+	if err != nil {
+		return nil, fmt.Errorf("read identity.mtls.ca_file: %w", err)
+	}
+	out := &identity.Certificates{Roots: x509.NewCertPool(), TrustDomains: m.TrustDomains, Kind: call.Kind(m.Kind)}
+	if !out.Roots.AppendCertsFromPEM(pem) {
+		return nil, fmt.Errorf("identity.mtls.ca_file %s holds no PEM certificate", m.CAFile)
+	}
+	for _, g := range m.Groups {
+		out.Groups = append(out.Groups, identity.CertificateGroup(g))
+	}
+	return out, nil
 }
 
 // plainClient reaches one service of the operator's, which it trusts by caFile or

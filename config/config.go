@@ -65,11 +65,22 @@ type Envoy struct {
 type TLS struct {
 	CertFile string `yaml:"cert_file"`
 	KeyFile  string `yaml:"key_file"`
+	// ClientCAFile makes Envoy ask callers for a certificate, which must chain
+	// to one of these. Whom it names is identity.mtls's to say.
+	ClientCAFile string `yaml:"client_ca_file"`
+	// RequireClientCertificate refuses connections without one.
+	RequireClientCertificate bool `yaml:"require_client_certificate"`
 }
 
 // Identity says whose tokens are believed.
 type Identity struct {
 	Issuers []Issuer `yaml:"issuers"`
+	// Keys are static API keys, taken as bearer tokens and in KeyHeader.
+	Keys []Key `yaml:"keys"`
+	// KeyHeader is a header that API keys may come in too, such as x-api-key.
+	// Default: none.
+	KeyHeader string `yaml:"key_header"`
+	MTLS      MTLS   `yaml:"mtls"`
 	// ClockSkew is forgiven on exp, nbf and iat. Default 60s.
 	ClockSkew time.Duration `yaml:"clock_skew"`
 	// Unreachable says what a start does when an issuer can't be reached:
@@ -85,8 +96,15 @@ type Issuer struct {
 	Audiences  []string `yaml:"audiences"`  // a token must name at least one. Required
 	Algorithms []string `yaml:"algorithms"` // accepted signature algorithms. Default RS256, PS256, ES256, EdDSA
 	Claims     Claims   `yaml:"claims"`
-	Kind       string   `yaml:"kind"`    // of identities whose token does not say. Default human
-	CAFile     string   `yaml:"ca_file"` // trusted for this issuer instead of the system's
+	// Preset fills in what a well-known issuer's tokens look like: auth0,
+	// entra, github, gitlab, google, keycloak, kubernetes or okta.
+	Preset string `yaml:"preset"`
+	// Outage is how long known keys are believed while the issuer can't be
+	// reached. Default 24h.
+	Outage        time.Duration `yaml:"outage"`
+	Introspection Introspection `yaml:"introspection"`
+	Kind          string        `yaml:"kind"`    // of identities whose token does not say. Default human
+	CAFile        string        `yaml:"ca_file"` // trusted for this issuer instead of the system's
 }
 
 // Claims names the claims an identity is read from; a dotted path reaches
@@ -95,6 +113,9 @@ type Claims struct {
 	Subject string `yaml:"subject"` // default "sub"
 	Groups  string `yaml:"groups"`  // default "groups"
 	Kind    string `yaml:"kind"`    // default "kind"
+	// Require lists, by claim, the values of which a token must have one; globs.
+	// An issuer that gives tokens to anybody needs it.
+	Require map[string][]string `yaml:"require"`
 }
 
 // Approvals says where held calls are kept and who may decide by default.

@@ -84,7 +84,7 @@ rules:
 		"rules":             {len(c.Policy.Rules), 2},
 		"hold timeout":      {c.Policy.Rules[1].Hold.Timeout, 90 * time.Second},
 		"expression":        {c.Policy.Rules[1].WhenPosition, Position{filepath.Join(dir, "policies/refunds.yaml"), 6, 7}},
-		"issuer defaults":   {c.Identity.Issuers[0].Claims, Claims{"sub", "groups", "kind"}},
+		"issuer defaults":   {c.Identity.Issuers[0].Claims, Claims{Subject: "sub", Groups: "groups", Kind: "kind"}},
 	} {
 		if !reflect.DeepEqual(got[0], got[1]) {
 			t.Errorf("%s: got %v, want %v", what, got[0], got[1])

@@ -170,11 +170,12 @@ func (c *Config) paths(base string) {
 	if !c.Audit.Ledger.remote() {
 		from(&c.Audit.Ledger.Witness)
 	}
-	for _, p := range []*string{&c.Audit.Ledger.KeysFile, &c.Audit.Ledger.WitnessCAFile, &c.StateDir, &c.PoliciesDir, &c.Control.Store, &c.Control.TLS.CertFile, &c.Control.TLS.KeyFile, &c.Control.TLS.CAFile, &c.Approvals.File, &c.Audit.Spool.Dir, &c.Envoy.TLS.CertFile, &c.Envoy.TLS.KeyFile, &c.Audit.ClickHouse.CAFile, &c.Audit.ClickHouse.Password.File, &c.Audit.HashKey.File} {
+	for _, p := range []*string{&c.Audit.Ledger.KeysFile, &c.Audit.Ledger.WitnessCAFile, &c.StateDir, &c.PoliciesDir, &c.Control.Store, &c.Control.TLS.CertFile, &c.Control.TLS.KeyFile, &c.Control.TLS.CAFile, &c.Approvals.File, &c.Audit.Spool.Dir, &c.Envoy.TLS.CertFile, &c.Envoy.TLS.KeyFile, &c.Envoy.TLS.ClientCAFile, &c.Identity.MTLS.CAFile, &c.Audit.ClickHouse.CAFile, &c.Audit.ClickHouse.Password.File, &c.Audit.HashKey.File} {
 		from(p)
 	}
 	for i := range c.Identity.Issuers {
 		from(&c.Identity.Issuers[i].CAFile)
+		from(&c.Identity.Issuers[i].Introspection.Secret.File)
 	}
 }
 
@@ -204,17 +205,7 @@ func (c *Config) defaults() {
 			c.Node = "callgate"
 		}
 	}
-	for i := range c.Identity.Issuers {
-		is := &c.Identity.Issuers[i]
-		set(&is.Name, is.URL)
-		set(&is.Claims.Subject, "sub")
-		set(&is.Claims.Groups, "groups")
-		set(&is.Claims.Kind, "kind")
-		set(&is.Kind, "human")
-		if len(is.Algorithms) == 0 {
-			is.Algorithms = []string{"RS256", "PS256", "ES256", "EdDSA"}
-		}
-	}
+	c.identityDefaults()
 }
 
 // remote tells whether the witness is a URL.

@@ -33,7 +33,11 @@ type Connection struct {
 	// Mode is enforce (default) or shadow: what the rules say of a call is
 	// decided and recorded, and the call is let through all the same. Who calls
 	// must be known in both, and the request be readable.
-	Mode     string   `yaml:"mode"`
+	Mode string `yaml:"mode"`
+	// Proof asks for tokens that are of no use to whoever stole them: dpop (RFC
+	// 9449), certificate (RFC 8705) or any of these. Default none: bearer
+	// tokens will do, and one that is bound is checked all the same.
+	Proof    string   `yaml:"proof"`
 	Match    Match    `yaml:"match"`
 	Upstream Upstream `yaml:"upstream"`
 	// Functions name what an http connection offers. A request that matches

@@ -271,6 +271,7 @@ func (c *Connection) defaults() {
 		}
 	}
 	set(&c.Mode, "enforce")
+	set(&c.Proof, "none")
 	set(&c.MaxBody, 1<<20)
 	set(&c.MaxResponse, 8<<20)
 	set(&c.Record.MaxBody, 1<<20)

@@ -88,6 +88,7 @@ func (c *Config) validate(doc document, p *problems) {
 		}
 		oneOf(at+".kind", is.Kind, "human", "ci", "agent", "workload")
 	}
+	c.validateIdentity(bad)
 	if i := c.Audit.Ledger.Interval; i < 100*time.Millisecond || i > 10*time.Second {
 		bad("audit.ledger.interval", "%s is outside 100ms to 10s, in which every record must be signed", i)
 	}
@@ -181,6 +182,7 @@ func (c Connection) validate(ps *problems) {
 	if !nameForm.MatchString(c.Name) {
 		bad("name", "name must be lower case letters, digits and dashes")
 	}
+	oneOf("proof", c.Proof, "none", "dpop", "certificate", "any")
 	oneOf("mode", c.Mode, "enforce", "shadow")
 	oneOf("protocol", c.Protocol, "http", "mcp", "jsonrpc", "grpc")
 

@@ -36,6 +36,7 @@ const (
 	listenerName   = "callgate"
 	routesName     = "callgate"
 	listenerSecret = "listener"
+	clientsSecret  = "clients"           // whose certificates callers may show
 	servicesName   = "callgate_services" // ext_authz without holds, ext_proc, access log
 	holdName       = "callgate_hold"     // ext_authz of connections whose calls can be held
 	unknownName    = "unknown"           // route of requests that no connection takes
@@ -61,6 +62,9 @@ func FilesOf(settings config.Envoy, policy config.Policy) []string {
 	var out []string
 	if settings.TLS.CertFile != "" {
 		out = append(out, settings.TLS.CertFile, settings.TLS.KeyFile)
+	}
+	if settings.TLS.ClientCAFile != "" {
+		out = append(out, settings.TLS.ClientCAFile)
 	}
 	for _, c := range policy.Connections {
 		if c.Upstream.CAFile != "" {

@@ -64,11 +64,23 @@ func listenerTLS(out *Resources, p plan) (*corev3.TransportSocket, error) {
 	}
 	out.Secrets = append(out.Secrets, &tlsv3.Secret{Name: listenerSecret, Type: &tlsv3.Secret_TlsCertificate{
 		TlsCertificate: &tlsv3.TlsCertificate{CertificateChain: inline(cert), PrivateKey: inline(key)}}})
-	typed, err := packed(&tlsv3.DownstreamTlsContext{CommonTlsContext: &tlsv3.CommonTlsContext{
+	tls := &tlsv3.DownstreamTlsContext{CommonTlsContext: &tlsv3.CommonTlsContext{
 		TlsParams:                      &tlsv3.TlsParameters{TlsMinimumProtocolVersion: tlsv3.TlsParameters_TLSv1_2},
 		AlpnProtocols:                  []string{"h2", "http/1.1"},
 		TlsCertificateSdsSecretConfigs: []*tlsv3.SdsSecretConfig{{Name: listenerSecret, SdsConfig: ads()}},
-	}})
+	}}
+	if file := p.Settings.TLS.ClientCAFile; file != "" {
+		ca, ok := p.Files[file]
+		if !ok {
+			return nil, fmt.Errorf("envoy.tls: the files were not read")
+		}
+		out.Secrets = append(out.Secrets, &tlsv3.Secret{Name: clientsSecret, Type: &tlsv3.Secret_ValidationContext{
+			ValidationContext: &tlsv3.CertificateValidationContext{TrustedCa: inline(ca)}}})
+		tls.CommonTlsContext.ValidationContextType = &tlsv3.CommonTlsContext_ValidationContextSdsSecretConfig{
+			ValidationContextSdsSecretConfig: &tlsv3.SdsSecretConfig{Name: clientsSecret, SdsConfig: ads()}}
+		tls.RequireClientCertificate = &wrapperspb.BoolValue{Value: p.Settings.TLS.RequireClientCertificate}
+	}
+	typed, err := packed(tls)
 	if err != nil {
 		return nil, err
 	}

@@ -42,16 +42,16 @@ func (d *decision) allow(decided call.Decision) (*authv3.CheckResponse, error) {
 	}, nil
 }
 
-// callersOwn are headers that authenticate the caller. They are not for the
-// service.
-var callersOwn = []string{"authorization", "proxy-authorization", "cookie"}
+// callersOwn are headers that authenticate the caller, beside those that the
+// identity stage reads. They are not for the service.
+var callersOwn = []string{"proxy-authorization", "cookie"}
 
 // remove lists what the function must not get: the caller's credentials, and
 // headers of ours that a mesh may not have stripped. Envoy removes after it
 // sets, so what is set must not stand here.
 func (d *decision) remove() []string {
 	var out []string
-	for _, name := range callersOwn {
+	for _, name := range append(d.server.cfg.Identifier.CredentialHeaders(), callersOwn...) {
 		if name != d.header {
 			out = append(out, name)
 		}

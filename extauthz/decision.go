@@ -21,18 +21,19 @@ import (
 
 // decision is the state of one call on its way through the stages.
 type decision struct {
-	server   *Server
-	ctx      context.Context
-	started  time.Time
-	versions *versions
-	active   *Active
-	routedBy string // the policy version that the Envoy says it runs
-	call     call.Call
-	conn     *connection.Connection // nil: unknown
-	mask     call.Mask
-	legs     []call.EventKind // what this Envoy will report later
-	partial  bool             // Envoy cut the body off
-	sent     bool             // Envoy was told to send the body
+	server      *Server
+	ctx         context.Context
+	started     time.Time
+	versions    *versions
+	active      *Active
+	certificate string // the caller's, as Envoy passed it on
+	routedBy    string // the policy version that the Envoy says it runs
+	call        call.Call
+	conn        *connection.Connection // nil: unknown
+	mask        call.Mask
+	legs        []call.EventKind // what this Envoy will report later
+	partial     bool             // Envoy cut the body off
+	sent        bool             // Envoy was told to send the body
 
 	header, value string // the service's own credential
 }
@@ -127,7 +128,12 @@ func (d *decision) sane() *denied {
 }
 
 func (d *decision) identify() *denied {
-	id, err := d.server.cfg.Identifier.Identify(d.ctx, d.call.Request.Headers)
+	r := &d.call.Request
+	shown := identity.Request{Headers: r.Headers, Certificate: d.certificate, Method: r.Method, Scheme: r.Scheme, Authority: r.Authority, Path: r.Path}
+	if d.conn != nil {
+		shown.Proof = identity.Proof(d.conn.Proof)
+	}
+	id, err := d.server.cfg.Identifier.Caller(d.ctx, shown)
 	if err != nil {
 		var known *identity.Error
 		if errors.As(err, &known) {

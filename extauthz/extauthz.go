@@ -16,11 +16,14 @@ import (
 
 	"github.com/callgate/callgate/call"
 	"github.com/callgate/callgate/call/redact"
+	"github.com/callgate/callgate/extauthz/identity"
 )
 
 // Identifier finds out who calls. Its error is an *identity.Error.
 type Identifier interface {
-	Identify(context.Context, call.Headers) (call.Identity, error)
+	Caller(context.Context, identity.Request) (call.Identity, error)
+	// CredentialHeaders lists the headers that callers' credentials come in.
+	CredentialHeaders() []string
 }
 
 // Policy rules on a call. It never fails: what goes wrong is a ruling to deny.

@@ -43,6 +43,7 @@ func (d *decision) read(req *authv3.CheckRequest) {
 	if socket := a.GetSource().GetAddress().GetSocketAddress(); socket != nil {
 		r.Source = source(socket)
 	}
+	d.certificate = a.GetSource().GetCertificate()
 	r.RequestID = r.Headers.Get("x-request-id")
 	r.TraceID = traceID(r.Headers.Get("traceparent"))
 }

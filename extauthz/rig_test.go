@@ -21,6 +21,7 @@ import (
 	"github.com/callgate/callgate/call/protocol"
 	"github.com/callgate/callgate/call/redact"
 	"github.com/callgate/callgate/extauthz/connection"
+	"github.com/callgate/callgate/extauthz/identity"
 )
 
 const (
@@ -85,9 +86,10 @@ type (
 	approvals  func(context.Context, *call.Call, call.Ruling) call.Decision
 )
 
-func (f identifier) Identify(ctx context.Context, h call.Headers) (call.Identity, error) {
-	return f(ctx, h)
+func (f identifier) Caller(ctx context.Context, r identity.Request) (call.Identity, error) {
+	return f(ctx, r.Headers)
 }
+func (f identifier) CredentialHeaders() []string                      { return []string{"authorization", "dpop"} }
 func (f policy) Decide(ctx context.Context, c *call.Call) call.Ruling { return f(ctx, c) }
 func (f approvals) Hold(ctx context.Context, c *call.Call, r call.Ruling) call.Decision {
 	return f(ctx, c, r)

@@ -24,9 +24,11 @@ type Credential interface {
 
 // Connection is one registered function endpoint.
 type Connection struct {
-	Name        string
-	Version     string // a hash over its definition
-	Protocol    call.Protocol
+	Name     string
+	Version  string // a hash over its definition
+	Protocol call.Protocol
+	// Proof is what a token must be bound by: dpop, certificate, any, or "".
+	Proof       string
 	Shadow      bool     // let through what the rules would deny or hold
 	Authorities []string // lower case, "*.example.com" allowed; none: any
 	Path        string   // prefix of whole segments

@@ -1,6 +1,9 @@
 package identity
 
 import (
+	"path"
+	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/lestrrat-go/jwx/v2/jwt"
@@ -23,12 +26,32 @@ func (i *issuer) identity(t jwt.Token) (call.Identity, *Error) {
 	all["aud"] = texts(t.Audience())
 	all["exp"], all["iat"] = t.Expiration().Unix(), t.IssuedAt().Unix()
 
+	id, bad := i.read(all)
+	if bad != nil {
+		return call.Identity{}, bad
+	}
+	id.Method, id.TokenID, id.Expires = "oidc", t.JwtID(), t.Expiration()
+	return id, nil
+}
+
+// read makes an identity of claims that are believed.
+func (i *issuer) read(all map[string]any) (call.Identity, *Error) {
+	for path, want := range i.Require {
+		if !has(at(all, path), want) {
+			return call.Identity{}, refuse(call.ReasonInvalidToken, "the token's claim %q is not what this gateway wants of this issuer (claims.require)", path)
+		}
+	}
+	if names, _ := all["_claim_names"].(map[string]any); names["groups"] != nil && i.Groups == "groups" {
+		// Entra ID leaves the groups out of a token that has too many, and a
+		// rule that denies a group must not pass for want of them.
+		return call.Identity{}, refuse(call.ReasonInvalidToken, "the token leaves out its groups because there are too many (group overage); have the issuer send only the groups of this application, or map roles")
+	}
 	subject, _ := at(all, i.Subject).(string)
 	if subject == "" {
 		return call.Identity{}, refuse(call.ReasonInvalidToken, "the token has no claim %q, which names its subject", i.Subject)
 	}
 	id := call.Identity{Issuer: i.URL, Subject: subject, Kind: i.DefaultKind, Groups: list(at(all, i.Groups)),
-		Method: "oidc", TokenID: t.JwtID(), Expires: t.Expiration(), Claims: all}
+		Claims: all}
 	if said := at(all, i.Kind); said != nil {
 		kind, _ := said.(string)
 		switch k := call.Kind(kind); k {
@@ -41,6 +64,21 @@ func (i *issuer) identity(t jwt.Token) (call.Identity, *Error) {
 	var bad *Error
 	id.Actors, bad = actors(i.URL, all["act"])
 	return id, bad
+}
+
+// has reports whether a claim is one of the values, or a list that holds one.
+func has(claim any, want []string) bool {
+	switch x := claim.(type) {
+	case string:
+		return slices.ContainsFunc(want, func(w string) bool { ok, err := path.Match(w, x); return err == nil && ok })
+	case bool:
+		return slices.Contains(want, strconv.FormatBool(x))
+	case float64:
+		return slices.Contains(want, strconv.FormatFloat(x, 'f', -1, 64))
+	case []any:
+		return slices.ContainsFunc(x, func(v any) bool { return has(v, want) })
+	}
+	return false
 }
 
 // actors reads the chain of RFC 8693 §4.1, the actor at work first.
@@ -71,12 +109,12 @@ func at(claims map[string]any, path string) any {
 	if v, ok := claims[path]; ok {
 		return v
 	}
-	head, rest, ok := strings.Cut(path, ".")
-	if !ok {
-		return nil
+	for i := strings.LastIndexByte(path, '.'); i >= 0; i = strings.LastIndexByte(path[:i], '.') {
+		if inner, ok := claims[path[:i]].(map[string]any); ok {
+			return at(inner, path[i+1:])
+		}
 	}
-	inner, _ := claims[head].(map[string]any)
-	return at(inner, rest)
+	return nil
 }
 
 // list reads groups from a list or from a text with spaces or commas.

@@ -10,6 +10,7 @@ package identity
 import (
 	"context"
 	"crypto/sha256"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -35,6 +36,12 @@ type Issuer struct {
 	Subject    string   // claims, by dotted path
 	Groups     string
 	Kind       string
+	// Require names claims that must have one of the values, which are globs:
+	// what tells one's own tenant at an issuer that serves many.
+	Require map[string][]string
+	// Outage is how long known keys are believed while the issuer is away.
+	// Default 24h.
+	Outage time.Duration
 	// DefaultKind is of tokens that do not say.
 	DefaultKind call.Kind
 	// Client fetches discovery and keys; nil means http.DefaultClient.
@@ -46,10 +53,28 @@ type Config struct {
 	Issuers []Issuer
 	// ClockSkew is forgiven on exp, nbf and iat.
 	ClockSkew time.Duration
-	Log       *slog.Logger
-	Metrics   *Metrics
+	// Keys are static API keys. They are taken as bearer tokens, and in
+	// KeyHeader (lower case) where it is set.
+	Keys      []Key
+	KeyHeader string
+	// Certificates says which client certificates name a caller by themselves.
+	Certificates *Certificates
+	// Introspection is asked about tokens that are no JWT.
+	Introspection *Introspection
+	// Assertions verifies SAML assertions; nil: none is taken. They come as
+	// 'Authorization: SAML …', and in AssertionHeader where it is set.
+	Assertions      Assertions
+	AssertionHeader string
+
+	Log     *slog.Logger
+	Metrics *Metrics
 	// Now is the clock; nil means time.Now.
 	Now func() time.Time
+}
+
+// Assertions verifies SAML assertions. Its error is an *[Error].
+type Assertions interface {
+	Verify(ctx context.Context, assertion string) (call.Identity, error)
 }
 
 // Verifier turns tokens into identities. It is safe for concurrent use.
@@ -58,6 +83,10 @@ type Verifier struct {
 	issuers map[string]*issuer
 	cache   *cache
 	revoked atomic.Pointer[revocations]
+
+	keys       apiKeys
+	proofs     *proofs
+	introspect *introspector // nil: opaque tokens are refused
 }
 
 // Error is a caller that could not be identified. Its message names cause and
@@ -78,9 +107,19 @@ func New(cfg Config) (*Verifier, error) {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
-	v := &Verifier{cfg: cfg, issuers: map[string]*issuer{}, cache: newCache()}
+	v := &Verifier{cfg: cfg, issuers: map[string]*issuer{}, cache: newCache(), proofs: newProofs()}
+	var err error
+	if v.keys, err = newAPIKeys(cfg.Keys); err != nil {
+		return nil, err
+	}
+	if cfg.Introspection != nil {
+		v.introspect = newIntrospector(*cfg.Introspection)
+	}
 	for _, c := range cfg.Issuers {
 		is := &issuer{Issuer: c, algorithms: map[jwa.SignatureAlgorithm]bool{}, now: cfg.Now, log: cfg.Log, metrics: cfg.Metrics}
+		if is.Outage == 0 {
+			is.Outage = outage
+		}
 		if is.Client == nil {
 			is.Client = http.DefaultClient
 		}
@@ -119,23 +158,6 @@ func (v *Verifier) Run(ctx context.Context) error {
 
 // maxToken bounds a token, in bytes. Headers are bounded by Envoy at 60 KiB.
 const maxToken = 16 << 10
-
-// Identify returns who sent the request with these headers. Its error is an
-// *[Error].
-func (v *Verifier) Identify(ctx context.Context, h call.Headers) (call.Identity, error) {
-	values := h.Values("authorization")
-	switch {
-	case len(values) == 0:
-		return call.Identity{}, refuse(call.ReasonNoCredentials, "no credentials: send an OIDC token as 'Authorization: Bearer …'")
-	case len(values) > 1:
-		return call.Identity{}, refuse(call.ReasonInvalidToken, "more than one Authorization header; send exactly one")
-	}
-	scheme, token, ok := strings.Cut(values[0], " ")
-	if token = strings.TrimSpace(token); !ok || !strings.EqualFold(scheme, "bearer") || token == "" {
-		return call.Identity{}, refuse(call.ReasonNoCredentials, "the Authorization header is not 'Bearer' with a token")
-	}
-	return v.Verify(ctx, token)
-}
 
 // Verify returns whom a token speaks for. Its error is an *[Error].
 func (v *Verifier) Verify(ctx context.Context, token string) (call.Identity, error) {
@@ -216,6 +238,16 @@ func (v *Verifier) peek(token string) (jws.Headers, string, *Error) {
 	// "application/" may stand before the type or not (RFC 7515 §4.1.9).
 	case typesRefused[strings.TrimPrefix(strings.ToLower(h.Type()), "application/")]:
 		return nil, "", refuse(call.ReasonInvalidToken, "the token is of a type that is not for calls; send an access token")
+	}
+	// A name that stands twice is read differently from library to library.
+	for _, part := range strings.SplitN(token, ".", 3)[:2] {
+		data, err := base64.RawURLEncoding.Strict().DecodeString(part)
+		if err == nil {
+			_, err = onlyOnce(data)
+		}
+		if err != nil {
+			return nil, "", refuse(call.ReasonInvalidToken, "the token's header or claims are ambiguous or can't be read")
+		}
 	}
 	t, err := jwt.ParseInsecure([]byte(token))
 	if err != nil {

@@ -25,7 +25,7 @@ const (
 	// askAgain is how soon an unknown key id may make us ask the issuer again:
 	// tokens with made-up ids must not become requests to it.
 	askAgain = 5 * time.Second
-	// outage is how long known keys are believed while the issuer is away.
+	// outage is, by default, how long known keys are believed while the issuer is away.
 	outage       = 24 * time.Hour
 	fetchTimeout = 10 * time.Second
 	maxDocument  = 1 << 20 // bytes of a discovery document or key set
@@ -49,7 +49,7 @@ type issuer struct {
 
 // usable reports whether the keys are recent enough to be believed.
 func (i *issuer) usable(now time.Time) bool {
-	return now.Sub(time.Unix(0, i.fetched.Load())) < outage
+	return now.Sub(time.Unix(0, i.fetched.Load())) < i.Outage
 }
 
 // refresh fetches the keys from time to time.
