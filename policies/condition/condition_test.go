@@ -48,6 +48,10 @@ func TestNever(t *testing.T) {
 		`has(call.args.x) && !has(call.args.x)`:                                              true,
 		`"a" in identity.groups && !("a" in identity.groups)`:                                true,
 		`"a" in identity.groups && !("b" in identity.groups)`:                                false,
+		`!("x" in call.args) && call.args.x == 1`:                                            true,
+		`"x" in call.args && !has(call.args.x)`:                                              true,
+		`!("X-A" in call.headers) && call.headers["x-a"] == "1"`:                             true,
+		`!("x" in call.args.y) && call.args.y.x == 1`:                                        false, // y may be a list
 		`call.headers["X-A"] == "1" && call.headers["x-a"] == "2"`:                           true,
 		`call.args["X"] == "1" && call.args["x"] == "2"`:                                     false,
 		`now > timestamp("2026-01-02T00:00:00Z") && now < timestamp("2026-01-01T00:00:00Z")`: true,

@@ -234,6 +234,14 @@ func comparison(c ast.CallExpr) *atom {
 	}
 	left, right := c.Args()[0], c.Args()[1]
 	path, ok := pathOf(left)
+	if in, is := pathOf(right); is && c.FunctionName() == "@in" && left.Kind() == ast.LiteralKind && len(in) == 2 {
+		// Of a map, that a key is in it is that it is there.
+		key, isText := left.AsLiteral().(types.String)
+		if name := strings.Join(in, "."); isText && (name == "call.args" || name == "call.headers" || name == "identity.claims") {
+			return &atom{path: canonical(append(in, string(key))), op: opHas}
+		}
+		return nil
+	}
 	if c.FunctionName() == "@in" {
 		if !ok || right.Kind() != ast.ListKind || len(right.AsList().OptionalIndices()) > 0 {
 			return nil

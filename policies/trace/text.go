@@ -74,7 +74,7 @@ func (r Rule) write(b *strings.Builder) {
 		width = max(width, min(60, 2*p.Depth+len([]rune(p.Text))))
 	}
 	for _, p := range r.Parts {
-		text := strings.Repeat("  ", p.Depth) + strings.Join(strings.Fields(p.Text), " ")
+		text := strings.Repeat("  ", p.Depth) + clip(strings.Join(strings.Fields(p.Text), " "))
 		value := clip(string(p.Value))
 		switch {
 		case p.Error != "":
