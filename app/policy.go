@@ -19,6 +19,9 @@ func CheckPolicy(p config.Policy, defaults config.Approvers) error {
 
 // compile turns the rules into a set that can decide.
 func compile(p config.Policy, defaults config.Approvers) (*policies.Set, error) {
+	if err := checkMasks(p); err != nil {
+		return nil, err
+	}
 	rules, cfg := sources(p, defaults)
 	return policies.Compile(rules, cfg)
 }

@@ -33,3 +33,19 @@ func (c Connection) Said() Connection {
 	}
 	return c
 }
+
+// MaskPosition is where the i-th of a connection's masks stands.
+func (c Connection) MaskPosition(i int) Position {
+	if at, ok := c.at[fmt.Sprintf("mask[%d]", i)]; ok {
+		return at
+	}
+	return c.Position
+}
+
+// MaskPosition is where a rule's mask stands.
+func (r Rule) MaskPosition() Position {
+	if at, ok := r.at["mask"]; ok {
+		return at
+	}
+	return r.Position
+}

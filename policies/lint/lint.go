@@ -43,11 +43,12 @@ const (
 	NoCredential  Check = "no-credential"   // a service that is called without one
 	EndedGrant    Check = "ended-grant"     // a grant that has run out
 	NowhereMasked Check = "nothing-to-mask" // a mask over calls that nothing allows
+	UnknownPath   Check = "unknown-path"    // a mask of a field that no response has
 )
 
 // Checks lists all of them.
 func Checks() []Check {
-	return []Check{NeverMatches, UnknownName, Duplicate, Shadowed, Constant, OpenToAll, Unallowed, NoCredential, EndedGrant, NowhereMasked}
+	return []Check{NeverMatches, UnknownName, Duplicate, Shadowed, Constant, OpenToAll, Unallowed, NoCredential, EndedGrant, NowhereMasked, UnknownPath}
 }
 
 // Finding is one thing that is wrong.
@@ -73,6 +74,11 @@ type Connection struct {
 	Name      string
 	Protocol  call.Protocol
 	Functions []Function // nil where they are not known beforehand
+	// Reaches says whether a field path can lead to something in a function's
+	// responses; nil where that is not known.
+	Reaches func(function, path string) bool
+	// Masks are those of the connection's own.
+	Masks []Mask
 	// Credentialed is set where the service gets a credential of its own.
 	Credentialed bool
 	Position     policies.Position
@@ -81,6 +87,13 @@ type Connection struct {
 // Function is one that a connection offers.
 type Function struct {
 	Name     string
+	Position policies.Position
+}
+
+// Mask is what a connection hides in all its responses.
+type Mask struct {
+	Name     string
+	Paths    []string
 	Position policies.Position
 }
 
@@ -94,7 +107,7 @@ type Input struct {
 // Run returns all findings, in the order of the files. Its error is ctx's.
 func Run(ctx context.Context, in Input) ([]Finding, error) {
 	l := newLinter(in)
-	for _, check := range []func(){l.conditions, l.names, l.everybody, l.credentials, l.grants} {
+	for _, check := range []func(){l.conditions, l.names, l.everybody, l.credentials, l.grants, l.paths} {
 		check()
 	}
 	if err := l.shadows(ctx); err != nil {

@@ -166,3 +166,30 @@ func BenchmarkTenThousandRules(b *testing.B) {
 		}
 	}
 }
+
+func TestMaskPaths(t *testing.T) {
+	conns := []lint.Connection{
+		{Name: "orders", Protocol: call.GRPC, Credentialed: true, Functions: []lint.Function{{Name: "Get"}, {Name: "List"}},
+			Masks: []lint.Mask{{Name: "m", Paths: []string{"card", "crad"}}}, Reaches: func(function, path string) bool { return path == "card" || path == "items" && function == "List" }},
+		{Name: "tools", Protocol: call.MCP, Credentialed: true},
+	}
+	mask := func(name string, connections, functions []string, paths ...string) policies.Rule {
+		return policies.Rule{Name: name, Action: policies.Mask, Connections: connections, Functions: functions, Mask: call.MaskRule{Paths: paths, Keys: []string{"k"}}}
+	}
+	set := compile(t, conns, rules{all,
+		mask("fine", []string{"orders"}, nil, "card", "items"),
+		mask("wrong", []string{"orders"}, nil, "card", "item"),
+		mask("of another function", []string{"orders"}, []string{"Get"}, "items"),
+		mask("who knows", nil, nil, "item")})
+	found, err := lint.Run(context.Background(), lint.Input{Set: set, Connections: conns, Now: now})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, f := range found {
+		got = append(got, string(f.Check)+" "+f.Subject)
+	}
+	if want := `unknown-path connection "orders", unknown-path rule "wrong", unknown-path rule "of another function"`; strings.Join(got, ", ") != want {
+		t.Errorf("%v", found)
+	}
+}

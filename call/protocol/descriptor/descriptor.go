@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"os"
 	"sync/atomic"
 	"time"
@@ -82,6 +83,15 @@ func (s *Source) Method(name string) (protoreflect.MethodDescriptor, error) {
 		return m, nil
 	}
 	return nil, errors.New("the descriptors have no such method")
+}
+
+// Methods lists the methods by name; none while they are not known.
+func (s *Source) Methods() map[string]protoreflect.MethodDescriptor {
+	methods := s.methods.Load()
+	if methods == nil {
+		return nil
+	}
+	return maps.Clone(*methods)
 }
 
 // Reflection is read again this often, since a service may be deployed anew
