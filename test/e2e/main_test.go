@@ -101,16 +101,22 @@ func (s syncBuffer) Write(p []byte) (int, error) {
 }
 
 func start(ctx context.Context, cfg demo.Config, process bool) (*world, func() error, error) {
-	w := &world{dir: cfg.Dir, logs: &bytes.Buffer{}, scheme: "http"}
+	logs := &bytes.Buffer{}
+	if !process {
+		cfg.Serve = serve(slog.New(slog.NewTextHandler(syncBuffer{make(chan struct{}, 1), logs}, nil)))
+	}
+	return startWith(ctx, cfg, logs)
+}
+
+// startWith starts a stack whose Callgate is as cfg says.
+func startWith(ctx context.Context, cfg demo.Config, logs *bytes.Buffer) (*world, func() error, error) {
+	w := &world{dir: cfg.Dir, logs: logs, scheme: "http"}
 	if cfg.TLS {
 		w.scheme = "https"
 	}
 	log := slog.New(slog.NewTextHandler(syncBuffer{make(chan struct{}, 1), w.logs}, nil))
 	slog.SetDefault(slog.New(slog.NewTextHandler(io.Discard, nil)))
 	cfg.Executable, cfg.Log = binary, log
-	if !process {
-		cfg.Serve = serve(log)
-	}
 	var err error
 	if w.Stack, err = demo.Start(ctx, cfg); err != nil {
 		return nil, nil, fmt.Errorf("%w\n%s", err, w.logs)

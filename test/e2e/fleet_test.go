@@ -1,0 +1,282 @@
+package e2e
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/callgate/callgate/app"
+	"github.com/callgate/callgate/config"
+	"github.com/callgate/callgate/console"
+	"github.com/callgate/callgate/demo"
+)
+
+// fleet is a control plane apart from the server that decides, which has no
+// policy files at all.
+type fleet struct {
+	*world
+	log     *slog.Logger
+	server  string // the decision server's configuration
+	control func()
+	decide  func()
+	group   errgroup.Group
+}
+
+// run starts a process's worth of Callgate and returns what ends it.
+func (f *fleet) run(ctx context.Context, file string, roles ...app.Role) (func(), error) {
+	cfg, err := config.Load(file, nil)
+	if err != nil {
+		return nil, err
+	}
+	a, err := app.New(ctx, cfg, app.Options{File: file, Roles: roles, Version: "test", Log: f.log})
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	done := make(chan struct{})
+	f.group.Go(func() error {
+		defer close(done)
+		return a.Run(ctx)
+	})
+	return func() { cancel(); <-done }, nil
+}
+
+func startFleet(t *testing.T) *fleet {
+	t.Helper()
+	f := &fleet{log: slog.New(slog.DiscardHandler)}
+	dir := filepath.Join(t.TempDir(), "stack")
+	serve := func(ctx context.Context, file string) error {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			return err
+		}
+		metrics := ""
+		for line := range strings.Lines(string(text)) {
+			if _, after, ok := strings.Cut(line, "metrics: "); ok {
+				metrics = strings.TrimSpace(after)
+			}
+		}
+		_, after, ok := strings.Cut(string(text), "xds: ")
+		if !ok {
+			return errors.New("no xds address in the configuration")
+		}
+		xds, _, _ := strings.Cut(after, "\n")
+		// The decision server knows the control plane and no policy.
+		own := strings.NewReplacer("node: demo", "node: server-1", "state_dir: state", "state_dir: state-server", "policies_dir: policies\n", "",
+			"control:\n", "control:\n  server: "+xds+"\n  labels: [track=stable]\n").Replace(string(text))
+		f.server = filepath.Join(filepath.Dir(file), "server.yaml")
+		if err := os.WriteFile(f.server, []byte(own), 0o600); err != nil {
+			return err
+		}
+		// Both would serve metrics at one address; the demo asks the decision
+		// server's.
+		plane := filepath.Join(filepath.Dir(file), "plane.yaml")
+		if err := os.WriteFile(plane, []byte(strings.Replace(string(text), "metrics: "+metrics, `metrics: "127.0.0.1:0"`, 1)), 0o600); err != nil {
+			return err
+		}
+		if f.control, err = f.run(ctx, plane, app.XDS, app.Console); err != nil {
+			return err
+		}
+		if f.decide, err = f.run(ctx, f.server, app.ExtAuthz, app.ExtProc, app.AccessLog); err != nil {
+			return err
+		}
+		<-ctx.Done()
+		return f.group.Wait()
+	}
+	var logs bytes.Buffer
+	w, stop, err := startWith(t.Context(), demo.Config{Dir: dir, AnyPorts: true, NoEngine: true, Serve: serve}, &logs)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.world = w
+	t.Cleanup(func() {
+		if err := stop(); err != nil {
+			t.Error(err)
+		}
+	})
+	return f
+}
+
+// api is the control plane's, as bob, who may change what decides.
+func (f *fleet) api() *console.Client { return console.NewClient("http://"+f.Addrs.Console, f.bob) }
+
+func (f *fleet) policy(t *testing.T, change func(rules string) string) console.Push {
+	t.Helper()
+	rules, err := os.ReadFile(filepath.Join(f.Policies, "rules.yaml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	path := filepath.Join(dir, "rules.yaml")
+	if err := os.WriteFile(path, []byte(change(string(rules))), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	b, _, err := config.ReadBundle(filepath.Join(f.Policies, "connections.yaml"), path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return console.Push{Files: b.Files, References: b.References, Message: "a test"}
+}
+
+const nobody = "rules:\n  - {name: closed, action: deny, message: closed for a test}\n"
+
+// A control plane, a decision server without a policy of its own, and an Envoy:
+// pushes, canaries, refusals, grants and revocations take effect as a whole, and
+// decisions go on while the control plane is away.
+func TestFleet(t *testing.T) {
+	f := startFleet(t)
+	get := func(token string) answer {
+		t.Helper()
+		return f.call(t, http1(), token, "GET", "/crm/customers/c-1", "")
+	}
+	expect := func(what string, a answer, status int, reason string) {
+		t.Helper()
+		if a.status != status || a.reason() != reason {
+			t.Errorf("%s: %d %q %s, want %d %q", what, a.status, a.reason(), a.body, status, reason)
+		}
+	}
+	expect("at first", get(f.alice), 200, "")
+	status, err := f.api().Status(t.Context())
+	if err != nil || len(status.Servers) != 1 || len(status.Envoys) != 1 || status.Servers[0].Node != "server-1" ||
+		status.Servers[0].Version != status.PolicyVersion || status.Envoys[0].Version != status.PolicyVersion || status.Rollout == nil {
+		t.Fatalf("status %+v, %v", status, err)
+	}
+	first := status.PolicyVersion
+
+	// Alice may not push, nor may an agent of bob's.
+	if _, err := console.NewClient("http://"+f.Addrs.Console, f.alice).Push(t.Context(), f.policy(t, func(string) string { return nobody })); err == nil || !strings.Contains(err.Error(), "control.administrators") {
+		t.Errorf("alice pushed: %v", err)
+	}
+	// When a push returns, it holds.
+	out, err := f.api().Push(t.Context(), f.policy(t, func(string) string { return nobody }))
+	if err != nil || out.Unchanged || len(out.Behind) > 0 || !strings.HasSuffix(out.Author, "|bob") {
+		t.Fatalf("%+v, %v", out, err)
+	}
+	a := get(f.alice)
+	expect("closed", a, 403, "rule")
+	if !strings.Contains(a.body, "closed for a test") {
+		t.Errorf("denied with %s", a.body)
+	}
+	// What is wrong is refused with its place, and changes nothing.
+	bad := f.policy(t, func(r string) string { return r })
+	for i := range bad.Files {
+		bad.Files[i].Content = bytes.ReplaceAll(bad.Files[i].Content, []byte("call.args.amount > 100"), []byte("call.args.amount >"))
+	}
+	if _, err := f.api().Push(t.Context(), bad); err == nil || !strings.Contains(err.Error(), "rules.yaml:") || !strings.Contains(err.Error(), "Syntax error") {
+		t.Errorf("a broken policy: %v", err)
+	}
+	expect("after a broken push", get(f.alice), 403, "rule")
+	// A policy that the decision server can't run is refused by all.
+	unknown := f.policy(t, func(r string) string { return r })
+	for i := range unknown.Files {
+		unknown.Files[i].Content = bytes.ReplaceAll(unknown.Files[i].Content, []byte("env: CALLGATE_DEMO_CRM_KEY"), []byte("env: CALLGATE_DEMO_CRM_KEY, file: /x"))
+	}
+	if _, err := f.api().Push(t.Context(), unknown); err == nil {
+		t.Error("a policy with two secrets for one was taken")
+	}
+	if out, err = f.api().Rollback(t.Context(), console.Change{Message: "open again"}); err != nil || out.Version != first {
+		t.Fatalf("%+v, %v", out, err)
+	}
+	expect("rolled back", get(f.alice), 200, "")
+
+	// A canary on this Envoy, and then for everybody but 1 in 100.
+	if _, err := f.api().Push(t.Context(), withCanary(f.policy(t, func(string) string { return nobody }), 0, "cluster=call*")); err != nil {
+		t.Fatal(err)
+	}
+	expect("on the canary's Envoy", get(f.alice), 403, "rule")
+	if _, err := f.api().EndCanary(t.Context(), false, console.Change{}); err != nil {
+		t.Fatal(err)
+	}
+	expect("after the canary", get(f.alice), 200, "")
+
+	// A grant opens one function to one caller, in person.
+	report := func(token string) answer {
+		t.Helper()
+		return f.call(t, http1(), token, "GET", "/crm/reports/quarter", "")
+	}
+	expect("without a grant", report(f.alice), 403, "no_rule")
+	g, err := f.api().GiveGrant(t.Context(), console.Grant{Identities: []string{"alice"}, Connections: []string{"crm"}, Functions: []string{"reports.get"}, Until: time.Now().Add(time.Hour), Reason: "INC-7"})
+	if err != nil || len(g.Behind) > 0 {
+		t.Fatal(err)
+	}
+	expect("with a grant", report(f.alice), 200, "")
+	expect("an agent of hers", report(f.agent), 403, "no_rule")
+	expect("another function", f.call(t, http1(), f.alice, "DELETE", "/crm/reports/quarter", ""), 403, "no_rule")
+
+	// The control plane goes away: decisions, grants included, go on.
+	f.control()
+	expect("without the control plane", report(f.alice), 200, "")
+	f.decide()
+	if f.decide, err = f.run(t.Context(), f.server, app.ExtAuthz, app.ExtProc, app.AccessLog); err != nil {
+		t.Fatal(err)
+	}
+	f.until(t, "a decision server that starts without the control plane", func() error {
+		if a := report(f.alice); a.status != 200 {
+			return fmt.Errorf("%d %s", a.status, a.body)
+		}
+		return nil
+	})
+	expect("and still denies", f.call(t, http1(), f.alice, "DELETE", "/crm/reports/quarter", ""), 403, "no_rule")
+	if f.control, err = f.run(t.Context(), filepath.Join(filepath.Dir(f.ConfigFile), "plane.yaml"), app.XDS, app.Console); err != nil {
+		t.Fatal(err)
+	}
+	f.until(t, "the fleet to be together again", func() error {
+		s, err := f.api().Status(t.Context())
+		if err != nil {
+			return err
+		}
+		if len(s.Servers) != 1 || len(s.Envoys) != 1 || s.Servers[0].Pending != "" || s.Envoys[0].Pending != "" || s.PolicyVersion != first {
+			return fmt.Errorf("%+v", s)
+		}
+		return nil
+	})
+	if late, err := f.api().TakeGrantBack(t.Context(), g.ID, "done"); err != nil || len(late) > 0 {
+		t.Fatalf("%v, %v", late, err)
+	}
+	expect("a grant that was taken back", report(f.alice), 403, "no_rule")
+
+	// A revocation holds on every server once it is answered, though the token
+	// was verified before.
+	rev, err := f.api().Revoke(t.Context(), console.Revocation{Subject: "alice", IssuedBefore: time.Now().Add(time.Second), Reason: "lost"})
+	if err != nil || len(rev.Behind) > 0 {
+		t.Fatal(err)
+	}
+	expect("revoked", get(f.alice), 401, "revoked_token")
+	expect("an agent of hers, revoked", get(f.agent), 401, "revoked_token")
+	if _, err := f.api().Lift(t.Context(), rev.ID, ""); err != nil {
+		t.Fatal(err)
+	}
+	expect("lifted", get(f.alice), 200, "")
+}
+
+func withCanary(p console.Push, percent int, nodes string) console.Push {
+	p.Percent, p.Nodes = percent, nodes
+	return p
+}
+
+// until waits for something to come about.
+func (f *fleet) until(t *testing.T, what string, done func() error) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	for {
+		err := done()
+		if err == nil {
+			return
+		}
+		select {
+		case <-ctx.Done():
+			t.Fatalf("waited for %s: %v", what, err)
+		case <-time.After(50 * time.Millisecond):
+		}
+	}
+}
