@@ -153,7 +153,19 @@ func judged(c *cobra.Command, policy loadedPolicy, t config.Test) (trace.Explana
 	if err != nil {
 		return trace.Explanation{}, withCode(exitUsage, err)
 	}
-	return trace.Explain(&asked, ruling, steps)
+	e, err := trace.Explain(&asked, ruling, steps)
+	e.Notes = append(e.Notes, modeNote(policy, e.Connection)...)
+	return e, err
+}
+
+// modeNote tells of a connection whose rules decide nothing.
+func modeNote(policy loadedPolicy, connection string) []string {
+	for _, c := range policy.Connections {
+		if c.Name == connection && c.Mode == "shadow" {
+			return []string{"the connection is in mode shadow: what the rules say is noted, and the call goes through"}
+		}
+	}
+	return nil
 }
 
 // read reads the call that --input or the flags give.
@@ -250,7 +262,7 @@ func explainRecorded(c *cobra.Command, policy loadedPolicy, id string) (out trac
 	if out, err = trace.Explain(&rec.Call, ruling, steps); err != nil {
 		return out, err
 	}
-	out.Notes = append(out.Notes, recordedNote(&row, policy.Version))
+	out.Notes = append(append(out.Notes, recordedNote(&row, policy.Version)), modeNote(policy, out.Connection)...)
 	out.Without(steps, missing, why, known)
 	return out, nil
 }

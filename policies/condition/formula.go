@@ -1,6 +1,7 @@
 package condition
 
 import (
+	"hash/fnv"
 	"slices"
 	"strings"
 
@@ -10,12 +11,23 @@ import (
 )
 
 // mostTerms bounds a formula. A larger one is not reasoned about.
-const mostTerms = 64
+const (
+	mostTerms   = 64
+	mostProduct = 1024 // of terms of two that are put together
+)
 
 // Formula says when a condition is true, and when it is false, as alternatives
 // of literals that hold together.
 type Formula struct {
 	yes, no terms
+	// masks say roughly what yes speaks of, and what each term of no does, so
+	// that two that have nothing to do with each other are told apart quickly.
+	masks *masks
+}
+
+type masks struct {
+	yes uint64
+	no  []uint64
 }
 
 // terms are alternatives. nil is "never"; one empty term is "always".
@@ -37,7 +49,7 @@ func Of(a *ast.AST) Formula {
 		return Formula{yes: always, no: never}
 	}
 	r := reader{info: a.SourceInfo()}
-	return r.formula(a.Expr())
+	return r.formula(a.Expr()).masked()
 }
 
 // In says that a part of the call is one of some values, as the scope of a rule
@@ -56,7 +68,40 @@ func And(fs ...Formula) Formula {
 	for _, f := range fs {
 		out = Formula{yes: both(out.yes, f.yes), no: either(out.no, f.no)}
 	}
-	return out
+	return out.masked()
+}
+
+func (f Formula) masked() Formula {
+	f.masks = &masks{}
+	for _, t := range f.yes.list {
+		f.masks.yes |= t.mask()
+	}
+	for _, t := range f.no.list {
+		f.masks.no = append(f.masks.no, t.mask())
+	}
+	return f
+}
+
+// mask has a bit for each path of a term, and for those that it lies in.
+func (t term) mask() uint64 {
+	var m uint64
+	for _, l := range t {
+		path := l.atom.path
+		for {
+			h := fnv.New64a()
+			h.Write([]byte(path))
+			m |= 1 << (h.Sum64() >> 58)
+			end := strings.LastIndexByte(path, 0)
+			if end < 0 {
+				break
+			}
+			path = path[:end]
+			if strings.Count(path, "\x00") < 2 {
+				break
+			}
+		}
+	}
+	return m
 }
 
 // Never reports whether f is certainly never true.
@@ -71,25 +116,23 @@ func (f Formula) Always() bool {
 func (f Formula) NeverFalse() bool { return f.no.unsatisfiable() }
 
 // Within reports whether f is certainly true only where g is not false.
-func (f Formula) Within(g Formula) bool { return both(g.no, f.yes).unsatisfiable() }
+func (f Formula) Within(g Formula) bool {
+	if f.masks != nil && g.masks != nil && !f.yes.vague && len(f.yes.list) > 0 {
+		for _, m := range g.masks.no {
+			// This term goes with whatever f says.
+			if m&f.masks.yes == 0 {
+				return false
+			}
+		}
+	}
+	return both(g.no, f.yes).unsatisfiable()
+}
 
 // Apart reports whether f and g are certainly never true together.
 func (f Formula) Apart(g Formula) bool { return both(f.yes, g.yes).unsatisfiable() }
 
 // Speaks reports whether f speaks of a part of the call.
 func (f Formula) Speaks(path ...string) bool { return f.subjects()[canonical(path)] }
-
-// Shares reports whether f and g speak of a same thing. Where they do not, and
-// neither is constant, nothing can be told of the two together.
-func (f Formula) Shares(g Formula) bool {
-	mine := f.subjects()
-	for s := range g.subjects() {
-		if mine[s] {
-			return true
-		}
-	}
-	return false
-}
 
 func (f Formula) subjects() map[string]bool {
 	out := map[string]bool{}
@@ -114,7 +157,7 @@ func both(a, b terms) terms {
 	if impossible(a) || impossible(b) {
 		return never
 	}
-	if a.vague || b.vague || len(a.list)*len(b.list) > mostTerms*mostTerms {
+	if a.vague || b.vague || len(a.list)*len(b.list) > mostProduct {
 		return terms{vague: true}
 	}
 	out := terms{}
@@ -182,7 +225,7 @@ func (r reader) join(args []ast.Expr, with func(...Formula) Formula) Formula {
 	return with(fs...)
 }
 
-func (f Formula) not() Formula { return Formula{yes: f.no, no: f.yes} }
+func (f Formula) not() Formula { return Formula{yes: f.no, no: f.yes}.masked() }
 
 func (a *atom) formula() Formula {
 	f := Formula{yes: terms{list: []term{{{a, true}}}}, no: terms{list: []term{{{a, false}}}}}

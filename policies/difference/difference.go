@@ -142,6 +142,15 @@ func connectionEffect(fields []Field) (Effect, []string) {
 			} else {
 				effect, text = Narrows, "calls that can't be recorded are denied"
 			}
+		case f.Path == "proof":
+			switch weak := []string{"", "none"}; {
+			case slices.Contains(weak, f.New):
+				effect, text = Widens, "callers need not prove any more that the token is theirs"
+			case slices.Contains(weak, f.Old):
+				effect, text = Narrows, "callers must prove that the token is theirs"
+			default:
+				effect, text = Either, "callers prove in another way that the token is theirs"
+			}
 		case f.Path == "max_body":
 			was, err1 := strconv.ParseInt(f.Old, 10, 64)
 			is, err2 := strconv.ParseInt(f.New, 10, 64)

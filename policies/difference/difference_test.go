@@ -109,6 +109,8 @@ func TestConnectionsAndGrants(t *testing.T) {
 		"mask more":        {"{name: cards, detect: [card]}", "{name: cards, detect: [card]}, {name: mails, detect: [email]}", "connection crm changed narrows"},
 		"function gone":    {", {name: refunds.list, method: GET, path: /refunds}]", "]", "connection crm changed narrows, grant g changed either"},
 		"match":            {"path: /mcp", "path: /mcp2", "connection tools changed either"},
+		"into shadow":      {"{name: tools,", "{name: tools, mode: shadow,", "connection tools changed widens"},
+		"proof":            {"{name: tools,", "{name: tools, proof: dpop,", "connection tools changed narrows"},
 		"granted to more":  {"groups: [a]", "groups: [a, b]", "grant g changed widens"},
 		"granted to fewer": {"groups: [a]", "identities: [b]", "grant g changed either"},
 		"granted longer":   {"until: 2026-12-01T00:00:00Z", "until: 2026-12-01T01:30:00+01:00", "grant g changed widens"},

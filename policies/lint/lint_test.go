@@ -193,3 +193,18 @@ func TestMaskPaths(t *testing.T) {
 		t.Errorf("%v", found)
 	}
 }
+
+// The worst case: every rule looks at everything, and each at the same thing.
+func BenchmarkRulesOverEverything(b *testing.B) {
+	var list rules
+	for i := range 3000 {
+		list = append(list, policies.Rule{Name: fmt.Sprint(i), Action: policies.Deny, When: fmt.Sprintf(`call.args.amount == %d && "g%d" in identity.groups`, i, i)})
+	}
+	set := compile(b, connections, list)
+	b.ResetTimer()
+	for range b.N {
+		if _, err := lint.Run(context.Background(), lint.Input{Set: set, Connections: connections, Now: now}); err != nil {
+			b.Fatal(err)
+		}
+	}
+}

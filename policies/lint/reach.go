@@ -97,8 +97,7 @@ func (l *linter) letsThrough(c *Connection, function string, rules []*rule) bool
 			continue
 		}
 		stopped := slices.ContainsFunc(rules, func(d *rule) bool {
-			return d.Rule.Action == policies.Deny && !d.Rule.Shadow && d.Function(function) &&
-				(d.formula.NeverFalse() || d.formula.Shares(here)) && here.Within(d.formula)
+			return d.Rule.Action == policies.Deny && !d.Rule.Shadow && d.Function(function) && here.Within(d.formula)
 		})
 		if !stopped {
 			return true

@@ -137,10 +137,7 @@ func (l *linter) decidesFirst(first, r *rule) bool {
 	if r.Rule.Action == policies.Mask && !sameMask(first, r) {
 		return false
 	}
-	if !first.formula.NeverFalse() && !first.formula.Shares(r.where) {
-		return false
-	}
-	return first.Covers(r.Inspected, l.offered) && r.where.Within(first.formula)
+	return r.where.Within(first.formula) && first.Covers(r.Inspected, l.offered)
 }
 
 func sameMask(a, b *rule) bool {
