@@ -4,6 +4,8 @@
 //
 //	go run ./bench [authz] [envoy] [spool] [trail] [policy]
 //
+// policy without its replay of recorded calls is "decide".
+//
 // It writes the rows to bench/results.jsonl too. The servers run as processes
 // of their own, so that their CPU time can be told from the load's.
 package main
@@ -74,7 +76,13 @@ func main() {
 		case "trail":
 			got, err = benchTrail(ctx)
 		case "policy":
-			got, err = benchBacktest(ctx)
+			if got, err = benchPolicy(ctx); err == nil {
+				var more []row
+				more, err = benchBacktest(ctx)
+				got = append(got, more...)
+			}
+		case "decide":
+			got, err = benchPolicy(ctx)
 		default:
 			err = fmt.Errorf("no part %q; there are authz, envoy, spool, trail and policy", part)
 		}
