@@ -30,7 +30,7 @@ func LintPolicy(ctx context.Context, p config.Policy, set *policies.Set, now tim
 	in := lint.Input{Set: set, Now: now}
 	_, cfg := sources(p, config.Approvers{})
 	for i, c := range p.Connections {
-		conn := lint.Connection{Name: c.Name, Protocol: call.Protocol(c.Protocol), Credentialed: c.Credential.Secret != (config.Secret{}),
+		conn := lint.Connection{Name: c.Name, Protocol: call.Protocol(c.Protocol), Credentialed: c.Credential.Secret != (config.Secret{}), Shadow: c.Mode == "shadow",
 			Position: policies.Position(c.Position)}
 		for j, f := range cfg.Connections[i].Functions {
 			conn.Functions = append(conn.Functions, lint.Function{Name: f, Position: policies.Position(c.FunctionPosition(j))})

@@ -64,7 +64,7 @@ func TestEffectsHold(t *testing.T) {
 		return s
 	}
 	told := map[difference.Effect]int{}
-	for range 400 {
+	for range 200 {
 		var was []policies.Rule
 		for i := range 4 {
 			was = append(was, policies.Rule{Name: fmt.Sprint(i), Action: pick(policies.Deny, policies.Allow, policies.Allow, policies.Hold), When: condition()})

@@ -79,6 +79,8 @@ type Connection struct {
 	Reaches func(function, path string) bool
 	// Masks are those of the connection's own.
 	Masks []Mask
+	// Shadow is set where rules only note what they would have done.
+	Shadow bool
 	// Credentialed is set where the service gets a credential of its own.
 	Credentialed bool
 	Position     policies.Position

@@ -137,6 +137,15 @@ func TestNoCredential(t *testing.T) {
 	}
 }
 
+// Where rules only note what they would have done, everything gets through.
+func TestShadowConnection(t *testing.T) {
+	conns := []lint.Connection{{Name: "crm", Protocol: call.MCP, Credentialed: true, Shadow: true}}
+	set := compile(t, conns, rules{{Name: "d", Action: policies.Deny}, {Name: "m", Action: policies.Mask}})
+	if found, err := lint.Run(context.Background(), lint.Input{Set: set, Connections: conns, Now: now}); err != nil || len(found) != 0 {
+		t.Errorf("%v, %v", found, err)
+	}
+}
+
 func TestEnds(t *testing.T) {
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()

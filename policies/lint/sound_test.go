@@ -71,7 +71,7 @@ func TestSound(t *testing.T) {
 		}
 	}
 	told := map[lint.Check]int{}
-	for round := range 100 {
+	for round := range 40 {
 		var list rules
 		for i := range 8 {
 			r := policies.Rule{Name: fmt.Sprint(i), Action: pick([]string{policies.Deny, policies.Hold, policies.Allow}), When: condition(2)}
