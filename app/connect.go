@@ -27,7 +27,7 @@ func connect(ctx context.Context, c config.Connection, sources map[string]*descr
 	if err != nil {
 		return nil, err
 	}
-	cfg := protocol.Config{Protocol: call.Protocol(c.Protocol), BasePath: c.Match.Path}
+	cfg := protocol.Config{Protocol: call.Protocol(c.Protocol), BasePath: c.Match.Path, MaxBody: int64(c.MaxBody)}
 	for _, f := range c.Functions {
 		cfg.Functions = append(cfg.Functions, protocol.Function{Name: f.Name, Method: f.Method, Path: f.Path})
 	}

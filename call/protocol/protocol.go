@@ -75,6 +75,9 @@ type Config struct {
 	BasePath  string     // http: the path below which the templates stand
 	Functions []Function // http
 	Methods   Methods    // grpc
+	// MaxBody bounds a body that came in a content encoding, once decoded, in
+	// bytes. Default 1 MiB.
+	MaxBody int64
 	// MaxMessage bounds a gRPC message that came packed, in bytes. Default
 	// 4 MiB, which is what gRPC servers take by default.
 	MaxMessage int64
@@ -82,6 +85,18 @@ type Config struct {
 
 // New returns the parser for a connection.
 func New(cfg Config) (Parser, error) {
+	p, err := unencoded(cfg)
+	if err != nil || cfg.Protocol == call.GRPC { // which has encodings of its own
+		return p, err
+	}
+	if cfg.MaxBody <= 0 {
+		cfg.MaxBody = 1 << 20
+	}
+	return decoded{p, cfg.MaxBody}, nil
+}
+
+// unencoded is the parser of requests that come as they are.
+func unencoded(cfg Config) (Parser, error) {
 	switch cfg.Protocol {
 	case call.HTTP:
 		return newRoutes(cfg.BasePath, cfg.Functions)
