@@ -38,7 +38,7 @@ func ReplayPolicy(p config.Policy, defaults config.Approvers) (backtest.Policy, 
 func sources(p config.Policy, defaults config.Approvers) ([]policies.Rule, policies.Config) {
 	connections := make([]policies.Connection, len(p.Connections))
 	for i, c := range p.Connections {
-		connections[i] = policies.Connection{Name: c.Name, Protocol: call.Protocol(c.Protocol)}
+		connections[i] = policies.Connection{Name: c.Name, Protocol: call.Protocol(c.Protocol), Enforce: c.Validate != nil && *c.Validate}
 		for _, f := range c.Functions {
 			connections[i].Functions = append(connections[i].Functions, f.Name)
 			// Loading the policy has checked that it can be read.

@@ -42,7 +42,15 @@ type Connection struct {
 	Upstream Upstream `yaml:"upstream"`
 	// Functions name what an http connection offers. A request that matches
 	// none is denied. Other protocols name their functions themselves.
-	Functions  []Function `yaml:"functions"`
+	Functions []Function `yaml:"functions"`
+	// OpenAPI is an OpenAPI 3 document (JSON or YAML) whose operations are
+	// functions of an http connection too: operationId names them, or else
+	// method and path. Paths are below match.path; the document's servers
+	// don't count.
+	OpenAPI string `yaml:"openapi"`
+	// Validate denies calls whose arguments don't fit the function's schema.
+	// Default: true with openapi, else false.
+	Validate   *bool      `yaml:"validate"`
 	Credential Credential `yaml:"credential"`
 	GRPC       GRPC       `yaml:"grpc"`
 	// MaxBody is the largest request body let through. Default 1MiB.

@@ -142,7 +142,7 @@ func from(base, path string) string {
 // references are the files that belong to what a connection says, and travel
 // with it. Secrets do not.
 func (c *Connection) references() []*string {
-	out := []*string{&c.Upstream.CAFile, &c.GRPC.Descriptors}
+	out := []*string{&c.Upstream.CAFile, &c.GRPC.Descriptors, &c.OpenAPI}
 	for i := range c.Functions {
 		out = append(out, &c.Functions[i].SchemaFile)
 	}
@@ -163,7 +163,7 @@ func readPolicy(doc document, find files, p *problems) Policy {
 		c.Position = doc.at[fmt.Sprintf("connections[%d]", i)]
 		c.at = sub(doc.at, fmt.Sprintf("connections[%d].", i))
 		c.defaults()
-		c.locate(doc.file, item(doc, "connections", i), find)
+		c.locate(doc.file, item(doc, "connections", i), find, p)
 	}
 	for i := range pol.Rules {
 		r := &pol.Rules[i]
@@ -271,6 +271,10 @@ func (c *Connection) defaults() {
 		}
 	}
 	set(&c.Mode, "enforce")
+	if c.Validate == nil {
+		imported := c.OpenAPI != ""
+		c.Validate = &imported
+	}
 	set(&c.Proof, "none")
 	set(&c.MaxBody, 1<<20)
 	set(&c.MaxResponse, 8<<20)
@@ -296,8 +300,9 @@ func (p *Policy) finish(ps *problems) {
 }
 
 // locate names the connection's version and makes its paths absolute.
-func (c *Connection) locate(file string, said *yaml.Node, find files) {
+func (c *Connection) locate(file string, said *yaml.Node, find files, p *problems) {
 	parts := []any{plain(said)}
+	var document []byte
 	for _, path := range c.references() {
 		if *path == "" {
 			continue
@@ -309,12 +314,28 @@ func (c *Connection) locate(file string, said *yaml.Node, find files) {
 			c.written = map[string]string{}
 		}
 		c.written[at] = *path + " (SHA-256 " + hex.EncodeToString(sum[:8]) + "…)"
+		if path == &c.OpenAPI {
+			document = data
+		}
 		*path = at
 	}
 	c.Version = digest(parts...)
+	if c.OpenAPI != "" {
+		if err := c.importOpenAPI(document); err != nil {
+			p.add(c.place("openapi"), "connection %q: openapi %s %v", c.Name, c.OpenAPI, err)
+		}
+	}
 	if secret := &c.Credential.Secret.File; *secret != "" {
 		*secret = find.secret(file, *secret)
 	}
+}
+
+// place is where a setting of the connection stands.
+func (c *Connection) place(path string) Position {
+	if at, ok := c.at[path]; ok {
+		return at
+	}
+	return c.Position
 }
 
 // version hashes what the policy says, so that replicas with the same policy

@@ -264,6 +264,9 @@ func (c Connection) validate(ps *problems) {
 
 func (c Connection) validateFunctions(bad func(path, format string, args ...any)) {
 	if c.Protocol != "http" {
+		if c.OpenAPI != "" {
+			bad("openapi", "openapi is for http only")
+		}
 		if len(c.Functions) > 0 {
 			bad("functions", "functions is for http only; %s names its own", c.Protocol)
 		}

@@ -35,6 +35,21 @@ func (s *Set) Assess(ctx context.Context, c *call.Call, missing []Part) (Assessm
 		ruling := s.Decide(ctx, c)
 		return Assessment{Ruling: ruling, Known: true}, ctx.Err()
 	}
+	if conn := s.connections[c.Connection]; conn.schemas[c.Function] != nil {
+		var needs []Part
+		for _, p := range missing {
+			if p.overlaps(argumentsPart) {
+				needs = append(needs, p)
+			}
+		}
+		if len(needs) > 0 {
+			return Assessment{Needs: needs}, ctx.Err()
+		}
+		if ruling, bad := conn.unfit(c); bad {
+			ruling.PolicyVersion = s.version
+			return Assessment{Ruling: ruling, Known: true}, ctx.Err()
+		}
+	}
 	in := s.vocabulary.acquire(c)
 	defer s.vocabulary.release(in)
 	a := assessor{judge: judge{ctx: ctx, in: in, rules: s.concerned(c.Connection, c.Function), grants: [2]*grants{&s.own, &s.given}}, missing: missing}

@@ -111,6 +111,9 @@ func Compile(rules []Rule, cfg Config) (*Set, error) {
 			return nil, fmt.Errorf("compile policy: connection %q stands twice", conn.Name)
 		}
 		set.connections[conn.Name] = &index{}
+		if conn.Enforce {
+			set.connections[conn.Name].schemas = known[conn.Name]
+		}
 	}
 	for i := range rules {
 		r, where := c.rule(i, &rules[i])

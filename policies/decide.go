@@ -22,6 +22,7 @@ type index struct {
 	exact       map[string][]*rule // by function
 	globs       []*rule            // have a wildcard among their functions
 	longestHold time.Duration
+	schemas     schemas // that calls must fit; nil: none
 }
 
 func (ix *index) add(r *rule) {
@@ -57,6 +58,17 @@ func (ix *index) candidates(function string, to []*rule) []*rule {
 	return to
 }
 
+// unfit denies a call whose arguments are not as the function's schema wants.
+func (ix *index) unfit(c *call.Call) (call.Ruling, bool) {
+	known := ix.schemas[c.Function]
+	if known == nil {
+		return call.Ruling{}, false
+	}
+	faults := known.faults(arguments(c))
+	return call.Ruling{Action: call.ActionDeny, Reason: call.ReasonMalformedRequest,
+		Message: "the arguments don't fit the function's schema: " + strings.Join(faults, "; ")}, len(faults) > 0
+}
+
 var candidateLists = sync.Pool{New: func() any { return new([]*rule) }}
 
 // Decide says what the rules think of c. It never fails: where a rule can't
@@ -79,6 +91,10 @@ func (s *Set) Decide(ctx context.Context, c *call.Call) call.Ruling {
 
 	if s.counter != nil {
 		s.counter.Count(c)
+	}
+	if ruling, bad := conn.unfit(c); bad {
+		ruling.PolicyVersion = s.version
+		return ruling
 	}
 	in := s.vocabulary.acquire(c)
 	in.counter = s.counter

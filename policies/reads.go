@@ -27,6 +27,9 @@ func (p Part) String() string {
 // headersField is the one map whose keys are the same in whatever case.
 const headersField = "call.headers"
 
+// argumentsPart is all arguments.
+var argumentsPart = Part{Field: "call.args"}
+
 // overlaps reports whether what is said of q says something of p.
 func (p Part) overlaps(q Part) bool {
 	if p.Field != q.Field {
@@ -40,6 +43,9 @@ func (p Part) overlaps(q Part) bool {
 // count. It is for a set that was compiled with [Config.Replay].
 func (s *Set) Reads(connection, function string) []Part {
 	var list []Part
+	if conn := s.connections[connection]; conn != nil && conn.schemas[function] != nil {
+		list = append(list, argumentsPart)
+	}
 	for _, r := range s.concerned(connection, function) {
 		if !r.shadow {
 			list = append(list, r.reads...)

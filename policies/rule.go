@@ -67,6 +67,9 @@ type Connection struct {
 	// Schemas are the JSON Schemas of functions' arguments, by function. They
 	// may not refer to other documents.
 	Schemas map[string]json.RawMessage
+	// Enforce denies calls that do not fit their function's schema, whatever
+	// the rules say.
+	Enforce bool
 }
 
 // Error is one fault of one rule.

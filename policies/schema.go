@@ -12,6 +12,8 @@ import (
 	"cel.dev/cel-go/common/types"
 	"cel.dev/cel-go/common/types/ref"
 	"github.com/santhosh-tekuri/jsonschema/v6"
+
+	"github.com/callgate/callgate/call"
 )
 
 // schemas are those of a connection's functions, compiled, and as they were
@@ -141,4 +143,12 @@ func schemaFunctions(of func(connection, function string) *schema) []cel.EnvOpti
 			return types.NewStringList(types.DefaultTypeAdapter, f)
 		}))),
 	}
+}
+
+// arguments are a call's, as a schema takes them.
+func arguments(c *call.Call) any {
+	if c.Args == nil {
+		return map[string]any{}
+	}
+	return c.Args
 }

@@ -182,3 +182,37 @@ func TestSchemaChecksRules(t *testing.T) {
 		}
 	}
 }
+
+// A connection that enforces its schemas denies what does not fit, whatever the
+// rules say, and says where, not what.
+func TestEnforcedSchema(t *testing.T) {
+	conns := []Connection{withSchema[0]}
+	conns[0].Enforce = true
+	s, err := Compile([]Rule{{Name: "all", Action: Allow}}, Config{Version: "v", Connections: conns, Replay: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	good, bad := refund(map[string]any{"amount": int64(5)}), refund(map[string]any{"amount": int64(5), "note": "far too long"})
+	if got := s.Decide(t.Context(), good); got.Action != call.ActionAllow {
+		t.Errorf("%+v", got)
+	}
+	got := s.Decide(t.Context(), bad)
+	if got.Reason != call.ReasonMalformedRequest || got.Message != "the arguments don't fit the function's schema: /note: maxLength" {
+		t.Errorf("%+v", got)
+	}
+	for _, c := range []struct {
+		what    *call.Call
+		missing []Part
+		known   bool
+		action  call.Action
+	}{
+		{good, []Part{{Field: "identity.claims"}}, true, call.ActionAllow},
+		{bad, []Part{{Field: "identity.claims"}}, true, call.ActionDeny},
+		{good, []Part{{Field: "call.args", Key: "note"}}, false, ""},
+	} {
+		a, err := s.Assess(t.Context(), c.what, c.missing)
+		if err != nil || a.Known != c.known || a.Known && a.Ruling.Action != c.action {
+			t.Errorf("without %v: %+v, %v", c.missing, a, err)
+		}
+	}
+}
