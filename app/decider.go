@@ -11,9 +11,12 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
+	"time"
 
 	"google.golang.org/protobuf/proto"
 
+	"github.com/callgate/callgate/call"
 	"github.com/callgate/callgate/call/protocol/descriptor"
 	"github.com/callgate/callgate/config"
 	"github.com/callgate/callgate/extauthz"
@@ -42,6 +45,9 @@ type decider struct {
 	// life ends with the process.
 	life context.Context
 
+	// deciding is the stable policy, as lists are judged by.
+	deciding atomic.Pointer[policies.Set]
+
 	mu          sync.Mutex
 	held        map[string]*heldPolicy
 	rollout     *policyv1.Rollout
@@ -54,6 +60,7 @@ type heldPolicy struct {
 	wire        *policyv1.Policy
 	policy      config.Policy
 	rules       *policies.Set // without the grants given since
+	listed      *policies.Set // the same, for judging what may be listed
 	connections *connection.Set
 	sources     map[string]*descriptor.Source // by grpc connection
 	cancel      context.CancelFunc            // ends what keeps it fresh
@@ -112,6 +119,11 @@ func (d *decider) compile(wire *policyv1.Policy) (*heldPolicy, error) {
 	if h.rules, err = compile(pol, d.cfg.Approvals.Approvers); err != nil {
 		return nil, err
 	}
+	replayed, err := ReplayPolicy(pol, d.cfg.Approvals.Approvers)
+	if err != nil {
+		return nil, err
+	}
+	h.listed = replayed.Set
 	var life context.Context
 	life, h.cancel = context.WithCancel(d.life)
 	var list []*connection.Connection
@@ -236,6 +248,13 @@ func (d *decider) changed() error {
 		}
 		sources[v] = h.sources
 	}
+	if h := d.held[d.rollout.GetStable()]; h != nil {
+		listed, err := h.listed.WithGrants(list)
+		if err != nil {
+			return err
+		}
+		d.deciding.Store(listed)
+	}
 	d.messages.use(sources, d.rollout.GetStable())
 	d.authz.Activate(next)
 	return d.store()
@@ -246,6 +265,32 @@ func (d *decider) stable() string {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return d.rollout.GetStable()
+}
+
+// Visible implements [extproc.Visible]: a function is hidden only where the
+// policy denies it to the caller whatever the call's arguments and circumstances.
+func (d *decider) Visible(meta call.Metadata, functions []string) ([]bool, error) {
+	set := d.deciding.Load()
+	if set == nil || meta.Caller == nil {
+		return nil, errors.New("no policy decides here yet")
+	}
+	out := make([]bool, len(functions))
+	for i, f := range functions {
+		c := call.Call{Time: time.Now(), Identity: *meta.Caller, Connection: meta.Connection, Protocol: meta.Protocol, Function: f}
+		a, err := set.Assess(context.Background(), &c, unknownOfListed)
+		if err != nil {
+			return nil, err
+		}
+		out[i] = !a.Known || a.Ruling.Action != call.ActionDeny
+	}
+	return out, nil
+}
+
+// unknownOfListed is what a call of a listed function will have that is not
+// known when it is listed.
+var unknownOfListed = []policies.Part{
+	{Field: "call.args"}, {Field: "call.headers"}, {Field: "call.body_size"}, {Field: "call.path"}, {Field: "call.method"}, {Field: "call.authority"},
+	{Field: "call.source_ip"}, {Field: "call.id"}, {Field: "call.session"}, {Field: "identity.claims"}, {Field: "session"}, {Field: "now"},
 }
 
 // forget drops all policies but the one that decides and the one before.

@@ -34,6 +34,9 @@ type Metadata struct {
 	Function   string   `json:"function,omitempty"`
 	RPCID      string   `json:"rpc_id,omitempty"` // JSON, as the caller sent it
 	Mask       Mask     `json:"mask,omitzero"`
+	// Caller is who called, where the response lists functions: those that it
+	// may not call are taken out.
+	Caller *Identity `json:"caller,omitempty"`
 	// MaxResponse bounds a response that is held back to be masked, in bytes.
 	MaxResponse int64 `json:"max_response,omitempty"`
 	// Record says how the response is recorded.

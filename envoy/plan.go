@@ -66,7 +66,8 @@ func newPlan(in Input) (plan, error) {
 		if out.server == "" {
 			out.server = u.Hostname()
 		}
-		out.masked = len(c.Mask) > 0
+		// Lists of tools are read too, to take out what a caller may not use.
+		out.masked = len(c.Mask) > 0 || c.Protocol == "mcp"
 		for _, r := range in.Policy.Rules {
 			if r.Shadow || !touches(r, c.Name) {
 				continue

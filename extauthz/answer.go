@@ -146,6 +146,9 @@ func (d *decision) metadata(decided call.Decision) *structpb.Struct {
 		fixed := d.active.fixed[d.conn]
 		f["function"] = structpb.NewStringValue(clean(d.call.Function))
 		f["max_response"], f["record"] = fixed.maxResponse, fixed.record
+		if d.call.Protocol == call.MCP && strings.HasSuffix(d.call.Function, "/list") {
+			f["caller"] = caller(d.call.Identity)
+		}
 		if len(d.call.RPCID) > 0 {
 			f["rpc_id"] = structpb.NewStringValue(clean(string(d.call.RPCID)))
 		}
@@ -159,6 +162,23 @@ func (d *decision) metadata(decided call.Decision) *structpb.Struct {
 		}
 	}
 	return &structpb.Struct{Fields: map[string]*structpb.Value{call.MetadataKey: object(f)}}
+}
+
+// caller is an identity without its claims.
+func caller(who call.Identity) *structpb.Value {
+	actors := make([]*structpb.Value, len(who.Actors))
+	for i, a := range who.Actors {
+		actors[i] = object(map[string]*structpb.Value{"issuer": structpb.NewStringValue(clean(a.Issuer)), "subject": structpb.NewStringValue(clean(a.Subject))})
+	}
+	groups := make([]string, len(who.Groups))
+	for i, g := range who.Groups {
+		groups[i] = clean(g)
+	}
+	return object(map[string]*structpb.Value{
+		"issuer": structpb.NewStringValue(clean(who.Issuer)), "subject": structpb.NewStringValue(clean(who.Subject)),
+		"kind": structpb.NewStringValue(string(who.Kind)), "method": structpb.NewStringValue(who.Method),
+		"groups": texts(groups), "actors": structpb.NewListValue(&structpb.ListValue{Values: actors}),
+	})
 }
 
 // fixedMetadata is what the metadata of all calls of a connection share. It is

@@ -43,6 +43,8 @@ type Config struct {
 	Recorder Recorder
 	Backlog  Backlog
 	Messages Messages
+	// Visible says what stands in lists of tools; nil: all does.
+	Visible Visible
 	// HashKey keys the "hash" way of masking: equal values get equal hashes
 	// on every replica with the same key. At least 16 bytes.
 	HashKey []byte

@@ -27,13 +27,15 @@ type response struct {
 	headers  call.Headers
 	trailers call.Headers
 	flow     flow
-	masker   *mask.Masker   // nil: nothing is hidden
-	inStatus []mask.Finding // what was hidden in a gRPC status
-	tape     *call.Tape
-	outcome  *protocol.Outcome
-	sent     bool // the headers have gone to the caller
-	done     bool // nothing more will come or go
-	recorded bool
+	masker   *mask.Masker // nil: nothing is hidden
+	// rewritten says that parts of the response are taken out, masks apart.
+	rewritten bool
+	inStatus  []mask.Finding // what was hidden in a gRPC status
+	tape      *call.Tape
+	outcome   *protocol.Outcome
+	sent      bool // the headers have gone to the caller
+	done      bool // nothing more will come or go
+	recorded  bool
 }
 
 // handle takes one message and returns what to answer. An error cuts the
@@ -96,6 +98,12 @@ func (r *response) begin(req *extprocv3.ProcessingRequest, m *extprocv3.HttpHead
 			r.flow = &passing{} // nothing to mask; a type it names may be unreadable
 		} else if r.flow, err = flowFor(masker, meta, r.server.cfg.Messages, r.headers, limit); err != nil {
 			return r.withhold(err)
+		} else if r.flow, err = r.server.listingOf(meta, r.headers, limit, r.flow); err != nil {
+			return r.withhold(err)
+		}
+		_, r.rewritten = r.flow.(*listing)
+		if r.rewritten && r.mode == extprocfilterv3.ProcessingMode_NONE {
+			return r.withhold(errors.New("envoy does not send the response body, so what the caller may not use can't be taken out of it; set response_body_mode"))
 		}
 		if r.mode == extprocfilterv3.ProcessingMode_NONE && masker != nil && !m.GetEndOfStream() {
 			return r.withhold(errors.New("envoy does not send the response body, so it can't be masked; set response_body_mode"))

@@ -97,7 +97,7 @@ func (worstCase) EstimateSize(node cost.AstNode) *cost.SizeEstimate {
 // that what it really costs is counted.
 func (worstCase) EstimateCallCost(function, _ string, _ *cost.AstNode, _ []cost.AstNode) *cost.CallEstimate {
 	if _, ours := weight[function]; ours {
-		return &cost.CallEstimate{CostEstimate: cost.CostEstimate{Min: 1, Max: math.MaxUint64}}
+		return &cost.CallEstimate{CostEstimate: cost.Estimate{Min: 1, Max: math.MaxUint64}}
 	}
 	return nil
 }

@@ -27,9 +27,8 @@ type unjudgedKey struct{ why string }
 
 // some are calls of one group.
 type some struct {
-	calls       uint64
-	first, last time.Time
-	examples    []clickhouse.Example // the newest first
+	calls    uint64
+	examples []clickhouse.Example // the newest first
 }
 
 // groups are counted calls by key.

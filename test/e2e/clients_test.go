@@ -42,7 +42,12 @@ func (b bearer) RoundTrip(r *http.Request) (*http.Response, error) {
 
 func connectMCP(t *testing.T, token string) (*mcp.ClientSession, error) {
 	t.Helper()
-	transport := &mcp.StreamableClientTransport{Endpoint: "http://" + shared.Addrs.Envoy + "/mcp", HTTPClient: &http.Client{Transport: bearer{token}}}
+	return shared.connectMCP(t, token)
+}
+
+func (w *world) connectMCP(t *testing.T, token string) (*mcp.ClientSession, error) {
+	t.Helper()
+	transport := &mcp.StreamableClientTransport{Endpoint: "http://" + w.Addrs.Envoy + "/mcp", HTTPClient: &http.Client{Transport: bearer{token}}}
 	return mcp.NewClient(&mcp.Implementation{Name: "e2e", Version: "1"}, nil).Connect(t.Context(), transport, nil)
 }
 

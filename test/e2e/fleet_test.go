@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -187,6 +188,41 @@ func TestFleet(t *testing.T) {
 		t.Fatalf("%+v, %v", out, err)
 	}
 	expect("rolled back", get(f.alice), 200, "")
+
+	// A tool that the caller may not call is not in its list.
+	session, err := f.connectMCP(t, f.alice)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer session.Close()
+	list := func() string {
+		t.Helper()
+		tools, err := session.ListTools(t.Context(), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var names []string
+		for _, tool := range tools.Tools {
+			names = append(names, tool.Name)
+		}
+		slices.Sort(names)
+		return strings.Join(names, " ")
+	}
+	if got := list(); got != "get_customer issue_refund run_query search_customers" {
+		t.Errorf("all tools: %s", got)
+	}
+	if _, err := f.api().Push(t.Context(), f.policy(t, func(r string) string {
+		return r + "\n  - {name: no refunds by tool, connections: [tools], functions: [tools/call issue_refund], action: deny}\n" +
+			"  - {name: queries are short, connections: [tools], functions: [tools/call run_query], when: call.args.query.size() > 100, action: deny}\n"
+	})); err != nil {
+		t.Fatal(err)
+	}
+	if got := list(); got != "get_customer run_query search_customers" {
+		t.Errorf("without the tool that is denied: %s", got)
+	}
+	if _, err := f.api().Rollback(t.Context(), console.Change{Version: first}); err != nil {
+		t.Fatal(err)
+	}
 
 	// A canary on this Envoy, and then for everybody but 1 in 100.
 	if _, err := f.api().Push(t.Context(), withCanary(f.policy(t, func(string) string { return nobody }), 0, "cluster=call*")); err != nil {
