@@ -17,7 +17,7 @@ const module = "github.com/callgate/callgate/"
 // sub-rooms are listed apart. "*" means any. ARCHITECTURE.md draws it.
 var rooms = map[string][]string{
 	"call":                     {},
-	"call/protocol":            {"call"},
+	"call/protocol":            {"call", "call/sql"},
 	"call/redact":              {"call"},
 	"call/sql":                 {},
 	"call/protocol/descriptor": {"call"},

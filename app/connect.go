@@ -16,6 +16,7 @@ import (
 	"github.com/callgate/callgate/call"
 	"github.com/callgate/callgate/call/protocol"
 	"github.com/callgate/callgate/call/protocol/descriptor"
+	"github.com/callgate/callgate/call/sql"
 	"github.com/callgate/callgate/config"
 	"github.com/callgate/callgate/extauthz/connection"
 	"github.com/callgate/callgate/extauthz/credential"
@@ -27,7 +28,9 @@ func connect(ctx context.Context, c config.Connection, sources map[string]*descr
 	if err != nil {
 		return nil, err
 	}
-	cfg := protocol.Config{Protocol: call.Protocol(c.Protocol), BasePath: c.Match.Path, MaxBody: int64(c.MaxBody)}
+	cfg := protocol.Config{Protocol: call.Protocol(c.Protocol), BasePath: c.Match.Path, MaxBody: int64(c.MaxBody), Dialect: sql.Dialect(c.SQL.Dialect),
+		GraphQL: protocol.GraphQL{MaxDepth: int(c.GraphQL.MaxDepth), MaxAliases: int(c.GraphQL.MaxAliases), MaxFields: int(c.GraphQL.MaxFields),
+			Introspection: c.GraphQL.Introspection, Several: c.GraphQL.Several}}
 	for _, f := range c.Functions {
 		cfg.Functions = append(cfg.Functions, protocol.Function{Name: f.Name, Method: f.Method, Path: f.Path})
 	}

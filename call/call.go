@@ -31,6 +31,8 @@ const (
 	HTTP    Protocol = "http"    // REST or JSON over HTTP; path templates name the function
 	MCP     Protocol = "mcp"     // Model Context Protocol, streamable HTTP
 	JSONRPC Protocol = "jsonrpc" // JSON-RPC 2.0 over HTTP POST
+	GraphQL Protocol = "graphql" // GraphQL over HTTP, one operation a request
+	SQL     Protocol = "sql"     // SQL texts as bodies
 	GRPC    Protocol = "grpc"    // gRPC over HTTP/2
 )
 

@@ -53,6 +53,8 @@ type Connection struct {
 	Validate   *bool      `yaml:"validate"`
 	Credential Credential `yaml:"credential"`
 	GRPC       GRPC       `yaml:"grpc"`
+	GraphQL    GraphQL    `yaml:"graphql"`
+	SQL        SQL        `yaml:"sql"`
 	// MaxBody is the largest request body let through. Default 1MiB.
 	MaxBody Bytes  `yaml:"max_body"`
 	Record  Record `yaml:"record"`
@@ -146,6 +148,23 @@ type GRPC struct {
 	// Descriptors is a FileDescriptorSet file (protoc --include_imports -o).
 	// Default: the upstream's reflection service.
 	Descriptors string `yaml:"descriptors"`
+}
+
+// GraphQL bounds the operations of a graphql connection.
+type GraphQL struct {
+	MaxDepth   uint32 `yaml:"max_depth"`   // fields inside each other. Default 10
+	MaxAliases uint32 `yaml:"max_aliases"` // default 15
+	MaxFields  uint32 `yaml:"max_fields"`  // after fragments are put in. Default 200
+	// Introspection lets __schema and __type through. Default false.
+	Introspection bool `yaml:"introspection"`
+	// Several lets an operation have several fields at its root, which one
+	// decision then covers. Default false.
+	Several bool `yaml:"several"`
+}
+
+// SQL says how the bodies of an sql connection are read.
+type SQL struct {
+	Dialect string `yaml:"dialect"` // generic (default), postgres or mysql
 }
 
 // Record says what is kept of a call.

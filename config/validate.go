@@ -184,7 +184,10 @@ func (c Connection) validate(ps *problems) {
 	}
 	oneOf("proof", c.Proof, "none", "dpop", "certificate", "any")
 	oneOf("mode", c.Mode, "enforce", "shadow")
-	oneOf("protocol", c.Protocol, "http", "mcp", "jsonrpc", "grpc")
+	oneOf("protocol", c.Protocol, "http", "mcp", "jsonrpc", "grpc", "graphql", "sql")
+	if c.SQL.Dialect != "" {
+		oneOf("sql.dialect", c.SQL.Dialect, "generic", "postgres", "mysql")
+	}
 
 	switch u, err := url.Parse(c.Upstream.URL); {
 	case c.Upstream.URL == "":

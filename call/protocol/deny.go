@@ -118,6 +118,8 @@ func Deny(p call.Protocol, req *call.Request, rpcID json.RawMessage, id call.ID,
 		out.grpc(s, detail, id, d)
 	case call.JSONRPC, call.MCP:
 		out.rpc(p, req, rpcID, s, detail, id, d)
+	case call.GraphQL:
+		out.graphql(s, detail, id, d)
 	default:
 		out.problem(s, detail, id, d)
 	}

@@ -14,6 +14,7 @@ import (
 	"google.golang.org/protobuf/reflect/protoreflect"
 
 	"github.com/callgate/callgate/call"
+	"github.com/callgate/callgate/call/sql"
 )
 
 // Invocation is what a request asks for.
@@ -72,9 +73,11 @@ type Function struct {
 // Config says how a connection's requests are read.
 type Config struct {
 	Protocol  call.Protocol
-	BasePath  string     // http: the path below which the templates stand
-	Functions []Function // http
-	Methods   Methods    // grpc
+	BasePath  string      // http: the path below which the templates stand
+	Functions []Function  // http
+	Methods   Methods     // grpc
+	GraphQL   GraphQL     // graphql
+	Dialect   sql.Dialect // sql; default generic
 	// MaxBody bounds a body that came in a content encoding, once decoded, in
 	// bytes. Default 1 MiB.
 	MaxBody int64
@@ -100,6 +103,13 @@ func unencoded(cfg Config) (Parser, error) {
 	switch cfg.Protocol {
 	case call.HTTP:
 		return newRoutes(cfg.BasePath, cfg.Functions)
+	case call.GraphQL:
+		return newGraphQL(cfg.GraphQL), nil
+	case call.SQL:
+		if cfg.Dialect == "" {
+			cfg.Dialect = sql.Generic
+		}
+		return sqlBody{cfg.Dialect}, nil
 	case call.JSONRPC:
 		return jsonrpc{}, nil
 	case call.MCP:
@@ -113,6 +123,6 @@ func unencoded(cfg Config) (Parser, error) {
 		}
 		return grpc{methods: cfg.Methods, limit: cfg.MaxMessage}, nil
 	default:
-		return nil, fmt.Errorf("protocol %q is not known; choose http, mcp, jsonrpc or grpc", cfg.Protocol)
+		return nil, fmt.Errorf("protocol %q is not known; choose http, mcp, jsonrpc, grpc, graphql or sql", cfg.Protocol)
 	}
 }
