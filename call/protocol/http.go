@@ -200,6 +200,10 @@ func (inv *Invocation) body(f *fields, req *call.Request) error {
 		if err := f.encoded("form", string(req.Body)); err != nil {
 			return err
 		}
+	case media == "multipart/form-data":
+		if err := f.multipart(req); err != nil {
+			return err
+		}
 	case strings.HasPrefix(media, "multipart/"):
 		return malformed("a body of type %s can't be judged; send application/json", printable(media))
 	}

@@ -58,7 +58,7 @@ type Methods interface {
 // literal segment wins over a parameter, from left to right.
 //
 // The arguments of such a request are one flat map: the path's parameters, the
-// fields of the query, and those of a JSON object or a form in the body; a JSON
+// fields of the query, and those of a JSON object or a form (multipart too) in the body; a JSON
 // body that is no object is the argument "body". A field of a query or form
 // that comes more than once is a list. No name may come from two places, nor be
 // one that a framework could take for another (amount, Amount, amount[]).
