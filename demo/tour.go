@@ -106,6 +106,7 @@ func (t *tour) steps() []step {
 		{"A refund over the limit waits for a person", (*tour).refund},
 		{"Going around the gateway does not help", (*tour).bypass},
 		{"A policy edited on disk is live at once, and no call is dropped", (*tour).edit},
+		{"A grant for an hour; a policy tried on the record, pushed and rolled back", (*tour).push},
 		{"Who called, what went in and out, was it allowed and why", (*tour).questions},
 		{"Somebody changes a record, and it shows", (*tour).tamper},
 	}
