@@ -191,7 +191,7 @@ func granted(list []*policyv1.Grant) ([]policies.Grant, error) {
 	out := make([]policies.Grant, len(list))
 	for i, g := range list {
 		out[i] = policies.Grant{Name: g.GetId(), Identities: g.GetIdentities(), Groups: g.GetGroups(), Actors: g.GetActors(),
-			Connections: g.GetConnections(), Functions: g.GetFunctions(), When: g.GetWhen()}
+			Connections: g.GetConnections(), Functions: g.GetFunctions(), When: g.GetWhen(), Settles: g.GetSettles()}
 		if g.GetUntil() != nil {
 			if err := g.GetUntil().CheckValid(); err != nil {
 				return nil, fmt.Errorf("grant %s: until: %w", g.GetId(), err)

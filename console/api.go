@@ -29,6 +29,8 @@ type Approval struct {
 	DecidedBy     string          `json:"decided_by,omitempty"`
 	DecidedAt     time.Time       `json:"decided_at,omitzero"`
 	Comment       string          `json:"comment,omitempty"`
+	// Grant is the id of the grant that came with an approval.
+	Grant string `json:"grant,omitempty"`
 }
 
 // Status is what the process says of itself and of the Envoys it configures.
@@ -104,6 +106,9 @@ type Checkpoint struct {
 // decision is the body of an approve or deny request.
 type decision struct {
 	Comment string `json:"comment"`
+	// Grant is how long the requester may go on calling the same function
+	// without being held for want of a rule, such as 1h; empty: not.
+	Grant string `json:"grant,omitempty"`
 }
 
 // problem is an error as RFC 9457 has it.

@@ -46,14 +46,15 @@ func (c *Client) Approval(ctx context.Context, id string) (Approval, error) {
 	return out, c.do(ctx, http.MethodGet, "/api/v1/approvals/"+url.PathEscape(id), nil, &out)
 }
 
-// Decide approves or refuses a held call.
-func (c *Client) Decide(ctx context.Context, id string, approve bool, comment string) (Approval, error) {
+// Decide approves or refuses a held call. With an approval may come a grant for
+// a while, such as 1h; "" is none.
+func (c *Client) Decide(ctx context.Context, id string, approve bool, comment, grant string) (Approval, error) {
 	verb := "deny"
 	if approve {
 		verb = "approve"
 	}
 	var out Approval
-	return out, c.do(ctx, http.MethodPost, "/api/v1/approvals/"+url.PathEscape(id)+"/"+verb, decision{Comment: comment}, &out)
+	return out, c.do(ctx, http.MethodPost, "/api/v1/approvals/"+url.PathEscape(id)+"/"+verb, decision{Comment: comment, Grant: grant}, &out)
 }
 
 // Status returns what the process says of itself.

@@ -145,6 +145,11 @@ func (s *Server) decide(approve bool) func(http.ResponseWriter, *http.Request, c
 			return
 		}
 		id := r.PathValue("id")
+		grant, status, err := s.granting(r.Context(), id, who, approve, d)
+		if err != nil {
+			refuse(w, status, err.Error())
+			return
+		}
 		if err := s.cfg.Approvals.Decide(r.Context(), id, who, approve, d.Comment); err != nil {
 			s.failed(w, r, err)
 			return
@@ -154,7 +159,17 @@ func (s *Server) decide(approve bool) func(http.ResponseWriter, *http.Request, c
 			s.failed(w, r, err)
 			return
 		}
-		answer(w, full(v))
+		out := full(v)
+		if grant != nil {
+			given, err := s.cfg.Control.Grant(r.Context(), grant, who.Issuer+"|"+who.Subject, strings.TrimSpace("approval "+id+" "+d.Comment))
+			if _, err = behind(err); err != nil {
+				s.cfg.Log.ErrorContext(r.Context(), "a call was approved, and the grant that was to follow could not be given", "approval", id, "error", err)
+				refuse(w, http.StatusServiceUnavailable, "the call is approved; the grant could not be given: "+err.Error())
+				return
+			}
+			out.Grant = given.GetId()
+		}
+		answer(w, out)
 	}
 }
 

@@ -131,10 +131,10 @@ func TestTokens(t *testing.T) {
 func TestDecide(t *testing.T) {
 	d := &desk{}
 	s := api(t, d)
-	if _, err := NewClient(s.URL, "bob").Decide(t.Context(), "apr_1", true, "fine"); err != nil {
+	if _, err := NewClient(s.URL, "bob").Decide(t.Context(), "apr_1", true, "fine", ""); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := NewClient(s.URL, "carol").Decide(t.Context(), "apr_1", false, ""); err != nil {
+	if _, err := NewClient(s.URL, "carol").Decide(t.Context(), "apr_1", false, "", ""); err != nil {
 		t.Fatal(err)
 	}
 	if got := strings.Join(d.decided, ", "); got != "apr_1 bob yes fine, apr_1 carol no " {
@@ -148,7 +148,7 @@ func TestDecideErrors(t *testing.T) {
 		approvals.ErrNotFound: 404, approvals.ErrNotApprover: 403, approvals.ErrSelfApproval: 403, approvals.ErrDecided: 409, approvals.ErrExpired: 409,
 		approvals.ErrCanceled: 409, approvals.ErrInvalid: 400, errors.New("open /var/secret: disk I/O error"): 503,
 	} {
-		_, got := NewClient(api(t, &desk{err: err}).URL, "bob").Decide(t.Context(), "apr_1", true, "")
+		_, got := NewClient(api(t, &desk{err: err}).URL, "bob").Decide(t.Context(), "apr_1", true, "", "")
 		var refused Refused
 		if !errors.As(got, &refused) || refused.Status != want || strings.Contains(refused.Detail, "/var/secret") {
 			t.Errorf("%v: %v, want %d", err, got, want)

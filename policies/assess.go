@@ -92,6 +92,9 @@ func (a *assessor) assess() Assessment {
 			case failed:
 				return a.settle(broken(r, err))
 			case yes:
+				if action == Hold && a.settled(r) {
+					continue
+				}
 				ruling := call.Ruling{Action: call.Action(action), Rule: r.name, Reason: call.ReasonRule, Message: r.message}
 				if action == Deny {
 					return a.settle(ruling)

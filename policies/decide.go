@@ -130,6 +130,9 @@ func (j *judge) rule() call.Ruling {
 			if !matched {
 				continue
 			}
+			if action == Hold && j.settled(r) {
+				continue
+			}
 			ruling := call.Ruling{Action: call.Action(action), Rule: r.name, Reason: call.ReasonRule, Message: r.message}
 			switch action {
 			case Deny:

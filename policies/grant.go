@@ -30,8 +30,11 @@ type Grant struct {
 	Connections []string // globs, at least one
 	Functions   []string // globs, at least one
 	When        string   // a further condition, as in [Rule]
-	Until       time.Time
-	Position    Position
+	// Settles names rules that hold calls, and need not hold these: somebody
+	// has been asked already. All other rules come first as ever.
+	Settles  []string
+	Until    time.Time
+	Position Position
 	// WhenPosition is of the first character of When.
 	WhenPosition Position
 }
@@ -43,6 +46,7 @@ type grant struct {
 	functions   []glob
 	actors      []string
 	until       time.Time
+	settles     []string
 	when        cel.Program // nil: true
 	replay
 	inspection
@@ -161,7 +165,7 @@ func (c *compiler) grant(g *Grant) *grant {
 	case len(g.Connections) == 0 || len(g.Functions) == 0:
 		bad(g.Position, "must name connections and functions; \"*\" stands for any")
 	}
-	out := &grant{name: as.Name, actors: g.Actors, until: g.Until}
+	out := &grant{name: as.Name, actors: g.Actors, until: g.Until, settles: g.Settles}
 	out.connections, _ = parseGlobs(as, "connections", g.Connections, bad)
 	out.functions, _ = parseGlobs(as, "functions", g.Functions, bad)
 	if g.When != "" {
@@ -175,6 +179,21 @@ func (c *compiler) grant(g *Grant) *grant {
 		return nil
 	}
 	return out
+}
+
+// settled reports whether a grant of the caller's says that this rule need not
+// hold the call. A grant that can't be evaluated settles nothing.
+func (j *judge) settled(r *rule) bool {
+	for _, set := range j.grants {
+		for _, g := range set.of(j.in.call) {
+			if slices.Contains(g.settles, r.name) {
+				if matched, err := j.matches(&rule{name: g.name, when: g.when}); err == nil && matched {
+					return true
+				}
+			}
+		}
+	}
+	return false
 }
 
 // granted asks the grants, last of all.

@@ -120,3 +120,42 @@ func TestGrantErrors(t *testing.T) {
 		}
 	}
 }
+
+// A grant that came with an approval spares the same calls being held by the
+// same rule, and nothing else.
+func TestSettlingGrant(t *testing.T) {
+	ask := func(name string) Rule {
+		return Rule{Name: name, Action: Hold, When: "call.args.amount > 100", Hold: call.Hold{Timeout: time.Minute, Approvers: call.Approvers{Groups: []string{"a"}}}}
+	}
+	grant := Grant{Name: "g", Identities: []string{"agent-7"}, Actors: []string{"*"}, Connections: []string{"crm"}, Functions: []string{"refunds.create"}, Settles: []string{"ask"}}
+	for _, c := range []struct {
+		name  string
+		rules []Rule
+		grant Grant
+		want  call.Action
+		rule  string
+	}{
+		{"the rule that was settled", []Rule{ask("ask")}, grant, call.ActionAllow, "grant:g"},
+		{"another rule", []Rule{ask("ask"), ask("other")}, grant, call.ActionHold, "other"},
+		{"a rule that denies", []Rule{ask("ask"), {Name: "no", Action: Deny}}, grant, call.ActionDeny, "no"},
+		{"a grant that settles nothing", []Rule{ask("ask")}, func() Grant { g := grant; g.Settles = nil; return g }(), call.ActionHold, "ask"},
+		{"a grant of somebody else's", []Rule{ask("ask")}, func() Grant { g := grant; g.Identities = []string{"x"}; return g }(), call.ActionHold, "ask"},
+		{"a grant that is over", []Rule{ask("ask")}, func() Grant { g := grant; g.Until = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC); return g }(), call.ActionHold, "ask"},
+		{"a grant whose condition fails", []Rule{ask("ask")}, func() Grant { g := grant; g.When = "call.args.none == 1"; return g }(), call.ActionHold, "ask"},
+	} {
+		s, err := Compile(c.rules, Config{Version: "v1", Connections: known, Replay: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if s, err = s.WithGrants([]Grant{c.grant}); err != nil {
+			t.Fatal(err)
+		}
+		what := refund(map[string]any{"amount": int64(500)})
+		if got := s.Decide(t.Context(), what); got.Action != c.want || got.Rule != c.rule {
+			t.Errorf("%s: %+v", c.name, got)
+		}
+		if a, err := s.Assess(t.Context(), what, []Part{{Field: "identity.claims"}}); err != nil || !a.Known || a.Ruling.Action != c.want {
+			t.Errorf("%s, assessed: %+v, %v", c.name, a, err)
+		}
+	}
+}

@@ -177,16 +177,23 @@ func newDecide(verb string, approve bool) *cobra.Command {
 		Args:    cobra.ExactArgs(1),
 	}
 	comment := c.Flags().String("comment", "", "why; kept in the audit trail")
+	grant := new(string)
+	if approve {
+		grant = c.Flags().String("grant", "", "let the requester go on calling this function for so long, such as 1h (for control.administrators)")
+	}
 	c.RunE = func(c *cobra.Command, args []string) error {
 		api, err := client(c)
 		if err != nil {
 			return err
 		}
-		a, err := api.Decide(c.Context(), args[0], approve, *comment)
+		a, err := api.Decide(c.Context(), args[0], approve, *comment, *grant)
 		if err != nil {
 			return answered(err)
 		}
-		_, err = fmt.Fprintf(c.OutOrStdout(), "%s: %s, by %s (%s %s for %s)\n", a.ID, a.State, printable(a.DecidedBy), a.Connection, printable(a.Function), printable(who(a)))
+		if _, err = fmt.Fprintf(c.OutOrStdout(), "%s: %s, by %s (%s %s for %s)\n", a.ID, a.State, printable(a.DecidedBy), a.Connection, printable(a.Function), printable(who(a))); err != nil || a.Grant == "" {
+			return err
+		}
+		_, err = fmt.Fprintf(c.OutOrStdout(), "%s: they may call it for %s\n", a.Grant, *grant)
 		return err
 	}
 	return c

@@ -152,11 +152,3 @@ func (c *Counter) First(what *call.Call) bool {
 	first, known := c.uses.Get(use(what))
 	return !known || first == what.ID
 }
-
-// Known tells of a use from before this process, so that it is not taken for
-// the first.
-func (c *Counter) Known(what *call.Call) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.uses.Add(use(what), call.ID{})
-}

@@ -183,6 +183,7 @@ type Grant struct {
 	Functions     []string               `protobuf:"bytes,6,rep,name=functions,proto3" json:"functions,omitempty"`     // globs
 	When          string                 `protobuf:"bytes,7,opt,name=when,proto3" json:"when,omitempty"`               // CEL
 	Until         *timestamppb.Timestamp `protobuf:"bytes,8,opt,name=until,proto3" json:"until,omitempty"`             // unset: it does not end
+	Settles       []string               `protobuf:"bytes,9,rep,name=settles,proto3" json:"settles,omitempty"`         // rules that need not hold these calls any more
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -269,6 +270,13 @@ func (x *Grant) GetWhen() string {
 func (x *Grant) GetUntil() *timestamppb.Timestamp {
 	if x != nil {
 		return x.Until
+	}
+	return nil
+}
+
+func (x *Grant) GetSettles() []string {
+	if x != nil {
+		return x.Settles
 	}
 	return nil
 }
@@ -557,7 +565,7 @@ const file_callgate_policy_v1_policy_proto_rawDesc = "" +
 	"\aRollout\x12\x16\n" +
 	"\x06stable\x18\x01 \x01(\tR\x06stable\x12\x16\n" +
 	"\x06canary\x18\x02 \x01(\tR\x06canary\x12\x18\n" +
-	"\apercent\x18\x03 \x01(\rR\apercent\"\xed\x01\n" +
+	"\apercent\x18\x03 \x01(\rR\apercent\"\x87\x02\n" +
 	"\x05Grant\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1e\n" +
 	"\n" +
@@ -568,7 +576,8 @@ const file_callgate_policy_v1_policy_proto_rawDesc = "" +
 	"\vconnections\x18\x05 \x03(\tR\vconnections\x12\x1c\n" +
 	"\tfunctions\x18\x06 \x03(\tR\tfunctions\x12\x12\n" +
 	"\x04when\x18\a \x01(\tR\x04when\x120\n" +
-	"\x05until\x18\b \x01(\v2\x1a.google.protobuf.TimestampR\x05until\"\xaa\x01\n" +
+	"\x05until\x18\b \x01(\v2\x1a.google.protobuf.TimestampR\x05until\x12\x18\n" +
+	"\asettles\x18\t \x03(\tR\asettles\"\xaa\x01\n" +
 	"\n" +
 	"Revocation\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x16\n" +
