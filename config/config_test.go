@@ -206,7 +206,7 @@ func TestExample(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(c.Policy.Connections) != 3 || len(c.Policy.Rules) != 6 {
+	if len(c.Policy.Connections) != 5 || len(c.Policy.Rules) != 6 {
 		t.Errorf("got %d connections and %d rules", len(c.Policy.Connections), len(c.Policy.Rules))
 	}
 }
