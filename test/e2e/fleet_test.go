@@ -53,6 +53,7 @@ func (f *fleet) run(ctx context.Context, file string, roles ...app.Role) (func()
 
 func startFleet(t *testing.T) *fleet {
 	t.Helper()
+	keepSecrets(t)
 	f := &fleet{log: slog.New(slog.DiscardHandler)}
 	dir := filepath.Join(t.TempDir(), "stack")
 	serve := func(ctx context.Context, file string) error {
@@ -93,8 +94,7 @@ func startFleet(t *testing.T) *fleet {
 		<-ctx.Done()
 		return f.group.Wait()
 	}
-	var logs bytes.Buffer
-	w, stop, err := startWith(t.Context(), demo.Config{Dir: dir, AnyPorts: true, NoEngine: true, Serve: serve}, &logs)
+	w, stop, err := startWith(t.Context(), demo.Config{Dir: dir, AnyPorts: true, NoEngine: true, Serve: serve}, &journal{})
 	if err != nil {
 		t.Fatal(err)
 	}

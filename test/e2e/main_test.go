@@ -18,6 +18,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -31,7 +32,7 @@ import (
 type world struct {
 	*demo.Stack
 	dir                          string
-	logs                         *bytes.Buffer
+	logs                         *journal
 	scheme                       string
 	alice, bob, agent, ci, stale string
 }
@@ -88,33 +89,52 @@ func serve(log *slog.Logger) func(context.Context, string) error {
 	}
 }
 
-// syncBuffer is a log that may be read while it is written.
-type syncBuffer struct {
-	ch chan struct{}
-	b  *bytes.Buffer
+// journal is a log that may be read while it is written.
+type journal struct {
+	mu sync.Mutex
+	b  bytes.Buffer
 }
 
-func (s syncBuffer) Write(p []byte) (int, error) {
-	s.ch <- struct{}{}
-	defer func() { <-s.ch }()
-	return s.b.Write(p)
+func (j *journal) Write(p []byte) (int, error) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.b.Write(p)
+}
+
+func (j *journal) String() string {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.b.String()
+}
+
+func (j *journal) log() *slog.Logger { return slog.New(slog.NewTextHandler(j, nil)) }
+
+// keepSecrets puts the environment back at a test's end: stacks in this process
+// find their functions' credentials in it, each its own.
+func keepSecrets(t *testing.T) {
+	t.Helper()
+	for _, pair := range os.Environ() {
+		if k, v, _ := strings.Cut(pair, "="); strings.HasPrefix(k, "CALLGATE_DEMO_") {
+			t.Setenv(k, v)
+		}
+	}
 }
 
 func start(ctx context.Context, cfg demo.Config, process bool) (*world, func() error, error) {
-	logs := &bytes.Buffer{}
+	logs := &journal{}
 	if !process {
-		cfg.Serve = serve(slog.New(slog.NewTextHandler(syncBuffer{make(chan struct{}, 1), logs}, nil)))
+		cfg.Serve = serve(logs.log())
 	}
 	return startWith(ctx, cfg, logs)
 }
 
 // startWith starts a stack whose Callgate is as cfg says.
-func startWith(ctx context.Context, cfg demo.Config, logs *bytes.Buffer) (*world, func() error, error) {
+func startWith(ctx context.Context, cfg demo.Config, logs *journal) (*world, func() error, error) {
 	w := &world{dir: cfg.Dir, logs: logs, scheme: "http"}
 	if cfg.TLS {
 		w.scheme = "https"
 	}
-	log := slog.New(slog.NewTextHandler(syncBuffer{make(chan struct{}, 1), w.logs}, nil))
+	log := logs.log()
 	slog.SetDefault(slog.New(slog.NewTextHandler(io.Discard, nil)))
 	cfg.Executable, cfg.Log = binary, log
 	var err error

@@ -1,7 +1,6 @@
 package e2e
 
 import (
-	"bytes"
 	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -10,7 +9,6 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
-	"log/slog"
 	"math/big"
 	"net/http"
 	"net/url"
@@ -77,8 +75,9 @@ func TestClientCertificates(t *testing.T) {
 	ours, theirs := newClients(t), newClients(t)
 	cfg := demoTLS(t)
 	cfg.NoEngine = true
-	logs := &bytes.Buffer{}
-	run := serve(slog.New(slog.NewTextHandler(syncBuffer{make(chan struct{}, 1), logs}, nil)))
+	keepSecrets(t)
+	logs := &journal{}
+	run := serve(logs.log())
 	cfg.Serve = func(ctx context.Context, file string) error {
 		text, err := os.ReadFile(file)
 		if err != nil {
