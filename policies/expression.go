@@ -174,6 +174,7 @@ func (c *compiler) dynamicPatterns(a *ast.AST) []fault {
 // dynamicConstants finds arguments of our functions that must be written in the
 // rule and are not, or are wrong.
 func (c *compiler) dynamicConstants(a *ast.AST, call ast.CallExpr) []fault {
+	functions.Warm(call.FunctionName())
 	at, ours := functions.Constant()[call.FunctionName()]
 	if !ours || at >= len(call.Args()) {
 		return nil

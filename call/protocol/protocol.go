@@ -109,6 +109,7 @@ func unencoded(cfg Config) (Parser, error) {
 		if cfg.Dialect == "" {
 			cfg.Dialect = sql.Generic
 		}
+		sql.Warm()
 		return sqlBody{cfg.Dialect}, nil
 	case call.JSONRPC:
 		return jsonrpc{}, nil

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"unicode/utf8"
 )
 
@@ -87,6 +88,16 @@ func (s Statement) ReadOnly() bool {
 		}
 	}
 	return !s.Writes && !s.Locks
+}
+
+var warm sync.Once
+
+// Warm makes the parsers ready in the background: the first parse of a process
+// takes a second or two, which a call should not wait for.
+func Warm() {
+	warm.Do(func() {
+		go func() { _, _ = Parse(Generic, "SELECT 1") }() // it is the making that counts
+	})
 }
 
 // maxText bounds a text, in bytes.

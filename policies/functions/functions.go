@@ -8,12 +8,15 @@ import (
 	"net/netip"
 	"path"
 	"regexp"
+	"strings"
 
 	"cel.dev/cel-go/cel"
 	"cel.dev/cel-go/common/types"
 	"cel.dev/cel-go/common/types/ref"
 	"cel.dev/cel-go/common/types/traits"
 	"github.com/ohler55/ojg/jp"
+
+	"github.com/callgate/callgate/call/sql"
 )
 
 // Library is the set of functions, as a [cel.Library].
@@ -109,6 +112,13 @@ func id(name string) string {
 		}
 	}
 	return string(out)
+}
+
+// Warm gets ready what a function needs that takes long at its first use.
+func Warm(function string) {
+	if strings.HasPrefix(function, "sql.") {
+		sql.Warm()
+	}
 }
 
 // Check reports what is wrong with the constant argument of a function.
