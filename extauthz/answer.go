@@ -2,6 +2,7 @@ package extauthz
 
 import (
 	"net/http"
+	"slices"
 	"strings"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
@@ -51,7 +52,7 @@ var callersOwn = []string{"proxy-authorization", "cookie"}
 // sets, so what is set must not stand here.
 func (d *decision) remove() []string {
 	var out []string
-	for _, name := range append(d.server.cfg.Identifier.CredentialHeaders(), callersOwn...) {
+	for _, name := range slices.Concat(d.server.cfg.Identifier.CredentialHeaders(), callersOwn, d.copies()) {
 		if name != d.header {
 			out = append(out, name)
 		}

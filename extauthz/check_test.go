@@ -334,11 +334,12 @@ func TestRequestsWithoutMuchInThem(t *testing.T) {
 func TestCredentialsInTheQuery(t *testing.T) {
 	r := newRig(t)
 	get := func(req *authv3.CheckRequest) { httpOf(req).Method = "GET" }
-	a := r.check(t, request(to("crm", "/crm/refunds?n=1&acce%73s_token="+plantedToken), body(""), get))
+	const planted = "another-credential-than-the-callers"
+	a := r.check(t, request(to("crm", "/crm/refunds?n=1&acce%73s_token="+planted), body(""), get))
 	if a.GetOkResponse() == nil {
 		t.Fatalf("%v", a.CheckResponse)
 	}
-	sum := r.cfg.Redact.Secret(plantedToken)
+	sum := r.cfg.Redact.Secret(planted)
 	if got := string(a.event.ArgsJSON); got != `{"access_token":"`+sum+`","n":"1"}` {
 		t.Errorf("arguments %s", got)
 	}

@@ -64,7 +64,7 @@ func (d *decision) run(req *authv3.CheckRequest) (*authv3.CheckResponse, error) 
 	d.read(req)
 	d.find(extensions)
 
-	for _, stage := range []func() *denied{d.sane, d.identify, d.connected, func() *denied { return d.agree(extensions) }, d.canary, d.whole, d.parse} {
+	for _, stage := range []func() *denied{d.sane, d.identify, d.discreet, d.connected, func() *denied { return d.agree(extensions) }, d.canary, d.whole, d.parse} {
 		if no := stage(); no != nil {
 			return d.refuse(call.Decision{Outcome: call.Deny, Reason: no.reason, Message: no.message})
 		}

@@ -2,6 +2,7 @@ package protocol
 
 import (
 	"mime"
+	"net/netip"
 	"net/url"
 	"strconv"
 	"strings"
@@ -196,13 +197,27 @@ func printable(s string) string {
 	return clean
 }
 
-// plainAuthority reports whether an authority is made of what names, addresses
-// and ports are (RFC 3986 §3.2.2, without escapes and sub-delimiters).
+// plainAuthority reports whether an authority is a name or an address, with or
+// without a port (RFC 3986 §3.2.2, without escapes and sub-delimiters).
 func plainAuthority(s string) bool {
-	for i := range len(s) {
-		if c := s[i]; !unreserved(c) && strings.IndexByte(":[]", c) < 0 {
+	host, port := s, ""
+	switch end := strings.LastIndexByte(s, ']'); {
+	case strings.HasPrefix(s, "["):
+		if end < 0 {
+			return false
+		}
+		host, port = s[1:end], s[end+1:]
+		if _, err := netip.ParseAddr(host); err != nil || port != "" && port[0] != ':' {
+			return false
+		}
+		host, port = "", strings.TrimPrefix(port, ":")
+	default:
+		host, port, _ = strings.Cut(s, ":")
+	}
+	for i := range len(host) {
+		if !unreserved(host[i]) {
 			return false
 		}
 	}
-	return true
+	return strings.Trim(port, "0123456789") == ""
 }

@@ -21,6 +21,7 @@ type Request struct {
 	Proto   string
 	Host    string
 	Header  http.Header // for gRPC its metadata
+	Trailer http.Header
 	// Body, up to 64 KiB. For gRPC the message as protobuf's JSON.
 	Body []byte
 }
@@ -71,7 +72,7 @@ func (j *Journal) Requests() []Request {
 
 // note keeps a request. It copies what it keeps.
 func (j *Journal) note(r Request) {
-	r.Header = r.Header.Clone()
+	r.Header, r.Trailer = r.Header.Clone(), r.Trailer.Clone()
 	r.Body = bytes.Clone(r.Body[:min(len(r.Body), keptBody)])
 	j.mu.Lock()
 	defer j.mu.Unlock()

@@ -94,7 +94,7 @@ func (w *web) admit(rw http.ResponseWriter, r *http.Request) {
 	}
 	w.note(Request{
 		Refused: refusal != nil, Method: r.Method, Target: r.RequestURI, Proto: r.Proto,
-		Host: r.Host, Header: r.Header, Body: body,
+		Host: r.Host, Header: r.Header, Trailer: r.Trailer, Body: body,
 	})
 	if refusal != nil {
 		w.log.InfoContext(r.Context(), "refused", "target", r.URL.Path, "reason", refusal)
