@@ -56,6 +56,7 @@ func startFleet(t *testing.T) *fleet {
 	keepSecrets(t)
 	f := &fleet{log: slog.New(slog.DiscardHandler)}
 	dir := filepath.Join(t.TempDir(), "stack")
+	up := make(chan struct{}) // closed when what follows is set
 	serve := func(ctx context.Context, file string) error {
 		text, err := os.ReadFile(file)
 		if err != nil {
@@ -91,6 +92,7 @@ func startFleet(t *testing.T) *fleet {
 		if f.decide, err = f.run(ctx, f.server, app.ExtAuthz, app.ExtProc, app.AccessLog); err != nil {
 			return err
 		}
+		close(up)
 		<-ctx.Done()
 		return f.group.Wait()
 	}
@@ -98,6 +100,7 @@ func startFleet(t *testing.T) *fleet {
 	if err != nil {
 		t.Fatal(err)
 	}
+	<-up
 	f.world = w
 	t.Cleanup(func() {
 		if err := stop(); err != nil {
