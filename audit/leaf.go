@@ -11,10 +11,17 @@ import (
 	"github.com/callgate/callgate/call"
 )
 
-// LeafVersion is the version of the encoding that this build writes. A field
-// that is added to an event makes a new version, since a reader of this one
-// refuses fields it does not know.
-const LeafVersion = 2
+// LeafVersion is the version of the encoding that this build writes. A release
+// that adds a field to an event makes a new version, since a reader of the one
+// before refuses fields it does not know; the field is omitted when empty, so
+// that leaves from oldestLeaf on are read as they were written.
+const (
+	LeafVersion = 3
+	oldestLeaf  = 2
+)
+
+// arrayOfTwo is the CBOR head that every leaf starts with.
+const arrayOfTwo = 0x82
 
 // ErrFutureLeaf says that an event was written by a newer version of
 // Callgate. It must be kept until one that can read it comes.
@@ -33,10 +40,6 @@ type Codec struct {
 	enc cbor.UserBufferEncMode
 	dec cbor.DecMode
 }
-
-// prefix is what every leaf of this version starts with: an array of two,
-// then the version.
-var prefix = []byte{0x82, LeafVersion}
 
 // Bounds on what a leaf may nest and hold; far above any event of ours.
 const (
@@ -78,6 +81,10 @@ func NewCodec() (*Codec, error) {
 
 // Encode appends the leaf of e to buf.
 func (c *Codec) Encode(buf *bytes.Buffer, e *call.Event) error {
+	return c.encode(buf, e, LeafVersion)
+}
+
+func (c *Codec) encode(buf *bytes.Buffer, e *call.Event, version byte) error {
 	if err := payload(e); err != nil {
 		return fmt.Errorf("encode event: %w", err)
 	}
@@ -89,7 +96,7 @@ func (c *Codec) Encode(buf *bytes.Buffer, e *call.Event) error {
 		changed.Decided = &d
 		e = &changed
 	}
-	buf.Write(prefix)
+	buf.Write([]byte{arrayOfTwo, version})
 	if err := c.enc.MarshalToBuffer(e, buf); err != nil {
 		return fmt.Errorf("encode %s event: %w", e.Kind, err)
 	}
@@ -100,15 +107,15 @@ var endOfTime = time.Date(9999, 12, 31, 23, 59, 59, 0, time.UTC)
 
 func encodable(t time.Time) bool { return !t.After(endOfTime) && t.Year() >= 0 }
 
-// Decode reads a leaf. It refuses whatever [Codec.Encode] would not have
-// written, so that each event has one leaf. The event's bodies have no bytes.
+// Decode reads a leaf. It refuses whatever [Codec.Encode] of the leaf's version
+// would not have written, so that each event has one leaf. The event's bodies have no bytes.
 func (c *Codec) Decode(leaf []byte) (call.Event, error) {
 	e, err := c.read(leaf)
 	if err != nil {
 		return call.Event{}, err
 	}
 	again := bytes.NewBuffer(make([]byte, 0, len(leaf)))
-	if err := c.Encode(again, &e); err != nil {
+	if err := c.encode(again, &e, leaf[1]); err != nil {
 		return call.Event{}, fmt.Errorf("read event: %w", err)
 	}
 	if !bytes.Equal(again.Bytes(), leaf) {
@@ -153,17 +160,17 @@ func (c *Codec) DecodeContent(e *call.Event, encoded []byte) error {
 
 func (c *Codec) read(leaf []byte) (call.Event, error) {
 	var e call.Event
-	if len(leaf) < len(prefix)+1 || leaf[0] != prefix[0] {
+	if len(leaf) < 3 || leaf[0] != arrayOfTwo {
 		return e, errors.New("read event: not a leaf")
 	}
 	switch v := leaf[1]; {
-	case v == LeafVersion:
+	case v >= oldestLeaf && v <= LeafVersion:
 	case v > LeafVersion && v <= 0x1b: // a CBOR unsigned integer
 		return e, fmt.Errorf("read event of encoding %d: %w", v, ErrFutureLeaf)
 	default:
 		return e, fmt.Errorf("read event: not a leaf version: %#x", v)
 	}
-	if err := c.dec.Unmarshal(leaf[len(prefix):], &e); err != nil {
+	if err := c.dec.Unmarshal(leaf[2:], &e); err != nil {
 		return call.Event{}, fmt.Errorf("read event: %w", err)
 	}
 	if err := payload(&e); err != nil {

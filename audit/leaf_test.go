@@ -115,12 +115,19 @@ func TestSampleIsComplete(t *testing.T) {
 func TestLeafBytesAreFixed(t *testing.T) {
 	t.Parallel()
 	e := events()[4]
-	const want = "8202a400476368616e67656401500000000000000000000000000000000002581e" +
+	const want = "8203a400476368616e67656401500000000000000000000000000000000002581e" +
 		"323032362d31312d32335431343a30333a30392e3132333435363738395a08a6" +
 		"0050706f6c6963792e616374697661746564014176024164" +
 		"03416e0443697c7305815001020300000000000000000000000009"
 	if got := hex.EncodeToString(encode(t, e)); got != want {
 		t.Errorf("leaf is\n%s, was\n%s", got, want)
+	}
+	old, err := hex.DecodeString("8202" + want[4:])
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := codec(t).Decode(old); err != nil || !reflect.DeepEqual(got, e) {
+		t.Errorf("a leaf of version 2 reads as %+v, %v", got, err)
 	}
 }
 
@@ -140,7 +147,7 @@ func TestDecodeRefuses(t *testing.T) {
 		"other array":        edit(0, 0x83),
 		"version 0":          edit(1, 0),
 		"not a number":       edit(1, 0x41),
-		"unknown field":      append(append(bytes.Clone(prefix), 0xa5), append(bytes.Clone(good[3:]), 0x18, 0x63, 0x00)...),
+		"unknown field":      append([]byte{0x82, LeafVersion, 0xa5}, append(bytes.Clone(good[3:]), 0x18, 0x63, 0x00)...),
 		"another kind":       bytes.Replace(good, []byte("changed"), []byte("decided"), 1),
 		"unknown kind":       bytes.Replace(good, []byte("changed"), []byte("chanted"), 1),
 		"keys not in order":  {0x82, LeafVersion, 0xa2, 1, 0x40, 0, 0x40},
