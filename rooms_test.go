@@ -40,6 +40,7 @@ var rooms = map[string][]string{
 	"policies/backtest":        {"audit/clickhouse", "call", "call/protocol", "call/redact", "policies"},
 	"approvals":                {"call"},
 	"approvals/sqlite":         {"call", "approvals", "sqlitefile"},
+	"approvals/postgres/local": {"parts"},
 	"sqlitefile":               {},
 	"control":                  {"call", "config", "sqlitefile", "xds", "xds/policyv1"},
 	"approvals/storetest":      {"call", "approvals"},

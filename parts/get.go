@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"path"
 	"path/filepath"
 	"runtime"
 	"strings"
@@ -89,7 +88,7 @@ func get(ctx context.Context, part Part, platform string, progress func(string))
 	dir := filepath.Join(cache, fmt.Sprintf("%s-%s-%s-%s", part.Name, part.Version,
 		strings.ReplaceAll(platform, "/", "-"), hex.EncodeToString(sum[:6])))
 	c := cached{
-		file: filepath.Join(dir, path.Base(archive.File)),
+		file: filepath.Join(dir, filepath.FromSlash(archive.inside())),
 		want: marker{Digest: algorithm + ":" + hex.EncodeToString(sum), Size: archive.FileSize},
 	}
 	if c.valid() {
@@ -137,9 +136,13 @@ func get(ctx context.Context, part Part, platform string, progress func(string))
 	if err := os.Mkdir(ready, 0o755); err != nil {
 		return "", fmt.Errorf("prepare the cache: %w", err)
 	}
-	target := filepath.Join(ready, path.Base(archive.File))
-	stop := beat(progress, fmt.Sprintf("unpacking %s %s (%s)", part.Name, part.Version, megabytes(archive.FileSize)))
-	err = unpack(ctx, fetched, archive, target, part.Executable)
+	target := filepath.Join(ready, filepath.FromSlash(archive.inside()))
+	stop := beat(progress, fmt.Sprintf("unpacking %s %s (%s)", part.Name, part.Version, megabytes(max(archive.FileSize, archive.TreeSize))))
+	if archive.Tree != "" {
+		err = unpackTree(ctx, fetched, archive, ready)
+	} else {
+		err = unpack(ctx, fetched, archive, target, part.Executable)
+	}
 	stop()
 	if err != nil {
 		return "", fmt.Errorf("unpack %s: %w", archive.Package, err)

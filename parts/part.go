@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io/fs"
 	"path"
 	"regexp"
 	"slices"
@@ -56,6 +57,29 @@ type Archive struct {
 	Size     int64
 	File     string
 	FileSize int64
+	// Tree, where it is set, asks for a whole folder of a zip ("." for all of
+	// it), for binaries that need what lies beside them; File is inside it. Its
+	// files are counted and their lengths added up in TreeFiles and TreeSize,
+	// exactly.
+	Tree      string
+	TreeFiles int
+	TreeSize  int64
+}
+
+// folder is Tree as the beginning of names.
+func (a Archive) folder() string {
+	if a.Tree == "." {
+		return ""
+	}
+	return a.Tree + "/"
+}
+
+// inside is where File stands in what is unpacked.
+func (a Archive) inside() string {
+	if a.Tree == "" {
+		return path.Base(a.File)
+	}
+	return strings.TrimPrefix(a.File, a.folder())
 }
 
 // digest returns the name and the raw bytes of the archive's pinned digest.
@@ -104,16 +128,25 @@ func (p Part) archive(platform string) (Archive, error) {
 		return Archive{}, fmt.Errorf("part %s: bad package %q", p.Name, a.Package)
 	}
 	// A path that climbs out could never name the file that was reviewed.
-	if a.File == "" || a.File != path.Clean(a.File) || path.IsAbs(a.File) || strings.HasPrefix(a.File, "..") || strings.Contains(a.File, `\`) {
+	if !inner(a.File) {
 		return Archive{}, fmt.Errorf("part %s: bad path %q inside the archive", p.Name, a.File)
 	}
-	if a.Size <= 0 || a.FileSize <= 0 {
+	if a.Tree != "" && (!inner(a.Tree) || !strings.HasPrefix(a.File, a.folder())) {
+		return Archive{}, fmt.Errorf("part %s: bad folder %q inside the archive", p.Name, a.Tree)
+	}
+	if a.Size <= 0 || a.FileSize <= 0 || a.Tree != "" && (a.TreeSize < a.FileSize || a.TreeFiles <= 0) {
 		return Archive{}, fmt.Errorf("part %s: the sizes of archive and file must be pinned", p.Name)
 	}
 	if _, _, err := a.digest(); err != nil {
 		return Archive{}, fmt.Errorf("part %s: pinned digest: %w", p.Name, err)
 	}
 	return a, nil
+}
+
+// inner reports whether a name can be that of a file inside an archive, below
+// where it is unpacked.
+func inner(name string) bool {
+	return name != "" && name == path.Clean(name) && fs.ValidPath(name) && !strings.Contains(name, `\`)
 }
 
 func (p Part) platforms() []string {
