@@ -96,46 +96,57 @@ func (s *Server) record(ctx context.Context, node string, entries []*datav3.HTTP
 	var g errgroup.Group
 	g.SetLimit(inFlight)
 	for _, entry := range entries {
-		id, ended := callOf(entry)
+		ids, ended := callsOf(entry)
 		if !ended {
 			continue // a start or a periodic report; the end will tell all
 		}
-		s.count(ctx, node, id != call.ID{}, entry)
-		if id == (call.ID{}) {
-			continue
+		s.count(ctx, node, len(ids), entry)
+		for _, id := range ids {
+			event := call.Event{Kind: call.Finished, CallID: id, Time: s.cfg.Now(), Finished: finished(entry, node)}
+			g.Go(func() error {
+				err := s.cfg.Recorder.Record(ctx, event)
+				switch {
+				case err == nil:
+					s.cfg.Metrics.recorded.Inc()
+				case unrecorded(entry) && s.cfg.Backlog.Add(event):
+				default:
+					s.cfg.Metrics.lost.Inc()
+					s.cfg.Log.ErrorContext(ctx, "access log entry not recorded; the call's row will say unknown",
+						"call_id", id, "error", err)
+				}
+				return nil
+			})
 		}
-		event := call.Event{Kind: call.Finished, CallID: id, Time: s.cfg.Now(), Finished: finished(entry, node)}
-		g.Go(func() error {
-			err := s.cfg.Recorder.Record(ctx, event)
-			switch {
-			case err == nil:
-				s.cfg.Metrics.recorded.Inc()
-			case unrecorded(entry) && s.cfg.Backlog.Add(event):
-			default:
-				s.cfg.Metrics.lost.Inc()
-				s.cfg.Log.ErrorContext(ctx, "access log entry not recorded; the call's row will say unknown",
-					"call_id", id, "error", err)
-			}
-			return nil
-		})
 	}
 	_ = g.Wait() // every failure was counted and logged where it happened
 }
 
-// callOf returns the call an entry tells of, and whether it tells of its end.
-// The id is zero where ext_authz left no metadata.
-func callOf(e *datav3.HTTPAccessLogEntry) (call.ID, bool) {
+// callsOf returns the calls that an entry tells of, several where the request
+// was a batch, and whether it tells of their end. There are none where ext_authz
+// left no metadata.
+func callsOf(e *datav3.HTTPAccessLogEntry) ([]call.ID, bool) {
 	common := e.GetCommonProperties()
 	switch common.GetAccessLogType() {
 	case datav3.AccessLogType_NotSet, datav3.AccessLogType_DownstreamEnd:
 	default:
-		return call.ID{}, false
+		return nil, false
 	}
-	id, err := call.ParseID(metadata(e)["call_id"].GetStringValue())
-	if err != nil {
-		return call.ID{}, true
+	left := metadata(e)
+	batch := left["batch"].GetStructValue().GetFields()["calls"].GetListValue().GetValues()
+	if len(batch) == 0 {
+		id, err := call.ParseID(left["call_id"].GetStringValue())
+		if err != nil {
+			return nil, true
+		}
+		return []call.ID{id}, true
 	}
-	return id, true
+	ids := make([]call.ID, 0, len(batch))
+	for _, one := range batch {
+		if id, err := call.ParseID(one.GetStructValue().GetFields()["call_id"].GetStringValue()); err == nil {
+			ids = append(ids, id)
+		}
+	}
+	return ids, true
 }
 
 // unrecorded reports whether the call's connection lets calls through that can't

@@ -177,6 +177,47 @@ func TestRecord(t *testing.T) {
 	}
 }
 
+// An entry of a batch tells of each of its calls, and counts as one entry and
+// that many calls. What can't be read of them is left out.
+func TestRecordBatch(t *testing.T) {
+	var calls []any
+	var ids []call.ID
+	for range 3 {
+		id, err := call.NewID()
+		if err != nil {
+			t.Fatal(err)
+		}
+		ids = append(ids, id)
+		calls = append(calls, map[string]any{"call_id": id.String()})
+	}
+	rec := &spool{}
+	c := serve(t, rec)
+	e := entry(t, ids[0].String())
+	batch, err := structpb.NewValue(map[string]any{"calls": append(calls, "x", map[string]any{"call_id": 7})})
+	if err != nil {
+		t.Fatal(err)
+	}
+	metadata(e)["batch"] = batch
+	send(t, c, message("edge-1", e))
+	if err := c.Flush(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	seen := map[call.ID]int{}
+	for _, e := range rec.events {
+		if e.Kind == call.Finished {
+			seen[e.CallID]++
+		}
+	}
+	for _, id := range ids {
+		if seen[id] != 1 {
+			t.Errorf("call %s has %d finished events", id, seen[id])
+		}
+	}
+	if n := rec.counted(t)["edge-1"]; len(seen) != len(ids) || n.Entries != 1 || n.Decided != 1 || n.Calls != 3 {
+		t.Errorf("%d calls recorded, counted %+v", len(seen), n)
+	}
+}
+
 // A spool that fails must neither end the stream nor go unnoticed.
 func TestRecordFails(t *testing.T) {
 	id, err := call.NewID()
@@ -218,7 +259,7 @@ func FuzzEntry(f *testing.F) {
 		if proto.Unmarshal(data, &e) != nil {
 			return
 		}
-		if _, ended := callOf(&e); ended {
+		if _, ended := callsOf(&e); ended {
 			finished(&e, "n")
 		}
 	})

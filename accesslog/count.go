@@ -39,14 +39,16 @@ const (
 	maxLogged = 20
 )
 
-// count takes one entry of a request that ended.
-func (s *Server) count(ctx context.Context, node string, decided bool, e *datav3.HTTPAccessLogEntry) {
+// count takes one entry of a request that ended, which was so many calls.
+func (s *Server) count(ctx context.Context, node string, calls int, e *datav3.HTTPAccessLogEntry) {
+	decided := calls > 0
 	reached := !decided && reachedUpstream(e)
 	s.counts.mu.Lock()
 	c := s.counts.of(node)
 	c.Entries++
 	if decided {
 		c.Decided++
+		c.Calls += uint64(calls)
 	} else {
 		c.Undecided++
 	}
@@ -148,6 +150,7 @@ func (c *counts) put(old *count) {
 	to.Decided += old.Decided
 	to.Undecided += old.Undecided
 	to.Reached += old.Reached
+	to.Calls += old.Calls
 	if old.From.Before(to.From) {
 		to.From = old.From
 	}

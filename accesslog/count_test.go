@@ -71,8 +71,8 @@ func TestCounts(t *testing.T) {
 	}
 	from, to := time.Unix(8, 0), time.Unix(9, 0)
 	want := map[string]call.CountedEvent{
-		"edge-1": {Node: "edge-1", From: from, To: to, Entries: 5, Decided: 2, Undecided: 3, Reached: 2},
-		"edge-2": {Node: "edge-2", From: from, To: to, Entries: 1, Decided: 1},
+		"edge-1": {Node: "edge-1", From: from, To: to, Entries: 5, Decided: 2, Undecided: 3, Reached: 2, Calls: 2},
+		"edge-2": {Node: "edge-2", From: from, To: to, Entries: 1, Decided: 1, Calls: 1},
 	}
 	if got := rec.counted(t); fmt.Sprint(got) != fmt.Sprint(want) {
 		t.Errorf("%+v\nwant %+v", got, want)
@@ -117,12 +117,12 @@ func TestCountsAreBounded(t *testing.T) {
 	rec := &spool{}
 	c := serve(t, rec)
 	for i := range maxNodes + 50 {
-		c.count(t.Context(), fmt.Sprint("node-", i), false, refused())
+		c.count(t.Context(), fmt.Sprint("node-", i), 0, refused())
 	}
 	for range 3 * maxLogged {
-		c.count(t.Context(), "node-1", false, bypassed())
+		c.count(t.Context(), "node-1", 0, bypassed())
 	}
-	c.count(t.Context(), strings.Repeat("x", 1<<20)+"\xff", true, refused())
+	c.count(t.Context(), strings.Repeat("x", 1<<20)+"\xff", 1, refused())
 	if err := c.Flush(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -143,7 +143,7 @@ func TestCountsRun(t *testing.T) {
 		ctx, stop := context.WithCancel(t.Context())
 		go func() { _ = s.Run(ctx) }() // it returns nil
 		for range 3 {
-			s.count(ctx, "edge-1", false, refused())
+			s.count(ctx, "edge-1", 0, refused())
 			time.Sleep(time.Minute + time.Second)
 		}
 		stop()

@@ -45,7 +45,7 @@ func events() []call.Event {
 			Method: "POST", Scheme: "https", Authority: "a", Headers: call.Headers{{Name: "x", Value: "\xfe"}},
 			Body:   call.Body{Length: 3, Truncated: true, ContentType: "t", Encoding: "gzip"},
 			Source: "10.0.0.1:1", TraceID: "t", RequestID: "r", RPCID: `"1"`, Started: at, Took: 5, Expect: []call.EventKind{call.Answered}, Late: true,
-			Content: [32]byte{1}, Retain: call.Retain{Bodies: at, Row: at},
+			Content: [32]byte{1}, Retain: call.Retain{Bodies: at, Row: at}, Batch: call.Place{ID: id, Index: 1, Size: 3},
 		}},
 		{Kind: call.Answered, CallID: id, Time: at, Answered: &call.AnsweredEvent{
 			Status: 200, RPCStatus: &call.RPCStatus{}, ToolError: &no, Headers: call.Headers{{Name: "a", Value: "b"}},
@@ -58,7 +58,7 @@ func events() []call.Event {
 		}},
 		{Kind: call.Held, CallID: id, Time: at, Approval: &call.ApprovalEvent{ID: "a", Step: "asked", By: "i|s", Comment: "c", Rule: "r", Expires: at, Binding: [32]byte{7}, Function: "f"}},
 		{Kind: call.Changed, Time: at, Change: &call.ChangeEvent{What: "policy.activated", Version: "v", Detail: "d", Node: "n", By: "i|s", Calls: []call.ID{id}}},
-		{Kind: call.Counted, Time: at, Counted: &call.CountedEvent{Node: "n", From: at, To: at.Add(time.Minute), Entries: 9, Decided: 6, Undecided: 3, Reached: 1}},
+		{Kind: call.Counted, Time: at, Counted: &call.CountedEvent{Node: "n", From: at, To: at.Add(time.Minute), Entries: 9, Decided: 6, Undecided: 3, Reached: 1, Calls: 8}},
 	}
 }
 

@@ -83,6 +83,16 @@ type DecidedEvent struct {
 	// Late is set where the record could not be made in time and the
 	// connection lets such calls through: the event was recorded afterwards.
 	Late bool `cbor:"23,keyasint,omitempty"`
+	// Batch is where the call stood, if it came with others in one request. Its
+	// body is then its own part of the request's.
+	Batch Place `cbor:"24,keyasint,omitzero"`
+}
+
+// Place is where a call stands in a batch.
+type Place struct {
+	ID    ID  `cbor:"0,keyasint"` // of the batch's first call
+	Index int `cbor:"1,keyasint"` // from 0
+	Size  int `cbor:"2,keyasint"` // calls in the batch
 }
 
 // Retain says until when a record is kept; zero times mean for ever. It stands
@@ -174,9 +184,13 @@ type CountedEvent struct {
 	From      time.Time `cbor:"1,keyasint"`
 	To        time.Time `cbor:"2,keyasint"`
 	Entries   uint64    `cbor:"3,keyasint"` // of requests that ended
-	Decided   uint64    `cbor:"4,keyasint"` // with a call's id: each has its finished event, or was lost and counted as that
+	Decided   uint64    `cbor:"4,keyasint"` // with a call's id
 	Undecided uint64    `cbor:"5,keyasint"` // without: Envoy answered by itself, or Reached
 	Reached   uint64    `cbor:"6,keyasint"` // those of Undecided that reached an upstream past the decision
+	// Calls are those that Decided told of, more where requests were batches:
+	// each has its finished event, or was lost. 0, as before it was counted,
+	// means as many as Decided.
+	Calls uint64 `cbor:"7,keyasint,omitempty"`
 }
 
 // What a ChangeEvent can tell.

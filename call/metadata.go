@@ -41,6 +41,51 @@ type Metadata struct {
 	MaxResponse int64 `json:"max_response,omitempty"`
 	// Record says how the response is recorded.
 	Record RecordSettings `json:"record,omitzero"`
+	// Batch is set where the request is a batch: CallID is then that of its
+	// first call, Outcome that of the request, and what stands for a single
+	// call (Function, RPCID, Mask) is told for each.
+	Batch *Batch `json:"batch,omitempty"`
+}
+
+// Batch is what the later steps must know of a request that holds several calls.
+type Batch struct {
+	Calls []BatchCall `json:"calls"`
+	Masks []Mask      `json:"masks,omitempty"` // that calls refer to
+	// Edit says that some calls are denied, so that their parts must be taken
+	// out of the body. The body that was judged is known by its SHA-256, in hex.
+	Edit   bool   `json:"edit,omitempty"`
+	SHA256 string `json:"sha256,omitempty"`
+}
+
+// BatchCall is one call of a batch, in the order of the request.
+type BatchCall struct {
+	CallID   ID     `json:"call_id"`
+	Function string `json:"function,omitempty"`
+	RPCID    string `json:"rpc_id,omitempty"` // JSON, as the caller sent it
+	Mask     int    `json:"mask,omitempty"`   // in Masks, counted from 1; 0: none
+	// Start and End are where it stands in the body, in bytes.
+	Start int `json:"start"`
+	End   int `json:"end"`
+	// Denied is set where it is denied, and is what its caller is told.
+	Denied *Decision `json:"denied,omitempty"`
+}
+
+// Each returns the metadata of the batch's calls that are allowed, each as if it
+// had come alone.
+func (m Metadata) Each() []Metadata {
+	var out []Metadata
+	for _, c := range m.Batch.Calls {
+		if c.Denied != nil {
+			continue
+		}
+		one := m
+		one.Batch, one.CallID, one.Function, one.RPCID, one.Mask = nil, c.CallID, c.Function, c.RPCID, Mask{}
+		if c.Mask > 0 && c.Mask <= len(m.Batch.Masks) {
+			one.Mask = m.Batch.Masks[c.Mask-1]
+		}
+		out = append(out, one)
+	}
+	return out
 }
 
 // RecordSettings is how much of a response is kept, and how surely.

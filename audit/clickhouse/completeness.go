@@ -84,7 +84,7 @@ type EnvoyCompleteness struct {
 	Calls     uint64 `json:"calls"`     // decided for it, whose end was to be told
 	Finished  uint64 `json:"finished"`  // finished events of it
 	Entries   uint64 `json:"entries"`   // of its access log that came
-	Counted   uint64 `json:"counted"`   // of these, with a call's id
+	Counted   uint64 `json:"counted"`   // calls that these told of
 	Undecided uint64 `json:"undecided"` // without: Envoy answered by itself
 	Reached   uint64 `json:"reached"`   // of these, those that reached a function
 }
@@ -404,7 +404,7 @@ func (d *DB) lost(ctx context.Context, s *SpoolCompleteness, counts []call.Count
 		if n.To.After(to) {
 			to = n.To
 		}
-		counted += n.Decided
+		counted += max(n.Calls, n.Decided)
 	}
 	if counted == 0 {
 		return nil
@@ -455,7 +455,7 @@ func (d *DB) envoysComplete(ctx context.Context, c *Completeness, told map[strin
 		}
 		e := of(n.Node)
 		e.Entries += n.Entries
-		e.Counted += n.Decided
+		e.Counted += max(n.Calls, n.Decided)
 		e.Undecided += n.Undecided
 		e.Reached += n.Reached
 		c.Bypassed += n.Reached

@@ -83,6 +83,15 @@ func TestCompleteness(t *testing.T) {
 		t.Errorf("lost entries: %+v", c)
 	}
 
+	// An entry of a batch stands for several finished events.
+	batch := count(1, 1, 0)
+	batch.Counted.Calls = 3
+	r.append(batch)
+	eventually(t, db, "13", "SELECT toString(count()) FROM events")
+	if c := look(time.Second); c.Spools[0].Lost != 5 || c.Envoys[0].Counted != 8 {
+		t.Errorf("lost entries of a batch: %+v", c)
+	}
+
 	// Deleted and doubled.
 	r.stop()
 	for i, c := range []struct {

@@ -75,6 +75,10 @@ type Row struct {
 	RequestID            string            `ch:"request_id" json:"request_id"`
 	RPCID                string            `ch:"rpc_id" json:"rpc_id"`
 
+	BatchID    uuid.UUID `ch:"batch_id" json:"batch_id"`
+	BatchIndex uint32    `ch:"batch_index" json:"batch_index"`
+	BatchSize  uint32    `ch:"batch_size" json:"batch_size"`
+
 	Answered LegState `ch:"answered" json:"answered"`
 	Finished LegState `ch:"finished" json:"finished"`
 
@@ -220,6 +224,7 @@ func newRow(e *call.Event, spool string, index uint64) *Row {
 		RequestBody: string(d.Body.Head), RequestBodyTail: string(d.Body.Tail), RequestBodyBytes: count(d.Body.Length),
 		RequestBodyTruncated: d.Body.Truncated, RequestBodySum: sum(d.Body), RequestSalt: string(e.Salt[:]),
 		Source: d.Source, TraceID: d.TraceID, RequestID: d.RequestID, RPCID: d.RPCID,
+		BatchID: d.Batch.ID, BatchIndex: small(d.Batch.Index), BatchSize: small(d.Batch.Size),
 		Answered: LegNone, Finished: LegNone, ResponseBodySum: noSum, ResponseSalt: noSalt,
 		AuthzMicros: micros(d.Took),
 		Backlog:     d.Late, BodiesUntil: until(d.Retain.Bodies), RowUntil: until(d.Retain.Row),

@@ -70,6 +70,8 @@ func TestDenyShapes(t *testing.T) {
 		call.ReasonRefused:             {403, codes.PermissionDenied, -32090},
 		call.ReasonApprovalExpired:     {403, codes.PermissionDenied, -32090},
 		call.ReasonCanceled:            {403, codes.Canceled, -32090},
+		call.ReasonBatchHold:           {403, codes.PermissionDenied, -32090},
+		call.ReasonBatchWhole:          {403, codes.PermissionDenied, -32090},
 		call.ReasonCredentialMissing:   {503, codes.Unavailable, -32090},
 		call.ReasonAuditUnavailable:    {503, codes.Unavailable, -32090},
 		call.ReasonResponseWithheld:    {502, codes.Internal, -32090},

@@ -558,3 +558,14 @@ ALTER TABLE callgate.approvals
     COMMENT COLUMN binding 'Hash, keyed by audit.hash_key, of all that the approval is bound to.';
 
 INSERT INTO callgate.schema_migrations (version, name) VALUES (8, 'binding');
+
+-- 0009 batch
+
+ALTER TABLE callgate.calls
+    ADD COLUMN IF NOT EXISTS batch_id UUID COMMENT 'Batch that the call came in: the id of its first call. Zeros for a call that came alone.' CODEC(ZSTD(1)) AFTER rpc_id,
+    ADD COLUMN IF NOT EXISTS batch_index UInt32 COMMENT 'Place in the batch, from 0.' CODEC(ZSTD(1)) AFTER batch_id,
+    ADD COLUMN IF NOT EXISTS batch_size UInt32 COMMENT 'Calls in the batch; 0 for a call that came alone.' CODEC(ZSTD(1)) AFTER batch_index;
+
+ALTER TABLE callgate.calls ADD INDEX IF NOT EXISTS by_batch batch_id TYPE bloom_filter(0.01) GRANULARITY 1;
+
+INSERT INTO callgate.schema_migrations (version, name) VALUES (9, 'batch');
