@@ -168,6 +168,9 @@ func (s *storage) SetUserinfoFromScopes(_ context.Context, info *oidc.UserInfo, 
 	if slices.Contains(scopes, oidc.ScopeEmail) {
 		info.Email, info.EmailVerified = u.Email, true
 	}
+	// Applications that people log in with know them by the ID token alone.
+	info.AppendClaims("kind", KindHuman)
+	info.AppendClaims("groups", list(u.Groups))
 	return nil
 }
 
@@ -177,11 +180,7 @@ func (s *storage) SetUserinfoFromToken(ctx context.Context, info *oidc.UserInfo,
 	if !ok || t.subject != subject {
 		return errors.New("the token ran out or was revoked")
 	}
-	if err := s.SetUserinfoFromScopes(ctx, info, subject, t.client, t.scopes); err != nil {
-		return err
-	}
-	info.AppendClaims("groups", t.claims["groups"])
-	return nil
+	return s.SetUserinfoFromScopes(ctx, info, subject, t.client, t.scopes)
 }
 
 // SetIntrospectionFromToken answers the introspection endpoint; an error makes

@@ -47,12 +47,18 @@ type Client struct {
 	Groups []string
 	// Exchange lets the client act for people who named it as their agent.
 	Exchange bool
+	// Redirects make a client with a secret a web application, which people log
+	// in with: where they are sent back to.
+	Redirects []string
 	// Lifetime of the client's access tokens, one hour when zero. A negative
 	// one makes tokens that ran out that long ago and are otherwise in order.
 	Lifetime time.Duration
 }
 
 func (c Client) public() bool { return c.Secret == "" }
+
+// logsIn tells whether people log in with the client.
+func (c Client) logsIn() bool { return c.public() || len(c.Redirects) > 0 }
 
 // lifetime is how long from now the client's access tokens are good for.
 func (c Client) lifetime() time.Duration {

@@ -87,7 +87,7 @@ func (c registered) GetID() string { return c.ID }
 // choice (RFC 8252 §7.3); the library ignores the port of these two.
 func (c registered) RedirectURIs() []string {
 	if !c.public() {
-		return nil
+		return c.Redirects
 	}
 	return []string{"http://127.0.0.1/callback", "http://localhost/callback"}
 }
@@ -108,7 +108,7 @@ func (c registered) AuthMethod() oidc.AuthMethod {
 }
 
 func (c registered) ResponseTypes() []oidc.ResponseType {
-	if c.public() {
+	if c.logsIn() {
 		return []oidc.ResponseType{oidc.ResponseTypeCode}
 	}
 	return nil
@@ -118,6 +118,8 @@ func (c registered) GrantTypes() []oidc.GrantType {
 	switch {
 	case c.public():
 		return []oidc.GrantType{oidc.GrantTypeCode, oidc.GrantTypeRefreshToken}
+	case c.logsIn():
+		return []oidc.GrantType{oidc.GrantTypeCode}
 	case c.Exchange:
 		return []oidc.GrantType{oidc.GrantTypeClientCredentials, oidc.GrantTypeTokenExchange}
 	default:

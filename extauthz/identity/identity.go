@@ -192,6 +192,20 @@ func (v *Verifier) verify(ctx context.Context, token string, now time.Time) (cal
 	if !known {
 		return none(refuse(call.ReasonInvalidToken, "the token's issuer is not one that is believed here; add it under identity.issuers"))
 	}
+	t, generation, err := v.parse(ctx, token, now, header, is, is.Audiences)
+	if err != nil {
+		return none(err)
+	}
+	id, bad := is.identity(t)
+	if bad != nil {
+		return none(bad)
+	}
+	return id, is, generation, nil
+}
+
+// parse checks a token's signature, issuer, audience and times.
+func (v *Verifier) parse(ctx context.Context, token string, now time.Time, header jws.Headers, is *issuer, audiences []string) (jwt.Token, uint64, *Error) {
+	none := func(err *Error) (jwt.Token, uint64, *Error) { return nil, 0, err }
 	if !is.algorithms[header.Algorithm()] {
 		return none(refuse(call.ReasonInvalidToken, "the token's signature algorithm is not accepted for its issuer; see identity.issuers.algorithms"))
 	}
@@ -203,22 +217,18 @@ func (v *Verifier) verify(ctx context.Context, token string, now time.Time) (cal
 		jwt.WithKey(header.Algorithm(), signing), jwt.WithValidate(true), jwt.WithContext(ctx),
 		jwt.WithClock(jwt.ClockFunc(func() time.Time { return now })), jwt.WithAcceptableSkew(v.cfg.ClockSkew),
 		jwt.WithIssuer(is.URL), jwt.WithRequiredClaim(jwt.ExpirationKey),
-		jwt.WithValidator(audience(is.Audiences)))
+		jwt.WithValidator(audience(audiences)))
 	switch {
 	case errors.Is(err, jwt.ErrTokenExpired()):
 		return none(refuse(call.ReasonExpiredToken, "the token has expired; get a new one"))
 	case errors.Is(err, errAudience):
-		return none(refuse(call.ReasonInvalidToken, "the token is not meant for this service: its audience must be one of %s", strings.Join(is.Audiences, ", ")))
+		return none(refuse(call.ReasonInvalidToken, "the token is not meant for this service: its audience must be one of %s", strings.Join(audiences, ", ")))
 	case errors.Is(err, jwt.ErrTokenNotYetValid()), errors.Is(err, jwt.ErrInvalidIssuedAt()):
 		return none(refuse(call.ReasonInvalidToken, "the token is not valid yet; check the clocks"))
 	case err != nil:
 		return none(refuse(call.ReasonInvalidToken, "the token's signature or claims are not valid"))
 	}
-	id, bad := is.identity(t)
-	if bad != nil {
-		return none(bad)
-	}
-	return id, is, generation, nil
+	return t, generation, nil
 }
 
 // typesRefused are JWTs that are not access tokens, whatever they are signed
