@@ -39,6 +39,8 @@ type Metadata struct {
 	Caller *Identity `json:"caller,omitempty"`
 	// MaxResponse bounds a response that is held back to be masked, in bytes.
 	MaxResponse int64 `json:"max_response,omitempty"`
+	// Response says how the response is read to be masked.
+	Response ResponseSettings `json:"response,omitzero"`
 	// Record says how the response is recorded.
 	Record RecordSettings `json:"record,omitzero"`
 	// Batch is set where the request is a batch: CallID is then that of its
@@ -87,6 +89,20 @@ func (m Metadata) Each() []Metadata {
 	}
 	return out
 }
+
+// ResponseSettings is how a response is read to be masked.
+type ResponseSettings struct {
+	// LookBehind is how much of a stream is searched together, in bytes.
+	LookBehind int64 `json:"look_behind,omitempty"`
+	// Binary says what becomes of a response that can't be masked.
+	Binary string `json:"binary,omitempty"` // deny, pass
+}
+
+// What becomes of a response that can't be masked.
+const (
+	BinaryDeny = "deny"
+	BinaryPass = "pass"
+)
 
 // RecordSettings is how much of a response is kept, and how surely.
 type RecordSettings struct {

@@ -24,11 +24,14 @@ var validators = []string{"content-length", "etag", "digest", "repr-digest", "co
 // headersOK lets the response headers go, without what is no longer true.
 func (r *response) headersOK(mutation *extprocv3.HeaderMutation) *extprocv3.ProcessingResponse {
 	common := &extprocv3.CommonResponse{HeaderMutation: mutation}
-	if _, same := r.flow.(*passing); !same {
+	if _, same := r.flow.(*passing); !same || r.masker != nil {
 		if mutation == nil {
 			common.HeaderMutation = &extprocv3.HeaderMutation{}
 		}
 		common.HeaderMutation.RemoveHeaders = append(common.HeaderMutation.RemoveHeaders, validators...)
+		if r.stop != nil { // what leaves is decoded
+			common.HeaderMutation.RemoveHeaders = append(common.HeaderMutation.RemoveHeaders, "content-encoding")
+		}
 	}
 	return &extprocv3.ProcessingResponse{Response: &extprocv3.ProcessingResponse_ResponseHeaders{
 		ResponseHeaders: &extprocv3.HeadersResponse{Response: common}}}

@@ -53,8 +53,11 @@ type Config struct {
 	// MaxResponse bounds a response that is held back to be masked whole,
 	// in bytes, where the connection's own bound does not reach us.
 	MaxResponse int64
-	Log         *slog.Logger
-	Metrics     *Metrics
+	// Memory bounds what all responses that are being masked hold at once,
+	// in bytes; beyond it they are withheld. 0 means 512 MiB.
+	Memory  int64
+	Log     *slog.Logger
+	Metrics *Metrics
 	// Now is the clock; nil means time.Now.
 	Now func() time.Time
 }
@@ -64,6 +67,7 @@ type Server struct {
 	extprocv3.UnimplementedExternalProcessorServer
 	cfg     Config
 	maskers maskers
+	memory  budget
 	async   chan struct{} // bounds the records written behind the response
 }
 
@@ -76,7 +80,10 @@ func New(cfg Config) *Server {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
-	return &Server{cfg: cfg, maskers: maskers{hashKey: cfg.HashKey}, async: make(chan struct{}, asyncRecords)}
+	if cfg.Memory <= 0 {
+		cfg.Memory = 512 << 20
+	}
+	return &Server{cfg: cfg, maskers: maskers{hashKey: cfg.HashKey}, memory: budget{max: cfg.Memory}, async: make(chan struct{}, asyncRecords)}
 }
 
 // errCut ends a stream whose response can't be passed on any further: Envoy
@@ -85,7 +92,7 @@ var errCut = errors.New("response cut off")
 
 // Process handles one response.
 func (s *Server) Process(stream extprocv3.ExternalProcessor_ProcessServer) (err error) {
-	r := &response{server: s, ctx: stream.Context()}
+	r := &response{server: s, ctx: stream.Context(), share: share{of: &s.memory}}
 	defer func() {
 		if p := recover(); p != nil {
 			// A fault in a detector is this call's alone. The panic's text

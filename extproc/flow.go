@@ -1,6 +1,7 @@
 package extproc
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"mime"
@@ -18,25 +19,49 @@ type flow interface {
 	// close ends the body and returns the last bytes.
 	close() ([]byte, error)
 	findings() []mask.Finding
-	// whole says that nothing leaves before close, the headers included, so
-	// that a refusal is still a clean answer.
-	whole() bool
+	// waits says that the headers leave with the first bytes and no sooner, so
+	// that a refusal until then is still a clean answer.
+	waits() bool
+	// held is how many bytes of the body are in memory.
+	held() int
 }
 
-// flowFor chooses how a response is handled, or says why it can't be.
-func flowFor(m *mask.Masker, meta call.Metadata, messages Messages, h call.Headers, limit int64) (flow, error) {
-	if m == nil {
+// shape is what decides how a response is handled.
+type shape struct {
+	masker   *mask.Masker // nil: nothing is hidden
+	meta     call.Metadata
+	messages Messages
+	headers  call.Headers
+	limits   mask.Limits
+}
+
+// flow chooses how a response is handled, or says why it can't be.
+func (s shape) flow() (flow, error) {
+	if s.masker == nil {
 		return &passing{}, nil
 	}
-	for _, e := range h.Values("content-encoding") { // the last one counts as much as the first
-		if e != "" && !strings.EqualFold(e, "identity") {
-			return nil, fmt.Errorf("the response is %s-encoded and can't be read to be masked; let the function answer without content-encoding", e)
-		}
-	}
-	if h.Get(":status") == "206" {
+	if s.headers.Get(":status") == "206" {
 		return nil, errors.New("a partial response (206) can't be masked, since a value may be cut at its edge")
 	}
-	types := h.Values("content-type")
+	f, err := s.known()
+	var no *unreadable
+	if errors.As(err, &no) && s.meta.Response.Binary == call.BinaryPass {
+		return &sniffed{shape: s, was: no}, nil
+	}
+	return f, err
+}
+
+// unreadable says that a response is of no kind that can be masked. The
+// connection may let it through all the same.
+type unreadable struct{ what string }
+
+func (u *unreadable) Error() string {
+	return u.what + " can't be masked; let the function answer in another form, or set the connection's binary: pass"
+}
+
+// known finds the way for a type.
+func (s shape) known() (flow, error) {
+	types := s.headers.Values("content-type")
 	if len(types) > 1 {
 		return nil, errors.New("the response has more than one content-type")
 	}
@@ -46,24 +71,29 @@ func flowFor(m *mask.Masker, meta call.Metadata, messages Messages, h call.Heade
 		return nil, fmt.Errorf("the response's content-type can't be read: %w", err)
 	}
 	if cs := strings.ToLower(params["charset"]); cs != "" && cs != "utf-8" && cs != "utf8" && cs != "us-ascii" {
-		return nil, fmt.Errorf("a response in charset %q can't be masked; let the function answer in utf-8", cs)
+		return nil, &unreadable{fmt.Sprintf("a response in charset %q", cs)}
 	}
+	m := s.masker
 	switch {
-	case meta.Protocol == call.GRPC:
-		out, err := messages.Output(meta.Connection, meta.Function)
-		if err != nil {
-			return nil, fmt.Errorf("the type of the response is not known, so it can't be masked: %w", err)
-		}
-		return &framed{masker: m, output: out, limit: int(limit)}, nil
+	case s.meta.Protocol == call.GRPC:
+		return s.grpc()
 	case media == "text/event-stream", ndjson[media]:
-		return &streamed{s: m.NewStream(declared, int(limit))}, nil
+		return &flowing{masking: m.NewStream(declared, s.limits.Whole), early: true}, nil
 	case media == "application/json", media == "text/json", strings.HasSuffix(media, "+json"):
-		return &held{limit: limit, mask: m.JSON}, nil
-	case media == "", media == "text/plain", media == "text/csv":
-		return &held{limit: limit, mask: readable(m.Text)}, nil
+		return &flowing{masking: m.NewJSON(s.limits)}, nil
+	case media == "", strings.HasPrefix(media, "text/"), textual[media]:
+		return &flowing{masking: m.NewText(s.limits)}, nil
 	default:
-		return nil, fmt.Errorf("a response of type %q can't be masked", media)
+		return nil, &unreadable{fmt.Sprintf("a response of type %q", media)}
 	}
+}
+
+func (s shape) grpc() (flow, error) {
+	out, err := s.messages.Output(s.meta.Connection, s.meta.Function)
+	if err != nil {
+		return nil, fmt.Errorf("the type of the response is not known, so it can't be masked: %w", err)
+	}
+	return &framed{masker: s.masker, output: out, limit: s.limits.Whole}, nil
 }
 
 var ndjson = map[string]bool{
@@ -71,14 +101,10 @@ var ndjson = map[string]bool{
 	"application/x-jsonlines": true, "application/jsonlines": true,
 }
 
-// readable refuses what is not text before it is searched as text.
-func readable(text func([]byte) ([]byte, []mask.Finding, error)) func([]byte) ([]byte, []mask.Finding, error) {
-	return func(b []byte) ([]byte, []mask.Finding, error) {
-		if !utf8.Valid(b) {
-			return nil, nil, fmt.Errorf("the text is not UTF-8: %w", mask.ErrInvalid)
-		}
-		return text(b)
-	}
+// textual are types of text outside text/.
+var textual = map[string]bool{
+	"application/javascript": true, "application/x-javascript": true, "application/ecmascript": true,
+	"application/yaml": true, "application/x-yaml": true, "application/toml": true, "application/sql": true, "application/graphql": true,
 }
 
 // passing hides nothing.
@@ -87,40 +113,104 @@ type passing struct{}
 func (*passing) write(p []byte) ([]byte, error) { return p, nil }
 func (*passing) close() ([]byte, error)         { return nil, nil }
 func (*passing) findings() []mask.Finding       { return nil }
-func (*passing) whole() bool                    { return false }
+func (*passing) waits() bool                    { return false }
+func (*passing) held() int                      { return 0 }
 
-// held keeps the body until it is all there.
-type held struct {
-	limit int64
-	mask  func([]byte) ([]byte, []mask.Finding, error)
-	body  []byte
-	found []mask.Finding
+// masking masks a body that arrives in chunks.
+type masking interface {
+	Write(p []byte) ([]byte, error)
+	Close() ([]byte, error)
+	Findings() []mask.Finding
+	Held() int
 }
 
-func (f *held) write(p []byte) ([]byte, error) {
-	if int64(len(f.body)+len(p)) > f.limit {
-		return nil, fmt.Errorf("a response over %d bytes can't be held to be masked; raise the connection's max_response or let the function answer in pages", f.limit)
+// flowing masks a body while it streams by.
+type flowing struct {
+	masking
+	early bool // the headers of a stream of events don't wait for the first one
+}
+
+func (f *flowing) write(p []byte) ([]byte, error) { return f.Write(p) }
+func (f *flowing) close() ([]byte, error)         { return f.Close() }
+func (f *flowing) findings() []mask.Finding       { return f.Findings() }
+func (f *flowing) waits() bool                    { return !f.early }
+func (f *flowing) held() int                      { return f.Held() }
+
+// sniffed is a response that the connection lets through although its type can't
+// be masked. What is text all the same is masked as text: the type may be wrong.
+type sniffed struct {
+	shape
+	was  *unreadable
+	buf  []byte
+	next flow
+}
+
+func (f *sniffed) write(p []byte) ([]byte, error) {
+	if f.next != nil {
+		return f.next.write(p)
 	}
-	f.body = append(f.body, p...)
-	return nil, nil
-}
-
-func (f *held) close() ([]byte, error) {
-	if len(f.body) == 0 {
+	if f.buf = append(f.buf, p...); len(f.buf) < sniffBytes {
 		return nil, nil
 	}
-	out, found, err := f.mask(f.body)
-	f.found = found
-	return out, err
+	return f.decide(false)
 }
 
-func (f *held) findings() []mask.Finding { return f.found }
-func (*held) whole() bool                { return true }
+// sniffBytes is how much of a body shows whether it is text.
+const sniffBytes = 4 << 10
 
-// streamed masks event by event or line by line.
-type streamed struct{ s *mask.Stream }
+func (f *sniffed) decide(last bool) ([]byte, error) {
+	f.next = &passed{finding: mask.Finding{Rule: "binary: pass", Type: "passed", Path: f.headers.Get("content-type"), Count: 1}}
+	if isText(f.buf, last) {
+		f.next = &flowing{masking: f.masker.NewText(f.limits)}
+	}
+	buf := f.buf
+	f.buf = nil
+	return f.next.write(buf)
+}
 
-func (f *streamed) write(p []byte) ([]byte, error) { return f.s.Write(p) }
-func (f *streamed) close() ([]byte, error)         { return f.s.Close() }
-func (f *streamed) findings() []mask.Finding       { return f.s.Findings() }
-func (*streamed) whole() bool                      { return false }
+func (f *sniffed) close() ([]byte, error) {
+	var out []byte
+	if f.next == nil {
+		var err error
+		if out, err = f.decide(true); err != nil {
+			return nil, err
+		}
+	}
+	rest, err := f.next.close()
+	return append(out[:len(out):len(out)], rest...), err
+}
+
+func (f *sniffed) findings() []mask.Finding {
+	if f.next == nil {
+		return nil
+	}
+	return f.next.findings()
+}
+func (*sniffed) waits() bool { return true }
+func (f *sniffed) held() int {
+	if f.next == nil {
+		return cap(f.buf)
+	}
+	return f.next.held()
+}
+
+// isText tells whether bytes are the beginning of a text in UTF-8.
+func isText(b []byte, whole bool) bool {
+	if bytes.IndexByte(b, 0) >= 0 {
+		return false
+	}
+	if !whole { // the last character may be cut in two
+		for n := 0; n < utf8.UTFMax && len(b) > 0 && !utf8.Valid(b[len(b)-1:]); n++ {
+			b = b[:len(b)-1]
+		}
+	}
+	return utf8.Valid(b)
+}
+
+// passed is what went through without being searched, with a note of that.
+type passed struct {
+	passing
+	finding mask.Finding
+}
+
+func (p *passed) findings() []mask.Finding { return []mask.Finding{p.finding} }

@@ -60,7 +60,8 @@ func (f *framed) close() ([]byte, error) {
 }
 
 func (f *framed) findings() []mask.Finding { return f.found }
-func (*framed) whole() bool                { return false }
+func (*framed) waits() bool                { return false }
+func (f *framed) held() int                { return cap(f.buf) }
 
 func (f *framed) message(b []byte) ([]byte, error) {
 	m := dynamicpb.NewMessage(f.output)

@@ -10,6 +10,7 @@ import (
 	"google.golang.org/protobuf/types/dynamicpb"
 
 	"github.com/callgate/callgate/call"
+	"github.com/callgate/callgate/extproc/mask"
 )
 
 var (
@@ -229,7 +230,7 @@ func FuzzGRPC(f *testing.F) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		fl, err := flowFor(masker, meta, types, call.Headers{{Name: "content-type", Value: "application/grpc"}}, 1<<16)
+		fl, err := shape{masker: masker, meta: meta, messages: types, headers: call.Headers{{Name: "content-type", Value: "application/grpc"}}, limits: mask.Limits{Whole: 1 << 16}}.flow()
 		if err != nil {
 			t.Fatal(err)
 		}

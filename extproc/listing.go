@@ -44,11 +44,6 @@ func (s *Server) listingOf(meta call.Metadata, h call.Headers, limit int64, next
 	if !lists || meta.Protocol != call.MCP || meta.Caller == nil || s.cfg.Visible == nil {
 		return next, nil
 	}
-	for _, e := range h.Values("content-encoding") {
-		if e != "" && !strings.EqualFold(e, "identity") {
-			return nil, fmt.Errorf("the list is %s-encoded, so what the caller may not use can't be taken out of it", e)
-		}
-	}
 	media, _, err := mime.ParseMediaType(h.Get("content-type"))
 	switch {
 	case err == nil && media == "application/json":
@@ -91,7 +86,8 @@ func (l *listing) close() ([]byte, error) {
 }
 
 func (l *listing) findings() []mask.Finding { return l.next.findings() }
-func (*listing) whole() bool                { return true }
+func (*listing) waits() bool                { return true }
+func (l *listing) held() int                { return cap(l.body) + l.next.held() }
 
 // events does so in each event of a stream (WHATWG HTML §9.2).
 func (l *listing) events(body []byte) ([]byte, error) {

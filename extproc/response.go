@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
+	"strings"
 
 	extprocfilterv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/ext_proc/v3"
 	extprocv3 "github.com/envoyproxy/go-control-plane/envoy/service/ext_proc/v3"
@@ -33,8 +35,10 @@ type response struct {
 	inStatus  []mask.Finding // what was hidden in a gRPC status
 	tape      *call.Tape
 	outcome   *protocol.Outcome
-	sent      bool // the headers have gone to the caller
-	done      bool // nothing more will come or go
+	share     share
+	stop      func() // ends the decoders, if any
+	sent      bool   // the headers have gone to the caller
+	done      bool   // nothing more will come or go
 	recorded  bool
 }
 
@@ -90,18 +94,9 @@ func (r *response) begin(req *extprocv3.ProcessingRequest, m *extprocv3.HttpHead
 			return r.withhold(err)
 		}
 		r.masker = masker
-		limit := meta.MaxResponse
-		if limit <= 0 {
-			limit = r.server.cfg.MaxResponse
-		}
-		if m.GetEndOfStream() {
-			r.flow = &passing{} // nothing to mask; a type it names may be unreadable
-		} else if r.flow, err = flowFor(masker, meta, r.server.cfg.Messages, r.headers, limit); err != nil {
-			return r.withhold(err)
-		} else if r.flow, err = r.server.listingOf(meta, r.headers, limit, r.flow); err != nil {
+		if err := r.choose(m.GetEndOfStream()); err != nil {
 			return r.withhold(err)
 		}
-		_, r.rewritten = r.flow.(*listing)
 		if r.rewritten && r.mode == extprocfilterv3.ProcessingMode_NONE {
 			return r.withhold(errors.New("envoy does not send the response body, so what the caller may not use can't be taken out of it; set response_body_mode"))
 		}
@@ -122,12 +117,50 @@ func (r *response) begin(req *extprocv3.ProcessingRequest, m *extprocv3.HttpHead
 		return r.finish(r.headersOK(mutation))
 	case r.mode == extprocfilterv3.ProcessingMode_NONE:
 		return r.finish(r.headersOK(nil))
-	case r.flow.whole() && r.duplex():
+	case r.flow.waits() && r.duplex():
 		return nil, nil // the headers wait for the body
 	default:
 		r.sent = true
 		return one(r.headersOK(nil)), nil
 	}
+}
+
+// choose finds the way for the body. empty says that there is none.
+func (r *response) choose(empty bool) error {
+	r.flow = &passing{}
+	if empty {
+		return nil // nothing to mask; a type it names may be unreadable
+	}
+	limits := mask.Limits{LookBehind: int(r.meta.Response.LookBehind), Whole: int(r.meta.MaxResponse)}
+	if limits.Whole <= 0 {
+		limits.Whole = int(r.server.cfg.MaxResponse)
+	}
+	f, err := shape{masker: r.masker, meta: r.meta, messages: r.server.cfg.Messages, headers: r.headers, limits: limits}.flow()
+	if err != nil {
+		return err
+	}
+	if f, err = r.server.listingOf(r.meta, r.headers, int64(limits.Whole), f); err != nil {
+		return err
+	}
+	_, r.rewritten = f.(*listing)
+	if _, plain := f.(*passing); plain {
+		return nil
+	}
+	if names := codings(r.headers); len(names) > 0 {
+		d, err := newDecoding(names, f)
+		var no *unreadable
+		switch {
+		case errors.As(err, &no) && r.meta.Response.Binary == call.BinaryPass && !r.rewritten:
+			r.flow = &passed{finding: mask.Finding{Rule: "binary: pass", Type: "passed", Path: strings.Join(names, ", "), Count: 1}}
+			return nil
+		case err != nil:
+			return err
+		}
+		r.stop, f = d.stop, d
+		r.headers = slices.DeleteFunc(r.headers, func(h call.Header) bool { return h.Name == "content-encoding" })
+	}
+	r.flow = f
+	return nil
 }
 
 func (r *response) duplex() bool {
@@ -151,6 +184,9 @@ func (r *response) body(p []byte, end bool) ([]*extprocv3.ProcessingResponse, er
 	if err != nil {
 		return r.withhold(err)
 	}
+	if err := r.share.hold(r.flow.held()); err != nil {
+		return r.withhold(err)
+	}
 	if end {
 		rest, err := r.flow.close()
 		if err != nil {
@@ -164,7 +200,12 @@ func (r *response) body(p []byte, end bool) ([]*extprocv3.ProcessingResponse, er
 	if len(out) == 0 && r.duplex() {
 		return nil, nil
 	}
-	return r.chunks(out, false), nil
+	messages := r.chunks(out, false)
+	if !r.sent {
+		r.sent = true
+		messages = append(one(r.headersOK(nil)), messages...)
+	}
+	return messages, nil
 }
 
 // finish records the response and lets its last part go. rest ends with the
@@ -184,7 +225,7 @@ func (r *response) finish(rest ...*extprocv3.ProcessingResponse) ([]*extprocv3.P
 	if err := r.record(false, ""); err != nil {
 		return r.withhold(err)
 	}
-	if !r.sent && r.flow.whole() && r.duplex() {
+	if !r.sent && r.flow.waits() && r.duplex() {
 		r.sent = true
 		rest = append(one(r.headersOK(nil)), rest...)
 	}
@@ -208,6 +249,7 @@ func (r *response) withhold(cause error) ([]*extprocv3.ProcessingResponse, error
 	if err := r.record(false, cause.Error()); err != nil {
 		r.server.cfg.Log.ErrorContext(r.ctx, "withheld response not recorded", "call_id", r.meta.CallID, "error", err)
 	}
+	r.free()
 	r.flow, r.done = nil, true
 	if r.sent {
 		return nil, errCut
@@ -217,10 +259,20 @@ func (r *response) withhold(cause error) ([]*extprocv3.ProcessingResponse, error
 
 // end records a response that broke off before its end.
 func (r *response) end() {
+	defer r.free()
 	if !r.begun || r.through || r.recorded || r.done {
 		return
 	}
 	if err := r.record(true, ""); err != nil {
 		r.server.cfg.Log.ErrorContext(r.ctx, "interrupted response not recorded", "call_id", r.meta.CallID, "error", err)
 	}
+}
+
+// free lets go of what the body held.
+func (r *response) free() {
+	if r.stop != nil {
+		r.stop()
+		r.stop = nil
+	}
+	r.share.free()
 }

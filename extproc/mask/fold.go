@@ -47,6 +47,11 @@ func (v *view) skip(n int) {
 // walker has already found to be well formed.
 func (v *view) unescape(src []byte) {
 	v.reset(len(src))
+	v.decode(src)
+}
+
+// decode adds the rest of src, decoded.
+func (v *view) decode(src []byte) {
 	for {
 		n := bytes.IndexByte(src[v.raw:], '\\')
 		if n < 0 {

@@ -1,18 +1,67 @@
 package mask
 
 import (
+	"errors"
 	"fmt"
 	"unicode/utf8"
 )
 
-// doc is one JSON text on its way through the walker: the body, or the content
-// of a string. Its parser is strict RFC 8259: what another parser might read
-// differently is refused.
+// doc is one JSON text on its way through the walker: the body, a window of it,
+// or the content of a string. Its parser is strict RFC 8259: what another parser
+// might read differently is refused. It keeps its place between any two tokens,
+// so that a body larger than memory is read as one that is at hand.
 type doc struct {
-	w     *walker
-	src   []byte
-	depth int
-	mute  int // > 0 inside a value that is hidden whole: only the grammar counts
+	w    *walker
+	src  []byte // what is at hand
+	i    int    // everything before is read
+	off  int    // bytes of the text before src
+	last bool   // nothing comes after src
+
+	want   want
+	open   []container
+	root   container // the verdict and paths of the text itself
+	mute   int       // > 0 inside a value that is hidden whole: only the grammar counts
+	hole   hole
+	resume int   // of a string that is not all there: where the search for its end goes on
+	odd    uint8 // what that string holds so far
+	long   *long // streams: how strings beyond the look-behind are read; nil: at once
+}
+
+// want is what may come next.
+type want uint8
+
+const (
+	wantValue   want = iota
+	wantElement      // an array's first value, or its end
+	wantMember       // an object's first name, or its end
+	wantName
+	wantColon
+	wantSign // a comma, or the end of an object or array
+	wantText // the rest of a long string
+	wantNothing
+)
+
+// container is an object or array that is open.
+type container struct {
+	object bool
+	whole  bool // hidden as one value
+	live   liveStates
+	v      verdict // hides all of it
+	n      int     // the index of the element being read
+	inner  verdict // of that element
+	drop   bool    // that element is cut out
+	mark   int     // of the walker's states before that element
+
+	// Dropped elements are cut out with one comma, so that the rest stays valid
+	// and otherwise untouched.
+	sep  int  // where the element's bytes begin: at its comma, or after the brace
+	kept bool // an element before it stays, so its own comma is at sep
+}
+
+// hole is a range that is hidden whole and not at its end yet.
+type hole struct {
+	from int
+	open bool
 }
 
 // verdict is the rule that hides a value and why; the zero value is none.
@@ -22,20 +71,90 @@ type verdict struct {
 	kind string // typePath or typeKey
 }
 
+// errMore says that the text at hand ends within a token.
+var errMore = errors.New("more of the text is needed")
+
 func (d *doc) fail(i int, what string) error {
-	return fmt.Errorf("json at byte %d: %s: %w", i, what, ErrInvalid)
+	return fmt.Errorf("json at byte %d: %s: %w", d.off+i, what, ErrInvalid)
 }
 
-// parse walks the whole text.
+// short is what a text that ends at i means: more is to come, or it is cut off.
+func (d *doc) short(what string) error {
+	if !d.last {
+		return errMore
+	}
+	return d.fail(len(d.src), what)
+}
+
+// parse walks a whole text.
 func (d *doc) parse(live liveStates, v verdict) error {
-	i, err := d.value(d.space(0), live, v)
-	if err != nil {
-		return err
+	d.last, d.root = true, container{live: live, inner: v}
+	return d.run()
+}
+
+// run reads on, to the end of the text or of what is at hand (errMore).
+func (d *doc) run() error {
+	for {
+		if d.want != wantText {
+			from := d.i
+			if d.i = d.space(from); d.long != nil {
+				if err := d.spaced(d.i - from); err != nil {
+					return err
+				}
+			}
+		}
+		if d.i >= len(d.src) {
+			if d.want == wantNothing && d.last {
+				return nil
+			}
+			return d.short(d.want.missing(d.open))
+		}
+		var err error
+		switch c := d.src[d.i]; d.want {
+		case wantNothing:
+			err = d.fail(d.i, "data after the end of the document")
+		case wantText:
+			err = d.text()
+		case wantElement:
+			if c == ']' {
+				d.leave()
+				continue
+			}
+			d.element()
+			err = d.value()
+		case wantValue:
+			err = d.value()
+		case wantMember, wantName:
+			if c == '}' && d.want == wantMember {
+				d.leave()
+				continue
+			}
+			err = d.name()
+		case wantColon:
+			if c != ':' {
+				return d.fail(d.i, "a colon should be here")
+			}
+			d.i, d.want = d.i+1, wantValue
+		case wantSign:
+			err = d.sign(c)
+		}
+		if err != nil {
+			return err
+		}
 	}
-	if i = d.space(i); i < len(d.src) {
-		return d.fail(i, "data after the end of the document")
+}
+
+// missing says what a text that ends here lacks.
+func (w want) missing(open []container) string {
+	switch {
+	case w == wantText:
+		return "the document ends inside a string"
+	case w == wantValue && len(open) == 0:
+		return "the document ends where a value should be"
+	case len(open) > 0 && !open[len(open)-1].object:
+		return "the document ends inside an array"
 	}
-	return nil
+	return "the document ends inside an object"
 }
 
 func (d *doc) space(i int) int {
@@ -50,191 +169,230 @@ func (d *doc) space(i int) int {
 	return i
 }
 
-// value walks the value at i and returns its end. v is what hides it, from its
-// own name or from an object or array around it.
-func (d *doc) value(i int, live liveStates, v verdict) (int, error) {
-	if i >= len(d.src) {
-		return i, d.fail(i, "the document ends where a value should be")
+// top is the object or array around the value being read.
+func (d *doc) top() *container {
+	if n := len(d.open); n > 0 {
+		return &d.open[n-1]
 	}
-	switch c := d.src[i]; {
+	return &d.root
+}
+
+// value reads the value at d.i, or what it begins with. The verdict on it comes
+// from its own name or from an object or array around it.
+func (d *doc) value() error {
+	v := d.top().inner
+	switch c := d.src[d.i]; {
 	case c == '"':
-		end, odd, err := d.stringEnd(i + 1)
-		if err != nil || d.mute > 0 {
-			return end + 1, err
-		}
-		return end + 1, d.w.stringValue(d, i+1, end, odd, live, v)
+		return d.stringValue(v)
 	case c == '{' || c == '[':
-		if d.depth++; d.depth > d.w.m.maxDepth {
-			return i, fmt.Errorf("json at byte %d: more than %d levels: %w", i, d.w.m.maxDepth, ErrTooDeep)
+		if len(d.open) >= d.w.m.maxDepth {
+			return fmt.Errorf("json at byte %d: more than %d levels: %w", d.off+d.i, d.w.m.maxDepth, ErrTooDeep)
 		}
-		whole := v.how >= howRedact && d.mute == 0
-		if whole {
+		in := container{object: c == '{', live: d.live(), v: v, inner: v, whole: v.how >= howRedact && d.mute == 0, sep: d.i + 1}
+		if in.whole {
 			d.mute++
+			d.dig(d.i)
 		}
-		var end int
-		var err error
-		if c == '{' {
-			end, err = d.object(i+1, live, v)
-		} else {
-			end, err = d.array(i+1, live, v)
+		d.open = append(d.open, in)
+		d.w.push()
+		d.i++
+		if d.want = wantElement; in.object {
+			d.want = wantMember
 		}
-		d.depth--
-		if whole && err == nil {
-			d.mute--
-			d.w.hideWhole(i, end, nil, v)
-		}
-		return end, err
+		return nil
 	case c == 't':
-		return d.literal(i, "true", v)
+		return d.literal("true", v)
 	case c == 'f':
-		return d.literal(i, "false", v)
+		return d.literal("false", v)
 	case c == 'n':
-		return d.literal(i, "null", verdict{})
+		return d.literal("null", verdict{})
 	case c == '-' || isDigit(c):
-		end, err := d.number(i)
-		if err == nil && d.mute == 0 {
-			d.w.numberValue(d.src, i, end, v)
+		end, err := d.number(d.i)
+		if long := d.tooLong(d.i, end); long != nil {
+			return long
 		}
-		return end, err
+		if end >= len(d.src) && !d.last {
+			return errMore
+		}
+		if err == nil && d.mute == 0 {
+			d.w.numberValue(d.src, d.i, end, v)
+		}
+		d.i = end
+		d.after()
+		return err
 	default:
-		return i, d.fail(i, "not a value")
+		return d.fail(d.i, "not a value")
 	}
 }
 
-func (d *doc) literal(i int, word string, v verdict) (int, error) {
-	if !hasPrefix(d.src[i:], word) {
-		return i, d.fail(i, "not a value")
+func (d *doc) literal(word string, v verdict) error {
+	end := d.i + len(word)
+	switch {
+	case hasPrefix(d.src[d.i:], word):
+	case end > len(d.src) && !d.last && word[:len(d.src)-d.i] == string(d.src[d.i:]):
+		return errMore
+	default:
+		return d.fail(d.i, "not a value")
 	}
 	if d.mute == 0 && v.how != howNone {
-		d.w.hideWhole(i, i+len(word), []byte(word), v)
+		d.w.hideWhole(d.i, end, []byte(word), v)
 	}
-	return i + len(word), nil
+	d.i = end
+	d.after()
+	return nil
 }
 
-// object walks the members of the object whose brace is before i.
-func (d *doc) object(i int, live liveStates, v verdict) (int, error) {
-	var cut cutter
-	cut.begin(i)
-	d.w.push()
-	defer d.w.pop()
-	if i = d.space(i); i < len(d.src) && d.src[i] == '}' {
-		return i + 1, nil
+func (d *doc) stringValue(v verdict) error {
+	end, err := d.stringEnd(d.i + 1)
+	if n := end - d.i - 1; d.long != nil && (err == errMore || err == nil) && n > d.long.window {
+		if begun, longErr := d.begin(v, n); begun || longErr != nil {
+			return longErr
+		}
 	}
-	for {
-		if i >= len(d.src) || d.src[i] != '"' {
-			return i, d.fail(i, "a member name should be here")
-		}
-		from := i + 1
-		to, odd, err := d.stringEnd(from)
-		if err != nil {
-			return to, err
-		}
-		if i = d.space(to + 1); i >= len(d.src) || d.src[i] != ':' {
-			return i, d.fail(i, "a colon should be here")
-		}
-		i = d.space(i + 1)
-
-		inner, mark := v, d.w.mark()
-		if d.mute == 0 {
-			inner = d.w.enterKey(d, from, to, odd, live, v)
-		}
-		end, err := d.element(i, inner)
-		if err != nil {
-			return end, err
-		}
-		d.w.leave(mark)
-		i = d.space(end)
-		if i >= len(d.src) {
-			return i, d.fail(i, "the document ends inside an object")
-		}
-		c := d.src[i]
-		if c != ',' && c != '}' {
-			return i, d.fail(i, "a comma or brace should be here")
-		}
-		if d.mute == 0 {
-			cut.element(d.w, inner.how == howDrop, i, end, c == ',')
-		}
-		i++
-		if c == '}' {
-			return i, nil
-		}
-		i = d.space(i)
+	if err != nil {
+		return err
 	}
+	if d.mute == 0 {
+		if err := d.w.stringValue(d, d.i+1, end, d.odd, d.live(), v); err != nil {
+			return err
+		}
+	}
+	d.i = end + 1
+	d.after()
+	return nil
 }
 
-// array walks the elements of the array whose bracket is before i.
-func (d *doc) array(i int, live liveStates, v verdict) (int, error) {
-	var cut cutter
-	cut.begin(i)
-	d.w.push()
-	defer d.w.pop()
-	if i = d.space(i); i < len(d.src) && d.src[i] == ']' {
-		return i + 1, nil
+// live are the path states alive at the value being read.
+func (d *doc) live() liveStates {
+	if len(d.open) == 0 {
+		return d.root.live
 	}
-	for n := 0; ; n++ {
-		inner, mark := v, d.w.mark()
-		if d.mute == 0 {
-			inner = d.w.enterIndex(n, live, v)
-		}
-		end, err := d.element(i, inner)
-		if err != nil {
-			return end, err
-		}
-		d.w.leave(mark)
-		if i = d.space(end); i >= len(d.src) {
-			return i, d.fail(i, "the document ends inside an array")
-		}
-		c := d.src[i]
-		if c != ',' && c != ']' {
-			return i, d.fail(i, "a comma or bracket should be here")
-		}
-		if d.mute == 0 {
-			cut.element(d.w, inner.how == howDrop, i, end, c == ',')
-		}
-		i++
-		if c == ']' {
-			return i, nil
-		}
-		i = d.space(i)
-	}
+	return d.w.live()
 }
 
-// element walks a member's value or an array element, which the walker has
-// entered. One that is dropped is only checked: its container cuts it out.
-func (d *doc) element(i int, v verdict) (int, error) {
-	if d.mute == 0 && v.how == howDrop {
+// name reads the name of a member, and decides what becomes of it.
+func (d *doc) name() error {
+	if d.src[d.i] != '"' {
+		return d.fail(d.i, "a member name should be here")
+	}
+	from := d.i + 1
+	to, err := d.stringEnd(from)
+	if long := d.tooLong(from, to); long != nil {
+		return long
+	}
+	if err != nil {
+		return err
+	}
+	c := d.top()
+	c.inner, c.mark = c.v, d.w.mark()
+	if d.mute == 0 {
+		c.inner = d.w.enterKey(d, from, to, d.odd, c.live, c.v)
+	}
+	d.enter(c)
+	d.i, d.want = to+1, wantColon
+	return nil
+}
+
+// element enters the array element that begins here.
+func (d *doc) element() {
+	c := d.top()
+	c.inner, c.mark = c.v, d.w.mark()
+	if d.mute == 0 {
+		c.inner = d.w.enterIndex(c.n, c.live, c.v)
+	}
+	d.enter(c)
+	d.want = wantValue
+}
+
+// enter opens the hole that a dropped element leaves.
+func (d *doc) enter(c *container) {
+	if c.drop = d.mute == 0 && c.inner.how == howDrop; c.drop {
 		d.mute++
-		end, err := d.value(i, liveStates{}, verdict{})
+		d.dig(c.sep)
+	}
+}
+
+// dig begins a hole. What was to be changed within it goes with it.
+func (d *doc) dig(from int) {
+	edits := d.w.edits
+	for len(edits) > 0 && edits[len(edits)-1].start >= from {
+		edits = edits[:len(edits)-1]
+	}
+	d.w.edits = edits
+	d.hole = hole{from: from, open: true}
+}
+
+// fill ends a hole that leaves nothing behind.
+func (d *doc) fill(end int) {
+	d.w.edits = append(d.w.edits, edit{start: d.hole.from, end: end})
+	d.hole.open = false
+}
+
+// after is called with d.i after a value.
+func (d *doc) after() {
+	d.resume, d.odd = 0, 0
+	if len(d.open) == 0 {
+		d.want = wantNothing
+		return
+	}
+	c := d.top()
+	d.w.leave(c.mark)
+	d.want = wantSign
+	if c.drop {
 		d.mute--
-		if err == nil {
-			d.w.report(v.rule, v.kind, "")
+		d.w.report(c.inner.rule, c.inner.kind, "")
+		if c.kept {
+			d.fill(d.i)
 		}
-		return end, err
 	}
-	return d.value(i, d.w.live(), v)
 }
 
-// cutter cuts dropped members and elements out, each with one comma, so that the
-// rest stays valid and otherwise untouched.
-type cutter struct {
-	sep  int  // where the pending element's bytes begin: at its comma, or after the brace
-	kept bool // an element before it stays, so its own comma is at sep
-}
-
-func (c *cutter) begin(i int) { c.sep = i }
-
-// element settles the element that ends at end and is followed by the sign at i.
-func (c *cutter) element(w *walker, dropped bool, i, end int, comma bool) {
+// sign reads the comma or the end after an element.
+func (d *doc) sign(sign byte) error {
+	c := d.top()
+	end, name := byte(']'), "a comma or bracket should be here"
+	if c.object {
+		end, name = '}', "a comma or brace should be here"
+	}
+	if sign != ',' && sign != end {
+		return d.fail(d.i, name)
+	}
 	switch {
-	case !dropped:
-		c.kept, c.sep = true, i
-	case c.kept || !comma:
-		w.edits = append(w.edits, edit{start: c.sep, end: end})
-		c.sep = i
+	case !c.drop:
+		c.kept, c.sep = true, d.i
+	case c.kept:
+		c.sep = d.i
+	case sign == ',': // the first ones take the comma after them
+		c.sep = d.i + 1
+		d.fill(c.sep)
 	default:
-		w.edits = append(w.edits, edit{start: c.sep, end: i + 1})
-		c.sep = i + 1
+		d.fill(d.i)
 	}
+	c.drop = false
+	if sign == end {
+		d.leave()
+		return nil
+	}
+	d.i++
+	if d.want = wantName; !c.object {
+		c.n++
+		d.element()
+	}
+	return nil
+}
+
+// leave ends the object or array whose last sign is at d.i.
+func (d *doc) leave() {
+	c := d.open[len(d.open)-1]
+	d.open = d.open[:len(d.open)-1]
+	d.w.pop()
+	d.i++
+	if c.whole {
+		d.mute--
+		d.hole.open = false
+		d.w.hideWhole(d.hole.from, d.i, nil, c.v)
+	}
+	d.after()
 }
 
 // What a string holds besides plain ASCII.
@@ -261,43 +419,61 @@ var stringClass = func() (t [256]uint8) {
 }()
 
 // stringEnd returns the position of the closing quote of the string whose content
-// begins at i.
-func (d *doc) stringEnd(i int) (end int, odd uint8, err error) {
+// begins at i, and sets d.odd. With errMore it is where the search goes on.
+func (d *doc) stringEnd(i int) (end int, err error) {
 	src := d.src
-	start := i
+	start, odd := i, uint8(0)
+	if d.resume > i {
+		i, odd = d.resume, d.odd
+	}
 	for i < len(src) {
 		switch stringClass[src[i]] {
 		case 0:
 			i++
 		case 1:
+			d.resume, d.odd = i, odd
 			if odd&oddHigh != 0 && !utf8.Valid(src[start:i]) {
-				return i, odd, d.fail(start, "a string that is not UTF-8")
+				return i, d.fail(start, "a string that is not UTF-8")
 			}
-			return i, odd, nil
+			return i, nil
 		case 2:
 			odd |= oddEscape
-			if i+1 >= len(src) {
-				return i, odd, d.fail(i, "the document ends inside a string")
+			n, err := d.escape(i)
+			if err != nil {
+				d.resume, d.odd = i, odd
+				return i, err
 			}
-			switch src[i+1] {
-			case '"', '\\', '/', 'b', 'f', 'n', 'r', 't':
-				i += 2
-			case 'u':
-				if _, ok := hex4(src[i+2:]); !ok {
-					return i, odd, d.fail(i, "a broken \\u escape")
-				}
-				i += 6
-			default:
-				return i, odd, d.fail(i, "an unknown escape")
-			}
+			i += n
 		case 3:
-			return i, odd, d.fail(i, "a control character inside a string")
+			return i, d.fail(i, "a control character inside a string")
 		default:
 			odd |= oddHigh
 			i++
 		}
 	}
-	return i, odd, d.fail(i, "the document ends inside a string")
+	d.resume, d.odd = i, odd
+	return i, d.short("the document ends inside a string")
+}
+
+// escape checks the escape at i and returns its length.
+func (d *doc) escape(i int) (int, error) {
+	src := d.src
+	if i+1 >= len(src) {
+		return 0, d.short("the document ends inside a string")
+	}
+	switch src[i+1] {
+	case '"', '\\', '/', 'b', 'f', 'n', 'r', 't':
+		return 2, nil
+	case 'u':
+		if _, ok := hex4(src[i+2:]); ok {
+			return 6, nil
+		}
+		if len(src) < i+6 && !d.last {
+			return 0, errMore
+		}
+		return 0, d.fail(i, "a broken \\u escape")
+	}
+	return 0, d.fail(i, "an unknown escape")
 }
 
 // number returns the end of the number at i.

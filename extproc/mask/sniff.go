@@ -8,23 +8,31 @@ import (
 // looksJSON tells whether trying to read text as JSON is worth it: an object, an
 // array, or a string in quotes.
 func looksJSON(text []byte) bool {
-	if len(text) < 2 || text[0] > ' ' && text[0] != '{' && text[0] != '[' && text[0] != '"' {
+	if !opensJSON(text) {
 		return false
 	}
 	text = bytes.Trim(text, " \t\r\n")
-	if len(text) < 2 {
+	return len(text) >= 2 && (text[0] != '"' || text[len(text)-1] == '"')
+}
+
+// opensJSON tells whether text could be the beginning of such a document.
+func opensJSON(text []byte) bool {
+	if len(text) < 2 || text[0] > ' ' && text[0] != '{' && text[0] != '[' && text[0] != '"' {
 		return false
 	}
-	first, last := text[0], text[len(text)-1]
-	switch first {
+	text = bytes.TrimLeft(text, " \t\r\n")
+	if len(text) == 0 {
+		return false
+	}
+	switch text[0] {
 	case '"':
-		return last == '"'
+		return true
 	case '{', '[':
 		next := bytes.TrimLeft(text[1:], " \t\r\n")
 		if len(next) == 0 {
 			return true
 		}
-		if first == '{' {
+		if text[0] == '{' {
 			return next[0] == '"' || next[0] == '}'
 		}
 		return strings.IndexByte(`"{[]-0123456789tfn`, next[0]) >= 0

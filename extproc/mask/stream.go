@@ -92,6 +92,9 @@ func (s *Stream) Close() ([]byte, error) {
 // Findings tells what was hidden so far.
 func (s *Stream) Findings() []Finding { return s.w.findings }
 
+// Held is how many bytes of the body are in memory.
+func (s *Stream) Held() int { return cap(s.buf) }
+
 func (s *Stream) fail(err error) {
 	s.err = err
 	s.buf = nil

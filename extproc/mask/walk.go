@@ -87,6 +87,9 @@ func (w *walker) enterKey(d *doc, from, to int, odd uint8, live liveStates, v ve
 		kv.unescape(key)
 		key, at = kv.b, kv.at
 	}
+	if d.long != nil {
+		key = bytes.Clone(key) // the window moves on
+	}
 	top := &w.stack[len(w.stack)-1]
 	*top = frame{key: key, kind: frameKey, guard: true} // a finding in the name must not show it
 	hit := false
