@@ -18,6 +18,7 @@ type aside struct {
 	Args    []byte   `cbor:"2,keyasint,omitempty"` // of a decided event
 	Path    string   `cbor:"3,keyasint,omitempty"` // of a decided event
 	Message string   `cbor:"4,keyasint,omitempty"` // of an answered event's RPC status
+	Sealed  []byte   `cbor:"5,keyasint,omitempty"` // original of an answered event
 }
 
 // Seal returns e with a fresh salt and with the commitment to its content. An
@@ -63,6 +64,9 @@ func Commitment(e *call.Event) [32]byte {
 		}
 		p = commit(p, []byte(message))
 		p = commitBody(p, &e.Answered.Body)
+		if o := e.Answered.Original; o != nil {
+			p = commit(p, o.Sealed)
+		}
 	default:
 		return [32]byte{}
 	}
@@ -116,6 +120,7 @@ type asideOut struct {
 	Args    []byte `cbor:"2,keyasint,omitempty"`
 	Path    string `cbor:"3,keyasint,omitempty"`
 	Message string `cbor:"4,keyasint,omitempty"`
+	Sealed  []byte `cbor:"5,keyasint,omitempty"`
 }
 
 // content is what goes beside the leaf of e; nil where there is nothing.
@@ -128,6 +133,9 @@ func content(e *call.Event) *asideOut {
 		a := &asideOut{Salt: e.Salt[:], SHA256: e.Answered.Body.SHA256[:]}
 		if e.Answered.RPCStatus != nil {
 			a.Message = e.Answered.RPCStatus.Message
+		}
+		if o := e.Answered.Original; o != nil {
+			a.Sealed = o.Sealed
 		}
 		return a
 	}
@@ -144,6 +152,9 @@ func (a *aside) put(e *call.Event) {
 		e.Answered.Body.SHA256 = a.SHA256
 		if e.Answered.RPCStatus != nil {
 			e.Answered.RPCStatus.Message = a.Message
+		}
+		if o := e.Answered.Original; o != nil {
+			o.Sealed = a.Sealed
 		}
 	}
 }

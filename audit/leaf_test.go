@@ -40,7 +40,7 @@ func events() []call.Event {
 			Identity: call.Identity{Issuer: "i", Subject: "s", Kind: call.Human, Groups: []string{"g"}, Actors: []call.Actor{{Issuer: "i", Subject: "a"}},
 				Method: "oidc", TokenID: "j", Expires: at.Add(time.Hour)},
 			Connection: "c", Protocol: call.MCP, Function: "tools/call f", Session: "s",
-			Decision: call.Decision{Outcome: call.HoldAllow, Rule: "r", Reason: call.ReasonApproved, Message: "m", PolicyVersion: "p", Shadow: []string{"x"},
+			Decision: call.Decision{Outcome: call.HoldAllow, Rule: "r", Reason: call.ReasonApproved, Message: "m", PolicyVersion: "p", Shadow: []string{"x"}, Relaxed: []string{"y: show"},
 				Approval: &call.Approval{ID: "a", By: []string{"i|b"}, Comment: "ok", HeldFor: time.Second, AskedAt: at, EndedAt: at, Expires: at, Attempts: 2}},
 			Method: "POST", Scheme: "https", Authority: "a", Headers: call.Headers{{Name: "x", Value: "\xfe"}},
 			Body:   call.Body{Length: 3, Truncated: true, ContentType: "t", Encoding: "gzip"},
@@ -50,7 +50,7 @@ func events() []call.Event {
 		{Kind: call.Answered, CallID: id, Time: at, Answered: &call.AnsweredEvent{
 			Status: 200, RPCStatus: &call.RPCStatus{}, ToolError: &no, Headers: call.Headers{{Name: "a", Value: "b"}},
 			Body: call.Body{Length: 1}, Masked: []call.Masked{{Rule: "r", Type: "card", Path: "$.a", Count: 1}}, Withheld: "w", Interrupted: true,
-			Content: [32]byte{1}, Retain: call.Retain{Bodies: at, Row: at},
+			Content: [32]byte{1}, Retain: call.Retain{Bodies: at, Row: at}, Original: &call.Original{Commitment: [32]byte{4}},
 		}},
 		{Kind: call.Finished, CallID: id, Time: at, Finished: &call.FinishedEvent{
 			Status: 503, Details: "d", Flags: []string{"UF"}, Upstream: "u", Cluster: "c", Attempts: 2, Started: at, Duration: time.Second,

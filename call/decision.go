@@ -64,6 +64,9 @@ type Decision struct {
 	// Shadow names the rules in shadow that would have matched.
 	Shadow   []string  `cbor:"5,keyasint,omitempty" json:"shadow,omitempty"`
 	Approval *Approval `cbor:"6,keyasint,omitempty" json:"approval,omitempty"`
+	// Relaxed names the masks that hide less from this caller than they do
+	// from others, each with how: "cards: partial", "cards: show".
+	Relaxed []string `cbor:"7,keyasint,omitempty" json:"relaxed,omitempty"`
 }
 
 // Approval is how a held call's approval ended.

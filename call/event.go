@@ -105,8 +105,8 @@ type Retain struct {
 
 // AnsweredEvent tells what the function returned and what the caller got. The
 // three outcomes stand apart: an HTTP 200 can hold a JSON-RPC error, and a
-// JSON-RPC result can hold a tool's own error. The body and RPCStatus.Message
-// are content.
+// JSON-RPC result can hold a tool's own error. The body, RPCStatus.Message and
+// the sealed original are content.
 type AnsweredEvent struct {
 	Status      int        `cbor:"0,keyasint,omitempty"` // HTTP status
 	RPCStatus   *RPCStatus `cbor:"1,keyasint,omitempty"` // nil where the protocol has none or it was not seen
@@ -118,6 +118,15 @@ type AnsweredEvent struct {
 	Interrupted bool       `cbor:"7,keyasint,omitempty"` // the stream broke before its end
 	Content     [32]byte   `cbor:"8,keyasint"`           // commits to the content
 	Retain      Retain     `cbor:"9,keyasint,omitzero"`
+	Original    *Original  `cbor:"10,keyasint,omitempty"` // nil where none was kept
+}
+
+// Original is the body as the function sent it, sealed for investigators, where
+// the caller got another one.
+type Original struct {
+	// Commitment is a keyed hash of the original, whose key is inside Sealed.
+	Commitment [32]byte `cbor:"0,keyasint"`
+	Sealed     []byte   `cbor:"-"` // content
 }
 
 // RPCStatus is a JSON-RPC error code or a grpc-status. Code 0 is success.

@@ -109,6 +109,8 @@ type RecordSettings struct {
 	MaxBody  int64    `json:"max_body,omitempty"` // bytes kept whole
 	Response string   `json:"response,omitempty"` // durable, async, off
 	Headers  []string `json:"headers,omitempty"`  // lower case
+	// Originals are the age public keys of those who may open what was masked.
+	Originals []string `json:"originals,omitempty"`
 	// Unrecorded lets calls through that can't be recorded in time, to be
 	// recorded later; the default denies them.
 	Unrecorded bool `json:"unrecorded,omitempty"`

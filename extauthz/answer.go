@@ -196,6 +196,8 @@ func fix(c *connection.Connection) fixedMetadata {
 			"response": structpb.NewStringValue(c.Record.Response),
 			"headers":  texts(c.Record.Headers),
 
+			"originals": texts(c.Record.Originals),
+
 			"unrecorded":  structpb.NewBoolValue(c.Record.Unrecorded),
 			"keep_bodies": structpb.NewNumberValue(float64(c.Record.KeepBodies)),
 			"keep_calls":  structpb.NewNumberValue(float64(c.Record.KeepCalls)),

@@ -251,5 +251,5 @@ func (d *DB) updateBytes() int {
 	if d.clustered() {
 		return bytesPerClusterUpdate
 	}
-	return 0
+	return bytesPerRowUpdate
 }

@@ -126,7 +126,7 @@ func TestLateLegInPieces(t *testing.T) {
 	u := &update{leg: "answered", columns: answeredColumns}
 	u.add(legStates{CallID: d.CallID, Time: clamp(d.Decided.Started)}, &a)
 	pieces := u.statements(db.schema().rows(tableCalls), r.spool.ID(), 10_000)
-	if len(pieces) != 10+1+1 {
+	if len(pieces) != 10+1+10+1 {
 		t.Fatalf("%d pieces", len(pieces))
 	}
 	for _, broken := range []int{1, 4, len(pieces) - 1} {
@@ -146,6 +146,7 @@ func TestLateLegInPieces(t *testing.T) {
 	eventually(t, db, strings.Replace(strings.Replace(wantResponse(text), "seen seen", "seen none", 1), " 4000 2000 100 200 ['UF','DC'] via_upstream 10.1.1.1:80 crm HTTP/2", "", 1),
 		strings.Replace(response, "' ', toString(total_us), ' ', toString(upstream_us), ' ',\n\ttoString(bytes_in), ' ', toString(bytes_out), ' ', toString(response_flags), ' ', response_details, ' ', upstream, ' ', cluster, ' ', http_version)", "'')", 1), d.CallID)
 	eventually(t, db, text[:777], "SELECT response_body_tail FROM calls")
+	eventually(t, db, "sealed\x00"+text, "SELECT original_sealed FROM calls WHERE length(original_commitment) = 32")
 }
 
 // No piece of a late leg comes into a row that was erased meanwhile.

@@ -23,7 +23,7 @@ func (r *Row) Add(leg *call.Event) { r.add(leg) }
 
 // contentColumns are what an event commits to and does not hold.
 var contentColumns = []string{"args", "path", "request_body", "request_body_tail", "request_body_sum", "request_salt",
-	"rpc_message", "response_body", "response_body_tail", "response_body_sum", "response_salt"}
+	"rpc_message", "response_body", "response_body_tail", "response_body_sum", "response_salt", "original_sealed"}
 
 // ownColumns are not told by any event, or by more than one.
 var ownColumns = []string{"inserted", "erased", "answered", "finished", "http_status"}
@@ -103,7 +103,10 @@ func (r *Row) ResponseContent() (sum [32]byte, there bool) {
 		message = *r.RPCMessage
 	}
 	e.Answered.RPCStatus = &call.RPCStatus{Message: message}
-	return audit.Commitment(&e), message != "" || r.ResponseBody != "" || r.ResponseBodyTail != "" || r.ResponseSalt != noSalt
+	if r.OriginalCommitment != "" {
+		e.Answered.Original = &call.Original{Sealed: []byte(r.OriginalSealed)}
+	}
+	return audit.Commitment(&e), message != "" || r.OriginalSealed != "" || r.ResponseBody != "" || r.ResponseBodyTail != "" || r.ResponseSalt != noSalt
 }
 
 func content(head, tail, sum string, truncated bool) call.Body {
@@ -203,6 +206,9 @@ func (r *Row) GiveContent(e *call.Event) {
 			a.RPCStatus.Message = *r.RPCMessage
 		}
 		a.Body.Head, a.Body.Tail = []byte(r.ResponseBody), []byte(r.ResponseBodyTail)
+		if a.Original != nil {
+			a.Original.Sealed = []byte(r.OriginalSealed)
+		}
 		copy(a.Body.SHA256[:], r.ResponseBodySHA256())
 	}
 }

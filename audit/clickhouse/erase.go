@@ -132,9 +132,9 @@ const (
 	legContent  = "aside != '' OR body_head != '' OR body_tail != ''"
 	erasedEvent = "aside = '', body_head = '', body_tail = ''"
 
-	callContent = "erased IS NULL OR args != '' OR path != '' OR rpc_message IS NOT NULL OR request_body != '' OR request_body_tail != '' OR response_body != '' OR response_body_tail != '' " +
+	callContent = "erased IS NULL OR args != '' OR path != '' OR rpc_message IS NOT NULL OR request_body != '' OR request_body_tail != '' OR response_body != '' OR response_body_tail != '' OR original_sealed != '' " +
 		"OR request_body_sum != toFixedString('', 32) OR response_body_sum != toFixedString('', 32) OR request_salt != toFixedString('', 16) OR response_salt != toFixedString('', 16)"
-	erasedCall = "args = '', path = '', rpc_message = NULL, request_body = '', request_body_tail = '', response_body = '', response_body_tail = '', " +
+	erasedCall = "args = '', path = '', rpc_message = NULL, request_body = '', request_body_tail = '', response_body = '', response_body_tail = '', original_sealed = '', " +
 		"request_body_sum = toFixedString('', 32), response_body_sum = toFixedString('', 32), " +
 		"request_salt = toFixedString('', 16), response_salt = toFixedString('', 16), erased = ifNull(erased, now())"
 )

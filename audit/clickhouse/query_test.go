@@ -66,9 +66,9 @@ func TestQueryOnlyReads(t *testing.T) {
 	t.Parallel()
 	db, cfg := database(t)
 	for _, sql := range []string{
-		"DROP TABLE calls", "TRUNCATE TABLE events", "INSERT INTO schema_migrations (version) VALUES (9)",
+		"DROP TABLE calls", "TRUNCATE TABLE events", "INSERT INTO schema_migrations (version) VALUES (9999)",
 		"UPDATE calls SET subject = 'x' WHERE 1", "SET readonly = 0", "DROP TABLE calls SETTINGS readonly = 0",
-		"SELECT 1; DROP TABLE calls", "INSERT INTO schema_migrations (version) SETTINGS readonly = 0 VALUES (9)",
+		"SELECT 1; DROP TABLE calls", "INSERT INTO schema_migrations (version) SETTINGS readonly = 0 VALUES (9999)",
 	} {
 		rows, err := db.Query(context.Background(), sql)
 		if err == nil {
@@ -82,7 +82,7 @@ func TestQueryOnlyReads(t *testing.T) {
 		}
 	}
 	have, err := db.applied(context.Background(), db.conn)
-	if err != nil || have[9] {
+	if err != nil || have[9999] {
 		t.Errorf("changed: %v, %v", have, err)
 	}
 	_, err = openDB(t, cfg).Query(context.Background(), "DROP TABLE calls")

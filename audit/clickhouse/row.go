@@ -47,6 +47,7 @@ type Row struct {
 	Message       string   `ch:"message" json:"message"`
 	PolicyVersion string   `ch:"policy_version" json:"policy_version"`
 	Shadow        []string `ch:"shadow" json:"shadow"`
+	Relaxed       []string `ch:"relaxed" json:"relaxed"`
 
 	ApprovalID       string     `ch:"approval_id" json:"approval_id"`
 	ApprovalBy       []string   `ch:"approval_by" json:"approval_by"`
@@ -100,6 +101,8 @@ type Row struct {
 	MaskedTypes           []string          `ch:"masked.type" json:"masked.type"`
 	MaskedPaths           []string          `ch:"masked.path" json:"masked.path"`
 	MaskedCounts          []uint32          `ch:"masked.count" json:"masked.count"`
+	OriginalSealed        string            `ch:"original_sealed" json:"original_sealed"`
+	OriginalCommitment    string            `ch:"original_commitment" json:"original_commitment"`
 	Withheld              string            `ch:"withheld" json:"withheld"`
 	Interrupted           bool              `ch:"interrupted" json:"interrupted"`
 
@@ -143,7 +146,7 @@ func (r Row) MarshalJSON() ([]byte, error) {
 			value = hexOf(r.RequestBodySHA256())
 		case name == "response_body_sha256":
 			value = hexOf(r.ResponseBodySHA256())
-		case strings.HasSuffix(name, "_sha256"), strings.HasSuffix(name, "_salt"):
+		case strings.HasSuffix(name, "_sha256"), strings.HasSuffix(name, "_salt"), strings.HasPrefix(name, "original_"):
 			value = hexOf(s)
 		case name == "args" && json.Valid([]byte(s)):
 			value = json.RawMessage(s)
@@ -218,7 +221,7 @@ func newRow(e *call.Event, spool string, index uint64) *Row {
 		Args: string(d.ArgsJSON), Session: d.Session,
 		Decision: string(d.Decision.Outcome), Allowed: d.Decision.Outcome.Allowed(), Rule: d.Decision.Rule,
 		Reason: string(d.Decision.Reason), Message: d.Decision.Message,
-		PolicyVersion: d.Decision.PolicyVersion, Shadow: d.Decision.Shadow,
+		PolicyVersion: d.Decision.PolicyVersion, Shadow: d.Decision.Shadow, Relaxed: d.Decision.Relaxed,
 		Method: d.Method, Scheme: d.Scheme, Authority: d.Authority, Path: d.Path,
 		RequestHeaders: fields(d.Headers), RequestType: d.Body.ContentType, RequestEncoding: d.Body.Encoding,
 		RequestBody: string(d.Body.Head), RequestBodyTail: string(d.Body.Tail), RequestBodyBytes: count(d.Body.Length),
@@ -305,6 +308,9 @@ func (r *Row) answer(e *call.Event) {
 		r.MaskedTypes = append(r.MaskedTypes, m.Type)
 		r.MaskedPaths = append(r.MaskedPaths, m.Path)
 		r.MaskedCounts = append(r.MaskedCounts, small(m.Count))
+	}
+	if o := a.Original; o != nil {
+		r.OriginalSealed, r.OriginalCommitment = string(o.Sealed), string(o.Commitment[:])
 	}
 	r.Withheld, r.Interrupted = a.Withheld, a.Interrupted
 }

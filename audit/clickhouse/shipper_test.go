@@ -126,7 +126,8 @@ func answered(d call.Event, text string) call.Event {
 	return call.Event{Kind: call.Answered, CallID: d.CallID, Time: time.Now(), Answered: &call.AnsweredEvent{
 		Status: 200, RPCStatus: &call.RPCStatus{Code: -32000, Message: "no 'such' thing"}, ToolError: &failed,
 		Headers: call.Headers{{Name: "content-type", Value: "application/json"}}, Body: body(text),
-		Masked: []call.Masked{{Rule: "cards", Type: "card", Path: "$.card", Count: 2}, {Rule: "keys", Type: "secret", Count: 1}},
+		Masked:   []call.Masked{{Rule: "cards", Type: "card", Path: "$.card", Count: 2}, {Rule: "keys", Type: "secret", Count: 1}},
+		Original: &call.Original{Commitment: [32]byte{1, 2, 3}, Sealed: []byte("sealed\x00" + text)},
 	}}
 }
 

@@ -30,6 +30,7 @@ var answeredColumns = []column{
 	{"response_body", "String", unlessGone + "`response_body`)"}, {"response_body_tail", "String", unlessGone + "`response_body_tail`)"}, {"response_body_bytes", "Nullable(UInt64)", ""},
 	{"response_body_truncated", "Bool", ""}, {"response_body_sum", "FixedString(32)", unlessGone + "`response_body_sum`)"}, {"response_salt", "FixedString(16)", unlessGone + "`response_salt`)"},
 	{"masked.rule", "Array(String)", ""}, {"masked.type", "Array(String)", ""}, {"masked.path", "Array(String)", ""}, {"masked.count", "Array(UInt32)", ""},
+	{"original_sealed", "String", unlessGone + "`original_sealed`)"}, {"original_commitment", "String", ""},
 	{"withheld", "String", ""}, {"interrupted", "Bool", ""},
 }
 
@@ -63,6 +64,9 @@ func (u *update) add(st legStates, e *call.Event) {
 const (
 	rowsPerUpdate  = 100
 	bytesPerUpdate = 256 << 10 // of bodies
+	// A byte of a body is two in a statement, and the embedded engine takes
+	// statements up to 4 MiB.
+	bytesPerRowUpdate = 3 << 19
 	// On a cluster a statement goes through a node of Keeper, which holds
 	// 1 MiB; a byte of a body is two there.
 	bytesPerClusterUpdate = 128 << 10
@@ -70,15 +74,15 @@ const (
 
 // statements are the lightweight updates of table, each of which may be run
 // again. They make small patches; ALTER UPDATE would rewrite the parts. No
-// statement holds more than about limit bytes of bodies, unless limit is 0.
+// statement holds more than about limit bytes of bodies.
 func (u *update) statements(table, spool string, limit int) []string {
 	var list []string
 	for rest := u.rows; len(rest) > 0; {
 		n, size := 0, 0
 		for n < len(rest) && n < rowsPerUpdate && (n == 0 || size < bytesPerUpdate) {
 			row := rest[n].row
-			bytes := len(row.ResponseBody) + len(row.ResponseBodyTail)
-			if limit > 0 && size+bytes > limit {
+			bytes := len(row.ResponseBody) + len(row.ResponseBodyTail) + len(row.OriginalSealed)
+			if size+bytes > limit {
 				break
 			}
 			size += bytes
@@ -101,7 +105,7 @@ func (u *update) statements(table, spool string, limit int) []string {
 func (u *update) pieces(table, spool string, c completion, limit int) []string {
 	var list []string
 	bodies := map[string]bool{}
-	for _, b := range []struct{ column, text string }{{"response_body", c.row.ResponseBody}, {"response_body_tail", c.row.ResponseBodyTail}} {
+	for _, b := range []struct{ column, text string }{{"response_body", c.row.ResponseBody}, {"response_body_tail", c.row.ResponseBodyTail}, {"original_sealed", c.row.OriginalSealed}} {
 		bodies[b.column] = true
 		for at := 0; at == 0 || at < len(b.text); at += limit {
 			piece := literal(b.text[at:min(at+limit, len(b.text))])

@@ -205,7 +205,8 @@ func (r *trail) call(subject, body string) uuid.UUID {
 			Headers: call.Headers{{Name: "user-agent", Value: "t"}}, Body: call.NewBody([]byte(body), 64, "text/plain", ""), Started: now, Took: time.Millisecond,
 			Expect: []call.EventKind{call.Answered, call.Finished}}},
 		call.Event{Kind: call.Answered, CallID: id, Time: now, Answered: &call.AnsweredEvent{Status: 200, RPCStatus: &call.RPCStatus{Code: 3, Message: "so and so"},
-			Body: call.NewBody(bytes.Repeat([]byte("r"), 100), 10, "text/plain", ""), Masked: []call.Masked{{Rule: "m", Type: "card", Count: 1}}}},
+			Body: call.NewBody(bytes.Repeat([]byte("r"), 100), 10, "text/plain", ""), Masked: []call.Masked{{Rule: "m", Type: "card", Count: 1}},
+			Original: &call.Original{Commitment: [32]byte{1}, Sealed: []byte("sealed")}}},
 		call.Event{Kind: call.Finished, CallID: id, Time: now, Finished: &call.FinishedEvent{Status: 201, Started: now, Duration: time.Second, Upstream: "10.0.0.1:80"}},
 	)
 	return id

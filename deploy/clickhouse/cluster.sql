@@ -627,3 +627,19 @@ ALTER TABLE callgate.calls ON CLUSTER 'trail'
 ALTER TABLE callgate.calls_local ON CLUSTER 'trail' ADD INDEX IF NOT EXISTS by_batch batch_id TYPE bloom_filter(0.01) GRANULARITY 1;
 
 INSERT INTO callgate.schema_migrations (version, name) VALUES (9, 'batch');
+
+-- 0010 originals
+
+ALTER TABLE callgate.calls_local ON CLUSTER 'trail'
+    ADD COLUMN IF NOT EXISTS relaxed Array(LowCardinality(String)) COMMENT 'Masks that hid less from this caller than from others, and how: "cards: partial", "cards: show".' CODEC(ZSTD(1)) AFTER shadow,
+    ADD COLUMN IF NOT EXISTS original_sealed String COMMENT 'The response body as the function sent it, where the caller got another: encrypted (age) for investigators, and around that for the gateway, which releases it when a second person has agreed; callgate calls unseal.' CODEC(NONE) AFTER masked.count,
+    ADD COLUMN IF NOT EXISTS original_commitment String COMMENT 'HMAC-SHA256 that commits the ledger to the original; its key is sealed with it. Empty where none is kept.' CODEC(NONE) AFTER original_sealed;
+
+ALTER TABLE callgate.calls ON CLUSTER 'trail'
+    ADD COLUMN IF NOT EXISTS relaxed Array(LowCardinality(String)) COMMENT 'Masks that hid less from this caller than from others, and how: "cards: partial", "cards: show".' CODEC(ZSTD(1)) AFTER shadow,
+    ADD COLUMN IF NOT EXISTS original_sealed String COMMENT 'The response body as the function sent it, where the caller got another: encrypted (age) for investigators, and around that for the gateway, which releases it when a second person has agreed; callgate calls unseal.' CODEC(NONE) AFTER masked.count,
+    ADD COLUMN IF NOT EXISTS original_commitment String COMMENT 'HMAC-SHA256 that commits the ledger to the original; its key is sealed with it. Empty where none is kept.' CODEC(NONE) AFTER original_sealed;
+
+ALTER TABLE callgate.calls_local ON CLUSTER 'trail' MODIFY COLUMN original_sealed TTL bodies_until;
+
+INSERT INTO callgate.schema_migrations (version, name) VALUES (10, 'originals');
