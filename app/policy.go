@@ -75,7 +75,7 @@ func rule(r config.Rule, defaults config.Approvers) policies.Rule {
 	}
 	switch r.Action {
 	case "hold":
-		out.Hold = call.Hold{Approvers: call.Approvers(approvers), Timeout: r.Hold.Timeout}
+		out.Hold = call.Hold{Stages: []call.Stage{{Approvers: call.Approvers(approvers)}}, Timeout: r.Hold.Timeout}
 	case "mask":
 		out.Mask = call.MaskRule(r.Mask)
 	}

@@ -4,14 +4,62 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"golang.org/x/text/unicode/norm"
 
 	"github.com/callgate/callgate/call"
 )
 
-// mayDecide tells whether by may decide about h, and if not, why not.
-func mayDecide(h *Hold, by call.Identity) error {
+// authority is what somebody decides by: the stage that they are asked in, and
+// the approver in whose place, if not their own.
+type authority struct {
+	stage int
+	from  Person
+}
+
+// mayDecide tells by what authority by may approve or refuse h, and if by may
+// not, why not.
+func mayDecide(h *Hold, by call.Identity, approve bool, delegations []Delegation, at time.Time) (authority, error) {
+	if err := decides(h, by); err != nil {
+		return authority{}, err
+	}
+	// A refusal can come from whoever is asked at any time.
+	stages := []int{h.Stage}
+	if !approve {
+		for i := range h.Terms.Stages {
+			if i != h.Stage {
+				stages = append(stages, i)
+			}
+		}
+	}
+	var spent *authority
+	for _, i := range stages {
+		if i >= len(h.Terms.Stages) {
+			continue
+		}
+		if h.Terms.Stages[i].Include(by) {
+			return authority{stage: i}, nil
+		}
+		for _, d := range delegations {
+			if !d.Active(at) || !d.to(by) || !h.Terms.Stages[i].Include(d.From) || ownCall(h.Identity, d.From) {
+				continue
+			}
+			right := authority{i, PersonOf(d.From)}
+			if !approve || !h.counted(Verdict{For: right.from}) {
+				return right, nil
+			}
+			spent = &right // of somebody who has decided; the store says so
+		}
+	}
+	if spent != nil {
+		return *spent, nil
+	}
+	return authority{}, fmt.Errorf("%w: %s", ErrNotApprover, h.whyNot(by, delegations, at))
+}
+
+// decides refuses those who never decide about h, whoever is asked.
+func decides(h *Hold, by call.Identity) error {
 	switch {
 	case by.Anonymous():
 		return fmt.Errorf("%w: log in first, an approval names who gave it", ErrNotApprover)
@@ -20,41 +68,56 @@ func mayDecide(h *Hold, by call.Identity) error {
 		return fmt.Errorf("%w: %q acts for %q, and only people decide; let %q log in and decide", ErrNotApprover, by.Acting(), by.Subject, by.Subject)
 	case by.Kind != "" && by.Kind != call.Human:
 		return fmt.Errorf("%w: %q is of kind %s, and only people decide", ErrNotApprover, by.Subject, by.Kind)
-	}
-	if ownCall(h.Identity, by) {
-		return fmt.Errorf("%w: %q made this call or it was made for them; ask another approver (%s)", ErrSelfApproval, by.Subject, approvers(h.Approvers))
-	}
-	if !h.Approvers.Include(by) {
-		return fmt.Errorf("%w: %q is in none of its groups and not named; those who may decide: %s", ErrNotApprover, by.Subject, approvers(h.Approvers))
+	case ownCall(h.Identity, by):
+		return fmt.Errorf("%w: %q made this call or it was made for them; ask another approver (%s)", ErrSelfApproval, by.Subject, approvers(h.asked()))
 	}
 	return nil
+}
+
+// whyNot tells why by is not asked now.
+func (h *Hold) whyNot(by call.Identity, delegations []Delegation, at time.Time) string {
+	for _, d := range delegations {
+		if d.Active(at) && d.to(by) && ownCall(h.Identity, d.From) {
+			return fmt.Sprintf("%q decides in the place of %q, who made this call or for whom it was made; ask another approver (%s)", by.Subject, d.From.Subject, approvers(h.asked()))
+		}
+	}
+	for i, s := range h.Terms.Stages {
+		if i != h.Stage && s.Include(by) {
+			return fmt.Sprintf("%q is asked in stage %d of %d, and stage %d is asked now: %s", by.Subject, i+1, len(h.Terms.Stages), h.Stage+1, approvers(h.asked()))
+		}
+	}
+	return fmt.Sprintf("%q is in none of its groups and not named; those who may decide: %s", by.Subject, approvers(h.asked()))
+}
+
+// asked are those who are asked now.
+func (h *Hold) asked() call.Approvers {
+	if h.Stage < len(h.Terms.Stages) {
+		return h.Terms.Stages[h.Stage].Approvers
+	}
+	return h.Terms.Approvers()
 }
 
 // ownCall reports whether by has a part in the call: as its caller, as the one
 // it is made for, or as anybody in the chain between.
 func ownCall(caller, by call.Identity) bool {
-	if same(caller.Issuer, caller.Subject, by.Issuer, by.Subject) {
-		return true
-	}
-	return slices.ContainsFunc(caller.Actors, func(a call.Actor) bool { return same(a.Issuer, a.Subject, by.Issuer, by.Subject) })
+	who := PersonOf(by)
+	return same(PersonOf(caller), who) || slices.ContainsFunc(caller.Actors, func(a call.Actor) bool { return same(Person(a), who) })
 }
 
 // same reports whether two principals could be one person. It rather takes
 // two for one: letters' case and Unicode forms don't tell people apart, an
 // unknown issuer could be any, and an e-mail address is one person's whoever
 // vouches for it.
-func same(issuerA, subjectA, issuerB, subjectB string) bool {
-	a, b := canonical(subjectA), canonical(subjectB)
+func same(one, other Person) bool {
+	a, b := canonical(one.Subject), canonical(other.Subject)
 	if a == "" || !strings.EqualFold(a, b) {
 		return false
 	}
-	issuerA, issuerB = strings.TrimRight(canonical(issuerA), "/"), strings.TrimRight(canonical(issuerB), "/")
+	issuerA, issuerB := strings.TrimRight(canonical(one.Issuer), "/"), strings.TrimRight(canonical(other.Issuer), "/")
 	return issuerA == "" || issuerB == "" || strings.EqualFold(issuerA, issuerB) || strings.Contains(a, "@")
 }
 
 func canonical(s string) string { return strings.TrimSpace(norm.NFKC.String(s)) }
-
-func principal(i call.Identity) string { return i.Issuer + "|" + i.Subject }
 
 func approvers(a call.Approvers) string {
 	var parts []string

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/callgate/callgate/call"
 )
@@ -17,7 +18,7 @@ func TestMayDecide(t *testing.T) {
 	h := Hold{
 		Identity: call.Identity{Issuer: idp, Subject: "joe", Kind: call.Agent,
 			Actors: []call.Actor{{Issuer: idp, Subject: "bot"}, {Subject: "relay"}, {Issuer: idp, Subject: "Zoë@corp.example"}}},
-		Approvers: call.Approvers{Groups: []string{"leads"}, People: []string{"carl", idp + "|dora", "auth0|emil", "spiffe://td/x"}},
+		Terms: call.Hold{Stages: []call.Stage{{Approvers: call.Approvers{Groups: []string{"leads"}, People: []string{"carl", idp + "|dora", "auth0|emil", "spiffe://td/x"}}}}},
 	}
 	for _, c := range []struct {
 		name string
@@ -57,7 +58,7 @@ func TestMayDecide(t *testing.T) {
 		{"a namesake at another issuer", who(other, "joe", "leads"), nil},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			err := mayDecide(&h, c.by)
+			_, err := mayDecide(&h, c.by, true, nil, time.Now())
 			if !errors.Is(err, c.want) || (c.want == nil) != (err == nil) {
 				t.Errorf("got %v, want %v", err, c.want)
 			}
@@ -66,7 +67,7 @@ func TestMayDecide(t *testing.T) {
 			}
 		})
 	}
-	if err := mayDecide(&Hold{Identity: call.Identity{Subject: "joe"}}, who(idp, "ann", "leads")); !errors.Is(err, ErrNotApprover) {
+	if _, err := mayDecide(&Hold{Identity: call.Identity{Subject: "joe"}}, who(idp, "ann", "leads"), true, nil, time.Now()); !errors.Is(err, ErrNotApprover) {
 		t.Errorf("a hold without approvers: %v", err)
 	}
 }
@@ -74,7 +75,7 @@ func TestMayDecide(t *testing.T) {
 func TestIDs(t *testing.T) {
 	seen := map[string]bool{}
 	for range 1000 {
-		id := newID()
+		id := newID(idPrefix)
 		if len(id) != len(idPrefix)+16 || !strings.HasPrefix(id, idPrefix) || id != strings.ToLower(id) || seen[id] {
 			t.Fatalf("id %q", id)
 		}

@@ -9,8 +9,11 @@ var (
 	ErrNotApprover  = errors.New("not an approver of it")
 	ErrSelfApproval = errors.New("nobody decides about a call of their own")
 	ErrDecided      = errors.New("already decided")
+	ErrTwice        = errors.New("each person decides once")
+	ErrStage        = errors.New("others are asked now")
 	ErrExpired      = errors.New("expired")
 	ErrCanceled     = errors.New("the caller hung up")
+	ErrNoReview     = errors.New("there is nothing to review")
 	ErrInvalid      = errors.New("the decision can't be taken as it is")
 )
 

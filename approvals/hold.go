@@ -4,6 +4,7 @@ import (
 	"crypto/rand"
 	"encoding/base32"
 	"encoding/json"
+	"slices"
 	"strings"
 	"time"
 
@@ -15,12 +16,13 @@ type State string
 
 // The states. Open and Approved go on to others; the rest are final.
 const (
-	Open     State = "open"     // waits for people
-	Approved State = "approved" // people said yes; the call has not gone on yet
-	Refused  State = "refused"  // people said no
-	Used     State = "used"     // approved, and the call went on
-	Expired  State = "expired"  // nobody decided in time
-	Canceled State = "canceled" // the caller hung up
+	Open       State = "open"        // waits for people
+	Approved   State = "approved"    // people said yes; the call has not gone on yet
+	Refused    State = "refused"     // people said no
+	Used       State = "used"        // approved, and the call went on
+	Expired    State = "expired"     // nobody decided in time, or the approval was not taken up in time
+	Canceled   State = "canceled"    // the caller hung up
+	BrokeGlass State = "broke_glass" // the call went on without an approval
 )
 
 // Grace is how long after a hold's end an approval given in time can still be
@@ -36,14 +38,20 @@ type Hold struct {
 	Rule          string // that held the call
 	Message       string // the rule's
 	Identity      call.Identity
-	Approvers     call.Approvers
+	Terms         call.Hold // who is asked, and how
 	Connection    string
 	Protocol      call.Protocol
 	Function      string
 	ArgsJSON      json.RawMessage
 	Request       Request
-	AskedAt       time.Time
-	Expires       time.Time
+	BreakGlass    string // the caller's reason, for BrokeGlass
+	// Owner is the replica whose caller waits with its request open; empty
+	// where the caller comes again. See [Replicas].
+	Owner string
+	// Targets are told of each step; see [Outbox].
+	Targets []string
+	AskedAt time.Time
+	Expires time.Time // until then people can decide
 	Status
 }
 
@@ -61,29 +69,101 @@ type Request struct {
 
 // Status is how far a hold has come.
 type Status struct {
-	State     State
-	By        string // who decided, "issuer|subject"
-	Comment   string
-	DecidedAt time.Time // zero: not decided by people
-	EndedAt   time.Time // when it left Open
-	UsedAt    time.Time
+	State    State
+	Stage    int       // that is asked, from 0; the number of stages when all said yes
+	Verdicts []Verdict // in the order they were given
+	Marks    []Mark    // in the order they were made
+	Steps    int       // taken so far
+	Attempts int       // how often the caller came with the call
+	EndedAt  time.Time // when it left Open
+	UseBy    time.Time // until then an approval can be taken up
+	UsedAt   time.Time
+	UsedFor  call.ID // the call that took it up, or broke glass
+	Review   Review  // of BrokeGlass
 }
+
+// Person is somebody who decides. Written as a text it is "issuer|subject".
+type Person struct {
+	Issuer  string `json:"issuer,omitempty"`
+	Subject string `json:"subject,omitempty"`
+}
+
+func (p Person) String() string {
+	if p == (Person{}) {
+		return ""
+	}
+	return p.Issuer + "|" + p.Subject
+}
+
+// PersonOf names an identity, without those who act for it.
+func PersonOf(i call.Identity) Person { return Person{i.Issuer, i.Subject} }
 
 // Verdict is one person's decision.
 type Verdict struct {
-	Approve bool
-	By      string // "issuer|subject"
-	Comment string
-	At      time.Time
+	Approve bool   `json:"approve"`
+	By      Person `json:"by"`
+	// For is who is an approver, where By decides as a delegate.
+	For     Person    `json:"for,omitzero"`
+	Stage   int       `json:"stage"` // that was asked, from 0
+	Comment string    `json:"comment,omitempty"`
+	At      time.Time `json:"at"`
+	Grant   Grant     `json:"grant,omitzero"`
 }
+
+// Grant is what an approver lets the caller go on doing: the same function, for
+// a while.
+type Grant struct {
+	For    time.Duration `json:"for,omitempty"`
+	Bounds string        `json:"bounds,omitempty"` // CEL, beside the function and the caller
+}
+
+// Mark notes that people were told of a hold, or looked at it.
+type Mark struct {
+	Name StepName  `json:"name"` // StepNotified or StepSeen
+	By   string    `json:"by"`   // the target, or "issuer|subject"
+	At   time.Time `json:"at"`
+}
+
+// Review is what somebody says afterwards of a call that broke glass.
+type Review struct {
+	By        Person    `json:"by"`
+	Justified bool      `json:"justified"`
+	Comment   string    `json:"comment"`
+	At        time.Time `json:"at"`
+}
+
+// Deciders are those who have decided, each as "issuer|subject", in order.
+func (s Status) Deciders() []string {
+	var out []string
+	for _, v := range s.Verdicts {
+		out = append(out, v.By.String())
+	}
+	return out
+}
+
+// Last is the newest verdict.
+func (s Status) Last() (Verdict, bool) {
+	if len(s.Verdicts) == 0 {
+		return Verdict{}, false
+	}
+	return s.Verdicts[len(s.Verdicts)-1], true
+}
+
+// Marked reports whether a mark stands already.
+func (s Status) Marked(name StepName, by string) bool {
+	return slices.ContainsFunc(s.Marks, func(m Mark) bool { return m.Name == name && m.By == by })
+}
+
+// Unreviewed reports whether somebody must still look at the hold.
+func (s Status) Unreviewed() bool { return s.State == BrokeGlass && s.Review.At.IsZero() }
 
 // idPrefix makes an approval's id recognisable wherever it turns up.
 const idPrefix = "apr_"
 
 // newID returns a fresh id: 80 random bits, so that it can't be guessed, in
 // letters that can be read out.
-func newID() string {
+func newID(prefix string) string {
 	var b [10]byte
 	rand.Read(b[:]) // never fails; see crypto/rand
-	return idPrefix + strings.ToLower(base32.StdEncoding.EncodeToString(b[:]))
+	return prefix + strings.ToLower(base32.StdEncoding.EncodeToString(b[:]))
 }

@@ -13,6 +13,15 @@ const (
 	// sweepLag leaves a hold's own waiter the first chance to end it.
 	sweepLag = time.Second
 	batch    = 500
+	// noteEvery is how often the store is told what the trail has.
+	noteEvery = 200 * time.Millisecond
+	// trailLag leaves whoever took a step the first chance to record it; it
+	// is longer than a step may take.
+	trailLag = 2 * stepTimeout
+	// attendFor is how long the store takes this replica for being there
+	// after it last said so, which it does every attendEvery.
+	attendFor   = 15 * time.Second
+	attendEvery = 5 * time.Second
 )
 
 // Run looks for decisions of other processes and ends holds that nobody waits
@@ -22,7 +31,12 @@ func (s *Service) Run(ctx context.Context) error {
 	g.Go(func() error { s.every(ctx, s.cfg.Poll, s.poller()); return nil })
 	g.Go(func() error { s.every(ctx, sweepEvery, s.sweep); return nil })
 	g.Go(func() error { s.every(ctx, pruneEvery, s.prune); return nil })
-	return g.Wait()
+	g.Go(func() error { s.every(ctx, noteEvery, s.note); return nil })
+	g.Go(func() error { s.every(ctx, trailLag/2, s.catchUp); return nil })
+	g.Go(func() error { s.every(ctx, attendEvery, s.attend); return nil })
+	err := g.Wait()
+	s.depart(ctx)
+	return err
 }
 
 func (s *Service) every(ctx context.Context, d time.Duration, do func(context.Context) error) {
@@ -100,15 +114,15 @@ func (s *Service) waiters() []string {
 
 func (s *Service) sweep(ctx context.Context) error {
 	for {
-		holds, err := s.cfg.Store.Expire(ctx, time.Now().Add(-sweepLag), batch)
+		ended, err := s.cfg.Store.Expire(ctx, time.Now().Add(-sweepLag), batch)
 		if err != nil {
 			return err
 		}
-		for i := range holds {
-			s.ended(ctx, &holds[i])
-			s.wake(holds[i].ID)
+		for _, c := range ended {
+			s.ended(ctx, c)
+			s.wake(c.Hold.ID)
 		}
-		if len(holds) < batch {
+		if len(ended) < batch {
 			return nil
 		}
 	}
@@ -120,5 +134,78 @@ func (s *Service) prune(ctx context.Context) error {
 		if err != nil || n < batch {
 			return err
 		}
+	}
+}
+
+// note tells the store which steps the trail has.
+func (s *Service) note(ctx context.Context) error {
+	s.mu.Lock()
+	list := s.recorded
+	s.recorded = nil
+	s.mu.Unlock()
+	err := s.cfg.Store.Delivered(ctx, list...)
+	if err != nil {
+		s.mu.Lock()
+		s.recorded = append(list, s.recorded...)
+		s.mu.Unlock()
+	}
+	return err
+}
+
+// catchUp records steps whose process died, or had no room on its disk, before
+// they were on record.
+func (s *Service) catchUp(ctx context.Context) error {
+	for {
+		now := time.Now()
+		list, err := s.cfg.Store.Lease(ctx, TrailTarget, now.Add(-trailLag), now, batch)
+		if err != nil || len(list) == 0 {
+			return err
+		}
+		done := list[:0]
+		for _, n := range list {
+			h, err := s.cfg.Store.Get(ctx, n.Hold)
+			if err == nil {
+				err = s.cfg.Recorder.Record(ctx, s.event(&h, n.Step))
+			}
+			if err != nil {
+				s.cfg.Log.ErrorContext(ctx, "a step of an approval is not on record yet", "approval", n.Hold, "step", n.Step.Name, "error", err)
+				continue
+			}
+			done = append(done, n)
+		}
+		if err := s.cfg.Store.Delivered(ctx, done...); err != nil || len(done) < len(list) {
+			return err
+		}
+	}
+}
+
+// attend tells the store that this replica is there.
+func (s *Service) attend(ctx context.Context) error {
+	now := time.Now()
+	s.mu.Lock()
+	fresh := s.attended.Sub(now) > attendFor-attendEvery
+	s.mu.Unlock()
+	if fresh {
+		return nil
+	}
+	until := now.Add(attendFor)
+	if err := s.cfg.Store.Alive(ctx, s.name, until); err != nil {
+		return err
+	}
+	s.mu.Lock()
+	s.attended = until
+	s.mu.Unlock()
+	return nil
+}
+
+// depart leaves the callers that waited here to whatever replica they come to.
+func (s *Service) depart(ctx context.Context) {
+	ctx = context.WithoutCancel(ctx)
+	err := step(ctx, s.note)
+	if err == nil {
+		err = step(ctx, func(ctx context.Context) error { return s.cfg.Store.Alive(ctx, s.name, time.Time{}) })
+	}
+	if err != nil {
+		s.cfg.Log.WarnContext(ctx, "the approval store could not be told that this replica stops", "error", err)
 	}
 }

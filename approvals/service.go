@@ -10,8 +10,6 @@ import (
 	"strings"
 	"sync"
 	"time"
-	"unicode"
-	"unicode/utf8"
 
 	"github.com/callgate/callgate/call"
 )
@@ -21,10 +19,14 @@ type Recorder interface {
 	Record(context.Context, call.Event) error
 }
 
-// Notifier tells people that they are asked. It must return at once and
-// deliver in the background; the hold goes on whatever becomes of it.
+// Notifier tells people what happens to holds. Both methods must return at
+// once; the hold goes on whatever becomes of the telling.
 type Notifier interface {
-	Asked(Hold)
+	// Targets names who is told of a hold. The store keeps a notice of each
+	// of its steps for each of them; see [Outbox].
+	Targets(Hold) []string
+	// Stepped says that this process took a step of a hold.
+	Stepped(Hold, Step)
 }
 
 // Config is what a [Service] needs.
@@ -51,10 +53,13 @@ type Config struct {
 
 // Service holds calls and takes people's decisions.
 type Service struct {
-	cfg Config
+	cfg  Config
+	name string // of this replica, among those that use the store
 
-	mu      sync.Mutex
-	waiting map[string]chan struct{} // by hold; a send wakes its caller
+	mu       sync.Mutex
+	waiting  map[string]chan struct{} // by hold; a send wakes its caller
+	recorded []Notice                 // steps that the trail has, and the store does not know of it
+	attended time.Time                // until then the store knows that this replica is there
 }
 
 const (
@@ -76,75 +81,7 @@ func New(cfg Config) *Service {
 	if cfg.Keep <= 0 {
 		cfg.Keep = defaultKeep
 	}
-	return &Service{cfg: cfg, waiting: map[string]chan struct{}{}}
-}
-
-// Decide approves or refuses a hold in by's name. The error is ErrNotFound,
-// ErrNotApprover, ErrSelfApproval, ErrDecided, ErrExpired, ErrCanceled or
-// ErrInvalid, with its cause, or tells that the store or the record is away.
-func (s *Service) Decide(ctx context.Context, id string, by call.Identity, approve bool, comment string) error {
-	if err := checkComment(comment); err != nil {
-		return fmt.Errorf("decide about %s: %w", id, err)
-	}
-	h, err := s.Get(ctx, id)
-	if err != nil {
-		return err
-	}
-	if err := mayDecide(&h, by); err != nil {
-		return fmt.Errorf("decide about %s: %w", h.ID, err)
-	}
-	v := Verdict{Approve: approve, By: principal(by), Comment: comment, At: time.Now()}
-	if err := s.cfg.Store.Decide(ctx, h.ID, v); err != nil {
-		return s.undecidable(ctx, h, err)
-	}
-	s.cfg.Metrics.decision.Observe(v.At.Sub(h.AskedAt).Seconds())
-	verdict := string(Refused)
-	if approve {
-		verdict = string(Approved)
-	}
-	s.cfg.Log.InfoContext(ctx, "approval decided", "approval", h.ID, "call_id", h.CallID, "decision", verdict, "by", v.By)
-	// The decision stands now; who made it must be known even if the
-	// decider's connection breaks.
-	err = step(context.WithoutCancel(ctx), func(ctx context.Context) error {
-		return s.record(ctx, &h, call.Approved, verdict, v.By, comment)
-	})
-	s.wake(h.ID)
-	if err != nil {
-		return fmt.Errorf("decide about %s: the decision stands, but its audit event could not be written: %w", h.ID, err)
-	}
-	return nil
-}
-
-// undecidable puts the store's refusal into words.
-func (s *Service) undecidable(ctx context.Context, h Hold, err error) error {
-	st, statusErr := s.cfg.Store.Status(ctx, h.ID)
-	if statusErr != nil {
-		st = h.Status
-	}
-	switch {
-	case errors.Is(err, ErrDecided) && st.By != "":
-		return fmt.Errorf("decide about %s: %w: %s by %s at %s; the first decision stands", h.ID, ErrDecided, st.State, st.By, st.DecidedAt.UTC().Format(time.RFC3339))
-	case errors.Is(err, ErrExpired):
-		return fmt.Errorf("decide about %s: %w at %s; the caller must make the call again", h.ID, ErrExpired, h.Expires.UTC().Format(time.RFC3339))
-	case errors.Is(err, ErrCanceled):
-		return fmt.Errorf("decide about %s: %w before a decision; the caller must make the call again", h.ID, ErrCanceled)
-	case errors.Is(err, ErrDecided), errors.Is(err, ErrNotFound):
-		return fmt.Errorf("decide about %s: %w", h.ID, err)
-	}
-	s.cfg.Metrics.storeErr.Inc()
-	return fmt.Errorf("decide about %s: the approval store is away, try again: %w", h.ID, err)
-}
-
-func checkComment(comment string) error {
-	switch {
-	case len(comment) > maxComment:
-		return fmt.Errorf("%w: the comment is longer than %d bytes", ErrInvalid, maxComment)
-	case !utf8.ValidString(comment):
-		return fmt.Errorf("%w: the comment is not valid UTF-8", ErrInvalid)
-	case strings.ContainsFunc(comment, func(r rune) bool { return unicode.IsControl(r) && r != '\n' && r != '\t' }):
-		return fmt.Errorf("%w: the comment holds control characters", ErrInvalid)
-	}
-	return nil
+	return &Service{cfg: cfg, name: newID("rep_"), waiting: map[string]chan struct{}{}}
 }
 
 // Get returns a hold with its request as it came. What people look at is
@@ -162,20 +99,37 @@ func (s *Service) Get(ctx context.Context, id string) (Hold, error) {
 }
 
 // List returns holds without their bodies, the newest first. With by, only
-// those that by may decide about.
+// those that by may decide about now.
 func (s *Service) List(ctx context.Context, f Filter, by *call.Identity) ([]Hold, error) {
+	away := func(err error) error {
+		s.cfg.Metrics.storeErr.Inc()
+		return fmt.Errorf("list approvals: the approval store is away, try again: %w", err)
+	}
+	now := time.Now()
+	var delegations []Delegation
+	if by != nil {
+		var err error
+		if delegations, err = s.cfg.Store.Delegations(ctx, now); err != nil {
+			return nil, away(err)
+		}
+	}
 	var out []Hold
 	size, page := f.Size(), f
 	for len(out) < size {
 		holds, err := s.cfg.Store.List(ctx, page)
 		if err != nil {
-			s.cfg.Metrics.storeErr.Inc()
-			return nil, fmt.Errorf("list approvals: the approval store is away, try again: %w", err)
+			return nil, away(err)
 		}
 		for i := range holds {
-			if len(out) < size && (by == nil || mayDecide(&holds[i], *by) == nil) {
-				out = append(out, holds[i])
+			if len(out) == size {
+				break
 			}
+			if by != nil {
+				if _, err := mayDecide(&holds[i], *by, true, delegations, now); err != nil {
+					continue
+				}
+			}
+			out = append(out, holds[i])
 		}
 		if len(holds) < page.Size() {
 			break
@@ -184,22 +138,6 @@ func (s *Service) List(ctx context.Context, f Filter, by *call.Identity) ([]Hold
 		page.Before, page.BeforeID = last.AskedAt, last.ID
 	}
 	return out, nil
-}
-
-func (s *Service) record(ctx context.Context, h *Hold, kind call.EventKind, step, by, comment string) error {
-	return s.cfg.Recorder.Record(ctx, call.Event{Kind: kind, CallID: h.CallID, Time: time.Now(), Approval: &call.ApprovalEvent{
-		ID: h.ID, Step: step, By: by, Comment: comment, Rule: h.Rule, Expires: h.Expires, Binding: s.keyed(h.Binding), Function: h.Function,
-	}})
-}
-
-func (s *Service) keyed(binding [32]byte) [32]byte {
-	if s.cfg.Key == nil {
-		return binding
-	}
-	h := hmac.New(sha256.New, s.cfg.Key)
-	h.Write([]byte("callgate/binding/v1"))
-	h.Write(binding[:])
-	return [32]byte(h.Sum(nil))
 }
 
 // Erase removes the requests of held calls: arguments, path and body, and what
@@ -215,4 +153,55 @@ func (s *Service) Erase(ctx context.Context, calls []call.ID) (int, error) {
 		return 0, fmt.Errorf("erase held requests: the approval store is away, try again: %w", err)
 	}
 	return n, nil
+}
+
+// took puts the steps of a change on record and tells of them. The error is
+// that of the first that can't be recorded; the trail gets it later.
+func (s *Service) took(ctx context.Context, c Change) error {
+	for i, step := range c.Steps {
+		if err := s.cfg.Recorder.Record(ctx, s.event(&c.Hold, step)); err != nil {
+			if step.Name != StepAsked { // nobody is asked then
+				for _, step := range c.Steps[i:] {
+					s.tell(c.Hold, step)
+				}
+			}
+			return err
+		}
+		s.mu.Lock()
+		s.recorded = append(s.recorded, Notice{Target: TrailTarget, Hold: c.Hold.ID, Step: step})
+		s.mu.Unlock()
+		s.tell(c.Hold, step)
+	}
+	return nil
+}
+
+func (s *Service) tell(h Hold, step Step) {
+	if s.cfg.Notifier != nil {
+		s.cfg.Notifier.Stepped(h, step)
+	}
+}
+
+// event is a step as the trail has it.
+func (s *Service) event(h *Hold, step Step) call.Event {
+	kind, id := call.Approved, h.CallID
+	if step.Name == StepAsked {
+		kind = call.Held
+	}
+	if step.Call != (call.ID{}) {
+		id = step.Call
+	}
+	return call.Event{Kind: kind, CallID: id, Time: step.At, Approval: &call.ApprovalEvent{
+		ID: h.ID, Step: string(step.Name), By: step.By, Comment: step.Comment, Rule: h.Rule, Expires: h.Expires,
+		Binding: s.keyed(h.Binding), Function: h.Function,
+	}}
+}
+
+func (s *Service) keyed(binding [32]byte) [32]byte {
+	if s.cfg.Key == nil {
+		return binding
+	}
+	h := hmac.New(sha256.New, s.cfg.Key)
+	h.Write([]byte("callgate/binding/v1"))
+	h.Write(binding[:])
+	return [32]byte(h.Sum(nil))
 }

@@ -45,7 +45,7 @@ type View struct {
 	Hidden     int            `json:"hidden"`      // values that were masked
 	AskedAt    time.Time      `json:"asked_at"`
 	Expires    time.Time      `json:"expires"`
-	By         string         `json:"by,omitempty"`
+	By         []string       `json:"by,omitempty"`
 	Comment    string         `json:"comment,omitempty"`
 	DecidedAt  time.Time      `json:"decided_at,omitzero"`
 	UsedAt     time.Time      `json:"used_at,omitzero"`
@@ -63,14 +63,15 @@ func (s *Service) Show(ctx context.Context, id string) (View, error) {
 func show(h *Hold, redact func(string) string) View {
 	v := viewer{redact: redact}
 	sum := sha256.Sum256(h.Request.Body)
+	last, _ := h.Last()
 	out := View{
 		ID: h.ID, CallID: h.CallID.String(), State: h.State, Rule: visible(h.Rule), Message: visible(h.Message), Policy: visible(h.PolicyVersion),
-		Identity: visibleIdentity(h.Identity), Approvers: h.Approvers,
+		Identity: visibleIdentity(h.Identity), Approvers: h.asked(),
 		Connection: visible(h.Connection), Protocol: h.Protocol, Function: visible(h.Function),
 		Method: visible(h.Request.Method), Authority: visible(h.Request.Authority), Path: visible(h.Request.Path),
 		Type: visible(h.Request.ContentType), Encoding: visible(h.Request.ContentEncoding),
 		BodyLength: len(h.Request.Body), BodySHA256: hex.EncodeToString(sum[:]),
-		AskedAt: h.AskedAt, Expires: h.Expires, By: visible(h.By), Comment: visible(h.Comment), DecidedAt: h.DecidedAt, UsedAt: h.UsedAt,
+		AskedAt: h.AskedAt, Expires: h.Expires, By: h.Deciders(), Comment: visible(last.Comment), DecidedAt: last.At, UsedAt: h.UsedAt,
 	}
 	out.BodyForm, out.Body = v.body(h.Request)
 	hiddenInBody := v.hidden

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/callgate/callgate/call"
@@ -22,68 +23,90 @@ const defaultTimeout = 2 * time.Minute
 // had or recorded; hold→expired when no answer came while the call waited;
 // deny when nobody could be asked.
 func (s *Service) Hold(ctx context.Context, c *call.Call, r call.Ruling) call.Decision {
-	h := newHold(c, r)
-	w := s.enter(h.ID)
-	defer s.leave(h.ID)
-	d := s.hold(ctx, c, &h, w)
+	started := time.Now()
+	h := s.newHold(c, r)
+	d := s.hold(ctx, c, &h)
 	d.Rule, d.PolicyVersion, d.Shadow = r.Rule, r.PolicyVersion, r.Shadow
 	if d.Outcome != call.Deny {
 		now := time.Now()
-		d.Approval = &call.Approval{ID: h.ID, Comment: h.Comment, AskedAt: h.AskedAt, EndedAt: now, HeldFor: now.Sub(h.AskedAt), Expires: h.Expires, Attempts: 1}
-		if h.By != "" {
-			d.Approval.By = []string{h.By}
-		}
+		last, _ := h.Last()
+		d.Approval = &call.Approval{ID: h.ID, By: h.Deciders(), Comment: last.Comment, AskedAt: h.AskedAt, EndedAt: now, HeldFor: now.Sub(started),
+			Expires: h.Expires, Attempts: h.Attempts}
 	}
 	s.cfg.Metrics.ended.WithLabelValues(string(d.Reason)).Inc()
 	return d
 }
 
-func newHold(c *call.Call, r call.Ruling) Hold {
+func (s *Service) newHold(c *call.Call, r call.Ruling) Hold {
 	now := time.Now()
-	return Hold{
-		ID: newID(), CallID: c.ID, Binding: c.Binding(r.PolicyVersion), PolicyVersion: r.PolicyVersion,
-		Rule: r.Rule, Message: r.Message, Identity: c.Identity, Approvers: r.Hold.Approvers,
+	h := Hold{
+		ID: newID(idPrefix), CallID: c.ID, Binding: c.Binding(r.PolicyVersion), PolicyVersion: r.PolicyVersion,
+		Rule: r.Rule, Message: r.Message, Identity: c.Identity, Terms: r.Hold,
 		Connection: c.Connection, Protocol: c.Protocol, Function: c.Function, ArgsJSON: c.ArgsJSON,
 		Request: Request{Method: c.Request.Method, Authority: c.Request.Authority, Path: hideQuery(c.Request.Path),
 			ContentType: c.Request.Headers.Get("content-type"), ContentEncoding: c.Request.Headers.Get("content-encoding"),
 			Body: c.Request.Body},
-		AskedAt: now, Expires: now.Add(cmp.Or(max(r.Hold.Timeout, 0), defaultTimeout)),
-		Status: Status{State: Open},
+		Owner: s.name, AskedAt: now, Expires: now.Add(cmp.Or(max(r.Hold.Timeout, 0), defaultTimeout)),
 	}
+	if s.cfg.Notifier != nil {
+		h.Targets = s.cfg.Notifier.Targets(h)
+	}
+	return h
 }
 
-func (s *Service) hold(ctx context.Context, c *call.Call, h *Hold, w <-chan struct{}) call.Decision {
+func (s *Service) hold(ctx context.Context, c *call.Call, h *Hold) call.Decision {
 	switch {
 	case c.Identity.Anonymous():
 		// Nobody could be kept from approving a call of their own.
 		return call.Decision{Outcome: call.Deny, Reason: call.ReasonNoCredentials, Message: "a call without an identity can't be held for approval"}
-	case len(h.Approvers.Groups)+len(h.Approvers.People) == 0:
+	case len(h.Terms.Stages) == 0 || slices.ContainsFunc(h.Terms.Stages, func(s call.Stage) bool { return s.Nobody() }):
 		return call.Decision{Outcome: call.Deny, Reason: call.ReasonPolicyError, Message: fmt.Sprintf("rule %q holds calls and names nobody who may approve them", h.Rule)}
 	}
-	if err := step(ctx, func(ctx context.Context) error { return s.cfg.Store.Create(ctx, *h) }); err != nil {
+	w := s.enter(h.ID)
+	defer func() { s.leave(h.ID) }()
+	var asked Change
+	if err := step(ctx, func(ctx context.Context) (err error) {
+		if err := s.attend(ctx); err != nil {
+			return err
+		}
+		asked, err = s.cfg.Store.Ask(ctx, *h)
+		return err
+	}); err != nil {
 		if ctx.Err() != nil {
 			// It may be there all the same; nobody need decide about it.
 			s.end(ctx, h, Canceled)
 			return call.Decision{Outcome: call.Deny, Reason: call.ReasonCanceled, Message: "the caller hung up before an approval was asked for"}
 		}
-		s.away(ctx, h, "create", err)
+		s.away(ctx, h, "ask", err)
 		return call.Decision{Outcome: call.Deny, Reason: call.ReasonApprovalUnavailable, Message: "this call needs approval, and approvals can't be taken now; try again later"}
 	}
-	if err := s.record(ctx, h, call.Held, "asked", "", ""); err != nil {
-		s.end(ctx, h, Canceled)
-		if ctx.Err() != nil {
-			return s.canceled()
+	if len(asked.Steps) == 0 {
+		// It waited before, and its replica is gone.
+		s.leave(h.ID)
+		*h = asked.Hold
+		w = s.enter(h.ID)
+		s.wake(h.ID) // it may be decided already
+		s.cfg.Log.InfoContext(ctx, "a call waits again for the approval that it waited for", "approval", h.ID, "call_id", c.ID, "asked_by", h.CallID)
+	} else {
+		asked.Hold.Request.Body = h.Request.Body
+		*h = asked.Hold
+		if err := s.took(ctx, asked); err != nil {
+			s.end(ctx, h, Canceled)
+			if ctx.Err() != nil {
+				return s.canceled()
+			}
+			return s.unrecorded(ctx, h, err)
 		}
-		return s.unrecorded(ctx, h, err)
-	}
-	s.cfg.Metrics.asked.Inc()
-	s.cfg.Log.InfoContext(ctx, "approval asked for", "approval", h.ID, "call_id", h.CallID, "rule", h.Rule, "connection", h.Connection, "function", h.Function, "expires", h.Expires)
-	if s.cfg.Notifier != nil {
-		s.cfg.Notifier.Asked(*h)
+		s.cfg.Metrics.asked.Inc()
+		s.cfg.Log.InfoContext(ctx, "approval asked for", "approval", h.ID, "call_id", h.CallID, "rule", h.Rule, "connection", h.Connection, "function", h.Function, "expires", h.Expires)
 	}
 	s.cfg.Metrics.waiting.Inc()
 	defer s.cfg.Metrics.waiting.Dec()
+	return s.wait(ctx, c, h, w)
+}
 
+// wait waits for what people say about h.
+func (s *Service) wait(ctx context.Context, c *call.Call, h *Hold, w <-chan struct{}) call.Decision {
 	deadline := time.NewTimer(time.Until(h.Expires))
 	defer deadline.Stop()
 	var again <-chan time.Time // set after the store could not be asked
@@ -103,6 +126,7 @@ func (s *Service) hold(ctx context.Context, c *call.Call, h *Hold, w <-chan stru
 		err := step(ctx, func(ctx context.Context) (err error) { st, err = s.cfg.Store.Status(ctx, h.ID); return err })
 		switch {
 		case err == nil && st.State == Open:
+			h.Status = st
 		case err == nil:
 			h.Status = st
 			return s.settled(ctx, c, h)
@@ -128,8 +152,8 @@ func (s *Service) settled(ctx context.Context, c *call.Call, h *Hold) call.Decis
 		return s.use(ctx, c, h)
 	case Refused:
 		msg := "an approver refused this call"
-		if h.Comment != "" {
-			msg += ": " + h.Comment
+		if last, _ := h.Last(); last.Comment != "" {
+			msg += ": " + last.Comment
 		}
 		return call.Decision{Outcome: call.HoldDeny, Reason: call.ReasonRefused, Message: msg}
 	case Expired:
@@ -145,8 +169,11 @@ func (s *Service) settled(ctx context.Context, c *call.Call, h *Hold) call.Decis
 // use takes the approval up for c as it is now, and writes that down before
 // the call goes on.
 func (s *Service) use(ctx context.Context, c *call.Call, h *Hold) call.Decision {
-	now := time.Now()
-	switch err := step(ctx, func(ctx context.Context) error { return s.cfg.Store.Use(ctx, h.ID, c.Binding(h.PolicyVersion), now) }); {
+	var used Change
+	switch err := step(ctx, func(ctx context.Context) (err error) {
+		used, err = s.cfg.Store.Use(ctx, h.ID, Use{Call: c.ID, Binding: c.Binding(h.PolicyVersion), At: time.Now()})
+		return err
+	}); {
 	case err == nil:
 	case ctx.Err() != nil:
 		return s.canceled()
@@ -159,11 +186,9 @@ func (s *Service) use(ctx context.Context, c *call.Call, h *Hold) call.Decision 
 		s.away(ctx, h, "use", err)
 		return call.Decision{Outcome: call.HoldDeny, Reason: call.ReasonApprovalUnavailable, Message: "the call was approved, but the approval could not be taken up; make it again to ask again"}
 	}
-	h.State, h.UsedAt = Used, now
+	h.Status = used.Hold.Status
 	// It is used up, so that must be written even if the caller goes now.
-	if err := step(context.WithoutCancel(ctx), func(ctx context.Context) error {
-		return s.record(ctx, h, call.Approved, "used", h.By, h.Comment)
-	}); err != nil {
+	if err := step(context.WithoutCancel(ctx), func(ctx context.Context) error { return s.took(ctx, used) }); err != nil {
 		return s.unrecorded(ctx, h, err)
 	}
 	return call.Decision{Outcome: call.HoldAllow, Reason: call.ReasonApproved, Message: "approved"}
@@ -173,10 +198,9 @@ func (s *Service) use(ctx context.Context, c *call.Call, h *Hold) call.Decision 
 // reads what it has come to. It reports whether the store could be reached.
 func (s *Service) end(ctx context.Context, h *Hold, to State) bool {
 	ctx = context.WithoutCancel(ctx)
-	var st Status
-	var changed bool
+	var ended Change
 	if err := step(ctx, func(ctx context.Context) (err error) {
-		st, changed, err = s.cfg.Store.End(ctx, h.ID, to, time.Now())
+		ended, err = s.cfg.Store.End(ctx, h.ID, to, time.Now())
 		return err
 	}); err != nil {
 		if !errors.Is(err, ErrNotFound) {
@@ -184,18 +208,16 @@ func (s *Service) end(ctx context.Context, h *Hold, to State) bool {
 		}
 		return false
 	}
-	h.Status = st
-	if changed {
-		s.ended(ctx, h)
-	}
+	h.Status = ended.Hold.Status
+	s.ended(ctx, ended)
 	return true
 }
 
 // ended writes down that a hold ended without a decision. The call is denied
 // either way and its own event says why, so a failure here is only logged.
-func (s *Service) ended(ctx context.Context, h *Hold) {
-	if err := step(ctx, func(ctx context.Context) error { return s.record(ctx, h, call.Approved, string(h.State), "", "") }); err != nil {
-		s.cfg.Log.ErrorContext(ctx, "end of an approval not recorded", "approval", h.ID, "call_id", h.CallID, "state", h.State, "error", err)
+func (s *Service) ended(ctx context.Context, c Change) {
+	if err := step(ctx, func(ctx context.Context) error { return s.took(ctx, c) }); err != nil {
+		s.cfg.Log.ErrorContext(ctx, "end of an approval not recorded", "approval", c.Hold.ID, "call_id", c.Hold.CallID, "state", c.Hold.State, "error", err)
 	}
 }
 
@@ -220,7 +242,7 @@ func (s *Service) away(ctx context.Context, h *Hold, step string, err error) {
 	s.cfg.Log.ErrorContext(ctx, "approval store is away", "approval", h.ID, "call_id", h.CallID, "step", step, "error", err)
 }
 
-func (s *Service) enter(id string) <-chan struct{} {
+func (s *Service) enter(id string) chan struct{} {
 	w := make(chan struct{}, 1)
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -103,7 +103,7 @@ func backtestPolicy(denied string) (backtest.Policy, error) {
 		{Name: "payroll", Action: policies.Deny, Connections: []string{"payroll"}, When: `!("people" in identity.groups)`},
 		{Name: "delete", Action: policies.Deny, When: `call.method == "DELETE"`},
 		{Name: "deploys", Action: policies.Hold, Connections: []string{"deploys"}, Functions: []string{"rollbacks.*"}, When: `identity.kind == "agent"`,
-			Hold: call.Hold{Timeout: time.Minute, Approvers: call.Approvers{Groups: []string{"platform"}}}},
+			Hold: call.Hold{Timeout: time.Minute, Stages: []call.Stage{{Approvers: call.Approvers{Groups: []string{"platform"}}}}}},
 		{Name: "mask", Action: policies.Mask, Connections: []string{"crm"}, Mask: call.MaskRule{Detect: []string{"email"}}},
 		{Name: "staff", Action: policies.Allow, When: `"staff" in identity.groups`},
 		{Name: "agents", Action: policies.Allow, When: `identity.kind == "agent"`},

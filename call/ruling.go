@@ -29,10 +29,61 @@ type Ruling struct {
 	Hold          Hold     // for ActionHold
 }
 
-// Hold is how a held call waits, and for whom.
+// Hold is how a held call waits, and for whom. It is kept with the call while it
+// waits, so that a later policy changes nothing about it.
 type Hold struct {
-	Approvers Approvers
-	Timeout   time.Duration
+	// Stages are asked one after the other: the second when the first has said
+	// yes. There is at least one.
+	Stages []Stage `json:"stages,omitempty"`
+	// Timeout is how long people have to decide.
+	Timeout time.Duration `json:"timeout,omitempty"`
+	Wait    WaitMode      `json:"wait,omitempty"`
+	// Valid is how long an approval can be taken up after it was given, where
+	// the caller comes again; 0: until the time to decide is over.
+	Valid time.Duration `json:"valid,omitempty"`
+	// Reason tells that no decision is taken without one.
+	Reason bool `json:"reason,omitempty"`
+	// BreakGlass are callers who may pass without an approval, with a reason,
+	// and are asked about it afterwards.
+	BreakGlass Approvers `json:"break_glass,omitzero"`
+	// Grant is how long a grant may last that an approver gives with an
+	// approval; 0: those who may change what decides give grants, nobody else.
+	Grant time.Duration `json:"grant,omitempty"`
+}
+
+// Stage is people who are asked at the same time.
+type Stage struct {
+	Approvers
+	// Need is how many of them must say yes; 0 means 1. A no of any ends it.
+	Need int `json:"need,omitempty"`
+}
+
+// WaitMode is how a caller waits for people.
+type WaitMode string
+
+// The ways to wait.
+const (
+	WaitHeld  WaitMode = "wait"  // with its request open; the zero value too
+	WaitRetry WaitMode = "retry" // by making the call again
+)
+
+// Approvers are all that the stages ask.
+func (h Hold) Approvers() Approvers {
+	var out Approvers
+	for _, s := range h.Stages {
+		out.Groups = union(out.Groups, s.Groups)
+		out.People = union(out.People, s.People)
+	}
+	return out
+}
+
+func union(list, more []string) []string {
+	for _, s := range more {
+		if !slices.Contains(list, s) {
+			list = append(list, s)
+		}
+	}
+	return list
 }
 
 // Approvers are those who may decide a held call: anybody in one of the
@@ -41,6 +92,9 @@ type Approvers struct {
 	Groups []string `json:"groups,omitempty"`
 	People []string `json:"people,omitempty"`
 }
+
+// Nobody reports whether there are none.
+func (a Approvers) Nobody() bool { return len(a.Groups)+len(a.People) == 0 }
 
 // Include reports whether somebody is among the approvers. A difference in a
 // letter's case is a difference: it must not let anybody in.

@@ -17,7 +17,7 @@ import (
 type Approvals interface {
 	List(ctx context.Context, f approvals.Filter, by *call.Identity) ([]approvals.Hold, error)
 	Show(ctx context.Context, id string) (approvals.View, error)
-	Decide(ctx context.Context, id string, by call.Identity, approve bool, comment string) error
+	Decide(ctx context.Context, id string, by call.Identity, a approvals.Answer) (approvals.Hold, error)
 }
 
 // Identifier finds out who asks. Its error is an *identity.Error.
@@ -107,7 +107,7 @@ func (s *Server) list(w http.ResponseWriter, r *http.Request, who call.Identity)
 	}
 	out := []Approval{}
 	for _, h := range holds {
-		if concerns(h.Identity, h.Approvers, who) {
+		if concerns(h.Identity, h.Terms.Approvers(), who) {
 			out = append(out, summary(h))
 		}
 	}
@@ -150,7 +150,7 @@ func (s *Server) decide(approve bool) func(http.ResponseWriter, *http.Request, c
 			refuse(w, status, err.Error())
 			return
 		}
-		if err := s.cfg.Approvals.Decide(r.Context(), id, who, approve, d.Comment); err != nil {
+		if _, err := s.cfg.Approvals.Decide(r.Context(), id, who, approvals.Answer{Approve: approve, Comment: d.Comment}); err != nil {
 			s.failed(w, r, err)
 			return
 		}
@@ -178,6 +178,7 @@ func (s *Server) failed(w http.ResponseWriter, r *http.Request, err error) {
 	for known, status := range map[error]int{
 		approvals.ErrNotFound: http.StatusNotFound, approvals.ErrNotApprover: http.StatusForbidden,
 		approvals.ErrSelfApproval: http.StatusForbidden, approvals.ErrDecided: http.StatusConflict,
+		approvals.ErrTwice: http.StatusConflict, approvals.ErrStage: http.StatusConflict, approvals.ErrNoReview: http.StatusConflict,
 		approvals.ErrExpired: http.StatusConflict, approvals.ErrCanceled: http.StatusConflict, approvals.ErrInvalid: http.StatusBadRequest,
 	} {
 		if errors.Is(err, known) {
@@ -199,15 +200,16 @@ func concerns(requester call.Identity, a call.Approvers, who call.Identity) bool
 }
 
 func summary(h approvals.Hold) Approval {
+	last, _ := h.Last()
 	return Approval{ID: h.ID, State: string(h.State), CallID: h.CallID.String(), Connection: h.Connection, Function: h.Function,
-		Method: h.Request.Method, Path: h.Request.Path, Rule: h.Rule, Message: h.Message, Requester: h.Identity, Approvers: h.Approvers,
-		PolicyVersion: h.PolicyVersion, AskedAt: h.AskedAt, Expires: h.Expires, DecidedBy: h.By, DecidedAt: h.DecidedAt, Comment: h.Comment}
+		Method: h.Request.Method, Path: h.Request.Path, Rule: h.Rule, Message: h.Message, Requester: h.Identity, Approvers: h.Terms.Approvers(),
+		PolicyVersion: h.PolicyVersion, AskedAt: h.AskedAt, Expires: h.Expires, DecidedBy: strings.Join(h.Deciders(), ", "), DecidedAt: last.At, Comment: last.Comment}
 }
 
 func full(v approvals.View) Approval {
 	a := Approval{ID: v.ID, State: string(v.State), CallID: v.CallID, Connection: v.Connection, Function: v.Function,
 		Method: v.Method, Path: v.Path, Body: v.Body, Rule: v.Rule, Message: v.Message, Requester: v.Identity, Approvers: v.Approvers,
-		PolicyVersion: v.Policy, AskedAt: v.AskedAt, Expires: v.Expires, DecidedBy: v.By, DecidedAt: v.DecidedAt, Comment: v.Comment}
+		PolicyVersion: v.Policy, AskedAt: v.AskedAt, Expires: v.Expires, DecidedBy: strings.Join(v.By, ", "), DecidedAt: v.DecidedAt, Comment: v.Comment}
 	if json.Valid([]byte(v.Arguments)) {
 		a.Arguments = json.RawMessage(v.Arguments)
 	}

@@ -21,7 +21,7 @@ type desk struct {
 	err     error
 }
 
-var hold = approvals.Hold{ID: "apr_1", Identity: call.Identity{Issuer: "i", Subject: "alice"}, Approvers: call.Approvers{Groups: []string{"finance"}, People: []string{"i|carol"}},
+var hold = approvals.Hold{ID: "apr_1", Identity: call.Identity{Issuer: "i", Subject: "alice"}, Terms: call.Hold{Stages: []call.Stage{{Approvers: call.Approvers{Groups: []string{"finance"}, People: []string{"i|carol"}}}}},
 	Connection: "crm", Function: "refunds.create", Status: approvals.Status{State: approvals.Open}}
 
 func (d *desk) List(context.Context, approvals.Filter, *call.Identity) ([]approvals.Hold, error) {
@@ -32,15 +32,15 @@ func (d *desk) Show(_ context.Context, id string) (approvals.View, error) {
 	if id != hold.ID {
 		return approvals.View{}, approvals.ErrNotFound
 	}
-	return approvals.View{ID: hold.ID, Identity: hold.Identity, Approvers: hold.Approvers, State: approvals.Open, Arguments: `{"amount":500}`}, d.err
+	return approvals.View{ID: hold.ID, Identity: hold.Identity, Approvers: hold.Terms.Approvers(), State: approvals.Open, Arguments: `{"amount":500}`}, d.err
 }
 
-func (d *desk) Decide(_ context.Context, id string, by call.Identity, approve bool, comment string) error {
+func (d *desk) Decide(_ context.Context, id string, by call.Identity, a approvals.Answer) (approvals.Hold, error) {
 	if d.err != nil {
-		return d.err
+		return approvals.Hold{}, d.err
 	}
-	d.decided = append(d.decided, id+" "+by.Subject+" "+map[bool]string{true: "yes", false: "no"}[approve]+" "+comment)
-	return nil
+	d.decided = append(d.decided, id+" "+by.Subject+" "+map[bool]string{true: "yes", false: "no"}[a.Approve]+" "+a.Comment)
+	return hold, nil
 }
 
 // people maps tokens to identities.

@@ -12,7 +12,7 @@ import (
 
 // held holds what a rule of the tests looks at.
 func held(when string) Rule {
-	return Rule{Name: "hold", Action: Hold, When: when, Hold: call.Hold{Timeout: time.Minute, Approvers: call.Approvers{Groups: []string{"a"}}}}
+	return Rule{Name: "hold", Action: Hold, When: when, Hold: call.Hold{Timeout: time.Minute, Stages: []call.Stage{{Approvers: call.Approvers{Groups: []string{"a"}}}}}}
 }
 
 func TestAssess(t *testing.T) {

@@ -255,7 +255,7 @@ func (c *compiler) checkAction(r *Rule, bad func(Position, string, ...any)) {
 		bad(r.Position, "action %q is not known; choose allow, deny, hold or mask%s", r.Action, suggest(r.Action, actions))
 		return
 	}
-	approvers := r.Hold.Approvers
+	approvers := r.Hold.Approvers()
 	switch named := len(approvers.Groups)+len(approvers.People) > 0; {
 	case r.Action != Hold && (named || r.Hold.Timeout != 0):
 		bad(r.Position, "hold is for action hold only; this rule's action is %s", r.Action)

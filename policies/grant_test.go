@@ -76,7 +76,7 @@ func TestGrants(t *testing.T) {
 
 func TestGrantsComeLast(t *testing.T) {
 	grant := Grant{Name: "g", Identities: []string{"agent-7"}, Actors: []string{"*"}, Connections: []string{"*"}, Functions: []string{"*"}}
-	hold := Rule{Name: "ask", Action: Hold, Hold: call.Hold{Timeout: time.Minute, Approvers: call.Approvers{Groups: []string{"a"}}}}
+	hold := Rule{Name: "ask", Action: Hold, Hold: call.Hold{Timeout: time.Minute, Stages: []call.Stage{{Approvers: call.Approvers{Groups: []string{"a"}}}}}}
 	for _, c := range []struct {
 		rules []Rule
 		rule  string
@@ -125,7 +125,7 @@ func TestGrantErrors(t *testing.T) {
 // same rule, and nothing else.
 func TestSettlingGrant(t *testing.T) {
 	ask := func(name string) Rule {
-		return Rule{Name: name, Action: Hold, When: "call.args.amount > 100", Hold: call.Hold{Timeout: time.Minute, Approvers: call.Approvers{Groups: []string{"a"}}}}
+		return Rule{Name: name, Action: Hold, When: "call.args.amount > 100", Hold: call.Hold{Timeout: time.Minute, Stages: []call.Stage{{Approvers: call.Approvers{Groups: []string{"a"}}}}}}
 	}
 	grant := Grant{Name: "g", Identities: []string{"agent-7"}, Actors: []string{"*"}, Connections: []string{"crm"}, Functions: []string{"refunds.create"}, Settles: []string{"ask"}}
 	for _, c := range []struct {

@@ -81,7 +81,7 @@ func TestExpressions(t *testing.T) {
 }
 
 func TestOrder(t *testing.T) {
-	people := call.Hold{Approvers: call.Approvers{Groups: []string{"leads"}}, Timeout: time.Minute}
+	people := call.Hold{Stages: []call.Stage{{Approvers: call.Approvers{Groups: []string{"leads"}}}}, Timeout: time.Minute}
 	allow := Rule{Name: "allow", Action: Allow}
 	allow2 := Rule{Name: "allow2", Action: Allow}
 	hold := Rule{Name: "hold", Action: Hold, Hold: people}
@@ -120,7 +120,7 @@ func TestOrder(t *testing.T) {
 
 // A rule that is asked and can't answer must deny, whatever stands beside it.
 func TestFailClosed(t *testing.T) {
-	leads := call.Hold{Approvers: call.Approvers{Groups: []string{"leads"}}, Timeout: time.Minute}
+	leads := call.Hold{Stages: []call.Stage{{Approvers: call.Approvers{Groups: []string{"leads"}}}}, Timeout: time.Minute}
 	allow := Rule{Name: "allow", Action: Allow}
 	cards := call.MaskRule{Detect: []string{"card"}}
 	big := map[string]any{"text": strings.Repeat("a", 1<<20), "list": make([]any, 5000)}
@@ -230,7 +230,7 @@ func TestScope(t *testing.T) {
 func TestHolds(t *testing.T) {
 	hold := func(name, conn string, d time.Duration, shadow bool) Rule {
 		return Rule{Name: name, Connections: []string{conn}, Action: Hold, Shadow: shadow,
-			Hold: call.Hold{Approvers: call.Approvers{People: []string{"ann"}}, Timeout: d}}
+			Hold: call.Hold{Stages: []call.Stage{{Approvers: call.Approvers{People: []string{"ann"}}}}, Timeout: d}}
 	}
 	s := compile(t, hold("a", "crm", time.Minute, false), hold("b", "c*", 2*time.Minute, false), hold("c", "erp", time.Minute, true))
 	if d, ok := s.Holds("crm"); d != 2*time.Minute || !ok {

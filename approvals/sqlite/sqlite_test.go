@@ -32,6 +32,11 @@ func open(t testing.TB, file string) *Store {
 	return s
 }
 
+func use(t testing.TB, s *Store, h approvals.Hold) error {
+	_, err := s.Use(t.Context(), h.ID, approvals.Use{Call: h.CallID, Binding: h.Binding, At: time.Now()})
+	return err
+}
+
 func TestConformance(t *testing.T) {
 	t.Run("sqlite", func(t *testing.T) {
 		storetest.Run(t, func(t *testing.T) func(*testing.T) approvals.Store {
@@ -70,7 +75,7 @@ func TestFileIsPrivate(t *testing.T) {
 		t.Fatal(err)
 	}
 	s := open(t, file)
-	if err := s.Create(t.Context(), storetest.NewHold(t, "h", time.Now())); err != nil {
+	if _, err := s.Ask(t.Context(), storetest.NewHold(t, "h", time.Now())); err != nil {
 		t.Fatal(err)
 	}
 	entries, err := os.ReadDir(dir)
@@ -124,16 +129,16 @@ func TestCrashProcess(t *testing.T) {
 	}
 	for i := 0; ; i++ {
 		h := storetest.NewHold(t, fmt.Sprintf("h%06d", i), time.Now())
-		if err := s.Create(t.Context(), h); err != nil {
+		if _, err := s.Ask(t.Context(), h); err != nil {
 			t.Fatal(err)
 		}
 		fmt.Printf("created %s\n", h.ID)
-		if err := s.Decide(t.Context(), h.ID, approvals.Verdict{Approve: true, By: "ann", At: time.Now()}); err != nil {
+		if _, err := s.Decide(t.Context(), h.ID, approvals.Verdict{Approve: true, By: storetest.Person("ann"), At: time.Now()}); err != nil {
 			t.Fatal(err)
 		}
 		fmt.Printf("approved %s\n", h.ID)
 		if i%2 == 0 {
-			if err := s.Use(t.Context(), h.ID, h.Binding, time.Now()); err != nil {
+			if err := use(t, s, h); err != nil {
 				t.Fatal(err)
 			}
 			fmt.Printf("used %s\n", h.ID)
@@ -185,10 +190,10 @@ func TestCrash(t *testing.T) {
 			}
 			var used, twice error
 			if h.State == approvals.Approved {
-				used = s.Use(t.Context(), id, h.Binding, time.Now())
+				used = use(t, s, h)
 			}
 			if h.State != approvals.Open {
-				twice = s.Use(t.Context(), id, h.Binding, time.Now())
+				twice = use(t, s, h)
 			}
 			if used != nil || h.State != approvals.Open && !errors.Is(twice, approvals.ErrUsed) {
 				t.Errorf("%s: used %v, twice %v", id, used, twice)
@@ -207,8 +212,9 @@ func BenchmarkCreateDecideUse(b *testing.B) {
 	for b.Loop() {
 		i++
 		h := storetest.NewHold(b, fmt.Sprint(i), now)
-		if err := errors.Join(s.Create(b.Context(), h), s.Decide(b.Context(), h.ID, approvals.Verdict{Approve: true, At: now}),
-			s.Use(b.Context(), h.ID, h.Binding, now)); err != nil {
+		_, asked := s.Ask(b.Context(), h)
+		_, decided := s.Decide(b.Context(), h.ID, approvals.Verdict{Approve: true, By: storetest.Person("ann"), At: now})
+		if err := errors.Join(asked, decided, use(b, s, h)); err != nil {
 			b.Fatal(err)
 		}
 	}
@@ -228,10 +234,10 @@ func TestErasedFromDisk(t *testing.T) {
 	for i := range 20 {
 		h := storetest.NewHold(t, fmt.Sprintf("h%d", i), at)
 		h.Request.Body = bytes.Repeat([]byte("the secret "), 1000)
-		if err := s.Create(t.Context(), h); err != nil {
+		if _, err := s.Ask(t.Context(), h); err != nil {
 			t.Fatal(err)
 		}
-		if _, _, err := s.End(t.Context(), h.ID, approvals.Canceled, at); err != nil {
+		if _, err := s.End(t.Context(), h.ID, approvals.Canceled, at); err != nil {
 			t.Fatal(err)
 		}
 		calls = append(calls, h.CallID)

@@ -172,7 +172,7 @@ func policy(t testing.TB, rules ...policies.Rule) Policy {
 	t.Helper()
 	for i := range rules {
 		if rules[i].Action == policies.Hold {
-			rules[i].Hold = call.Hold{Timeout: time.Minute, Approvers: call.Approvers{Groups: []string{"approvers"}}}
+			rules[i].Hold = call.Hold{Timeout: time.Minute, Stages: []call.Stage{{Approvers: call.Approvers{Groups: []string{"approvers"}}}}}
 		}
 		if rules[i].Name == "" {
 			rules[i].Name = rules[i].Action

@@ -51,7 +51,7 @@ func TestEffectsHold(t *testing.T) {
 		for i := range list {
 			list[i].Hold = call.Hold{}
 			if list[i].Action == policies.Hold {
-				list[i].Hold = call.Hold{Timeout: 1, Approvers: call.Approvers{Groups: []string{"a"}}}
+				list[i].Hold = call.Hold{Timeout: 1, Stages: []call.Stage{{Approvers: call.Approvers{Groups: []string{"a"}}}}}
 			}
 			r := list[i]
 			s.Policy.Rules = append(s.Policy.Rules, config.Rule{Name: r.Name, Functions: r.Functions, When: r.When, Action: r.Action, Shadow: r.Shadow})

@@ -33,7 +33,7 @@ func compile(t testing.TB, conns []lint.Connection, rules []policies.Rule, grant
 	}
 	for i := range rules {
 		if rules[i].Action == policies.Hold {
-			rules[i].Hold = call.Hold{Timeout: time.Minute, Approvers: call.Approvers{Groups: []string{"a"}}}
+			rules[i].Hold = call.Hold{Timeout: time.Minute, Stages: []call.Stage{{Approvers: call.Approvers{Groups: []string{"a"}}}}}
 		}
 		if rules[i].Action == policies.Mask && rules[i].Mask.Keys == nil {
 			rules[i].Mask.Keys = []string{"card"}

@@ -37,7 +37,7 @@ func compare(want config.TestExpect, got call.Ruling) []Difference {
 		differ("shadow", listed(*want.Shadow), listed(got.Shadow))
 	}
 	if want.Approvers != nil {
-		by := got.Hold.Approvers
+		by := got.Hold.Approvers()
 		differ("approvers.groups", listed(want.Approvers.Groups), listed(by.Groups))
 		differ("approvers.people", listed(want.Approvers.People), listed(by.People))
 	}

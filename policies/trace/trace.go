@@ -91,7 +91,8 @@ func Explain(c *call.Call, ruling call.Ruling, steps []policies.Step) (Explanati
 		out.Mask = append(out.Mask, m.Name)
 	}
 	if ruling.Action == call.ActionHold {
-		out.Approvers = &ruling.Hold.Approvers
+		asked := ruling.Hold.Approvers()
+		out.Approvers = &asked
 	}
 	for _, st := range steps {
 		r := Rule{Name: st.Rule.Name, Action: st.Rule.Action, Shadow: st.Rule.Shadow, When: st.Rule.When,
