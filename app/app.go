@@ -260,7 +260,7 @@ func (a *App) serveEnvoys(ctx context.Context, l net.Listener) error {
 	}
 	if a.has(ExtProc) {
 		responses := extproc.New(extproc.Config{Recorder: a.trail.recorder, Backlog: a.trail.backlog, Messages: a.messages, Visible: a.decider, HashKey: a.hashKey, Redact: a.redact,
-			MaxResponse: 8 << 20, Now: a.opts.Now, Log: a.log, Metrics: extproc.NewMetrics(a.registry)})
+			MaxResponse: 8 << 20, Memory: int64(a.cfg.Masking.Memory), Now: a.opts.Now, Log: a.log, Metrics: extproc.NewMetrics(a.registry)})
 		procv3.RegisterExternalProcessorServer(present, responses)
 		procv3.RegisterExternalProcessorServer(parting, responses)
 	}

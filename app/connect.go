@@ -48,6 +48,7 @@ func connect(ctx context.Context, c config.Connection, sources map[string]*descr
 	return &connection.Connection{
 		Name: c.Name, Version: c.Version, Protocol: call.Protocol(c.Protocol), Proof: strings.TrimPrefix(c.Proof, "none"), Shadow: c.Mode == "shadow", Authorities: c.Match.Authorities, Path: c.Match.Path, Services: c.Match.Services,
 		Parser: parser, Credential: secret, Mask: masks(c), MaxBody: int64(c.MaxBody), MaxResponse: int64(c.MaxResponse),
+		Response: call.ResponseSettings{LookBehind: int64(c.LookBehind), Binary: c.Binary},
 		Record: call.RecordSettings{MaxBody: int64(c.Record.MaxBody), Response: c.Record.Response, Headers: c.Record.Headers,
 			Unrecorded: c.Record.Unavailable == "allow",
 			KeepBodies: int64(time.Duration(c.Record.Keep.Bodies).Seconds()), KeepCalls: int64(time.Duration(c.Record.Keep.Calls).Seconds())},

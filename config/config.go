@@ -25,6 +25,7 @@ type Config struct {
 	Approvals Approvals `yaml:"approvals"`
 	Control   Control   `yaml:"control"`
 	Audit     Audit     `yaml:"audit"`
+	Masking   Masking   `yaml:"masking"`
 
 	// Policy is what can change while the process runs.
 	Policy Policy `yaml:",inline"`
@@ -130,6 +131,13 @@ type Approvals struct {
 type Approvers struct {
 	Groups []string `yaml:"groups"`
 	People []string `yaml:"people"` // subjects, or "issuer|subject" where subjects are not unique
+}
+
+// Masking bounds the masking of responses.
+type Masking struct {
+	// Memory is what all responses that are being masked may hold at once;
+	// beyond it they are withheld. Default 512MiB.
+	Memory Bytes `yaml:"memory"`
 }
 
 // Audit says where the trail goes.

@@ -190,6 +190,7 @@ func (c *Config) defaults() {
 	set(&c.Envoy.Listen, "127.0.0.1:10000")
 	set(&c.Envoy.Services, c.Listen.GRPC)
 	set(&c.Envoy.DecideTimeout, 2*time.Second)
+	set(&c.Masking.Memory, 512<<20)
 	set(&c.Identity.ClockSkew, time.Minute)
 	set(&c.Identity.Unreachable, "fail")
 	set(&c.Audit.Spool.MaxBytes, 10<<30)

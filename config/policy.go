@@ -60,11 +60,19 @@ type Connection struct {
 	Record  Record `yaml:"record"`
 	// Mask hides parts of every response of this connection; rules may add.
 	Mask []Mask `yaml:"mask"`
-	// MaxResponse is the largest response body that is held back to be
-	// masked as a whole (JSON, text); a larger one is withheld. Streams of
-	// events are not bound by it. Default 8MiB.
-	MaxResponse Bytes    `yaml:"max_response"`
-	Position    Position `yaml:"-"`
+	// MaxResponse bounds what can only be masked whole: an event, a line of
+	// JSON Lines, a gRPC message, XML, HTML and forms, a JSON document in a
+	// string. What is larger is withheld. JSON, text and CSV flow through
+	// masks whatever their size. Default 8MiB.
+	MaxResponse Bytes `yaml:"max_response"`
+	// LookBehind is how much of a flowing response is searched together, so
+	// that a value cut in two is found; nothing leaves before. Default 64KiB.
+	LookBehind Bytes `yaml:"look_behind"`
+	// Binary says what becomes of a response that a mask applies to and that
+	// can't be read to be masked: "deny" (default) withholds it, "pass" lets
+	// it through and records that.
+	Binary   string   `yaml:"binary"`
+	Position Position `yaml:"-"`
 	// Version is a hash over what the connection says, the files that it names
 	// included.
 	Version string `yaml:"-"`

@@ -278,6 +278,8 @@ func (c *Connection) defaults() {
 	set(&c.Proof, "none")
 	set(&c.MaxBody, 1<<20)
 	set(&c.MaxResponse, 8<<20)
+	set(&c.LookBehind, 64<<10)
+	set(&c.Binary, "deny")
 	set(&c.Record.MaxBody, 1<<20)
 	set(&c.Record.Response, "durable")
 	set(&c.Record.Unavailable, "deny")

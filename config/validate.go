@@ -92,6 +92,9 @@ func (c *Config) validate(doc document, p *problems) {
 	if i := c.Audit.Ledger.Interval; i < 100*time.Millisecond || i > 10*time.Second {
 		bad("audit.ledger.interval", "%s is outside 100ms to 10s, in which every record must be signed", i)
 	}
+	if c.Masking.Memory < 16<<20 {
+		bad("masking.memory", "%s is too small to mask responses in; 512MiB is the default", c.Masking.Memory)
+	}
 	if c.Audit.Spool.MaxBytes < 1<<20 {
 		bad("audit.spool.max_bytes", "%s is too small to hold a call; 10GiB is the default", c.Audit.Spool.MaxBytes)
 	}
@@ -260,6 +263,10 @@ func (c Connection) validate(ps *problems) {
 			bad(name, "%s %s is outside 1KiB to 64MiB", name, n)
 		}
 	}
+	if c.LookBehind < 4<<10 || c.LookBehind > 1<<20 {
+		bad("look_behind", "look_behind %s is outside 4KiB to 1MiB", c.LookBehind)
+	}
+	oneOf("binary", c.Binary, "deny", "pass")
 	for i, m := range c.Mask {
 		m.validate(func(format string, args ...any) { bad(fmt.Sprintf("mask[%d]", i), format, args...) })
 	}

@@ -47,6 +47,11 @@ func (d *decision) allow(decided call.Decision) (*authv3.CheckResponse, error) {
 // identity stage reads. They are not for the service.
 var callersOwn = []string{"proxy-authorization", "cookie"}
 
+// masked are headers that ask for a response in a form that can't be masked, or
+// only at a cost: a part of it (RFC 9110 §14), what has changed of it (RFC 3229),
+// an encoding of it. Without them it comes whole and plain.
+var masked = []string{"range", "if-range", "a-im", "accept-encoding", "grpc-accept-encoding"}
+
 // remove lists what the function must not get: the caller's credentials, and
 // headers of ours that a mesh may not have stripped. Envoy removes after it
 // sets, so what is set must not stand here.
@@ -56,6 +61,9 @@ func (d *decision) remove() []string {
 		if name != d.header {
 			out = append(out, name)
 		}
+	}
+	if len(d.mask.Rules) > 0 {
+		out = append(out, masked...)
 	}
 	for _, f := range d.call.Request.Headers {
 		if strings.HasPrefix(f.Name, call.HeaderPrefix) && f.Name != call.HeaderCallID {
@@ -146,7 +154,7 @@ func (d *decision) metadata(decided call.Decision) *structpb.Struct {
 	if decided.Outcome.Allowed() {
 		fixed := d.active.fixed[d.conn]
 		f["function"] = structpb.NewStringValue(clean(d.call.Function))
-		f["max_response"], f["record"] = fixed.maxResponse, fixed.record
+		f["max_response"], f["response"], f["record"] = fixed.maxResponse, fixed.response, fixed.record
 		if d.call.Protocol == call.MCP && strings.HasSuffix(d.call.Function, "/list") {
 			f["caller"] = caller(d.call.Identity)
 		}
@@ -185,12 +193,16 @@ func caller(who call.Identity) *structpb.Value {
 // fixedMetadata is what the metadata of all calls of a connection share. It is
 // only read, by any number of answers at once.
 type fixedMetadata struct {
-	maxResponse, record, mask *structpb.Value
+	maxResponse, response, record, mask *structpb.Value
 }
 
 func fix(c *connection.Connection) fixedMetadata {
 	f := fixedMetadata{
 		maxResponse: structpb.NewNumberValue(float64(c.MaxResponse)),
+		response: object(map[string]*structpb.Value{
+			"look_behind": structpb.NewNumberValue(float64(c.Response.LookBehind)),
+			"binary":      structpb.NewStringValue(c.Response.Binary),
+		}),
 		record: object(map[string]*structpb.Value{
 			"max_body": structpb.NewNumberValue(float64(c.Record.MaxBody)),
 			"response": structpb.NewStringValue(c.Record.Response),

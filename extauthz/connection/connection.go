@@ -38,6 +38,7 @@ type Connection struct {
 	Mask        call.Mask
 	MaxBody     int64
 	MaxResponse int64
+	Response    call.ResponseSettings
 	Record      call.RecordSettings
 }
 

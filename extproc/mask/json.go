@@ -89,7 +89,13 @@ func (d *doc) short(what string) error {
 // parse walks a whole text.
 func (d *doc) parse(live liveStates, v verdict) error {
 	d.last, d.root = true, container{live: live, inner: v}
-	return d.run()
+	w := d.w
+	if n := len(w.spare); n > 0 {
+		d.open, w.spare = w.spare[n-1], w.spare[:n-1]
+	}
+	err := d.run()
+	w.spare = append(w.spare, d.open[:0])
+	return err
 }
 
 // run reads on, to the end of the text or of what is at hand (errMore).

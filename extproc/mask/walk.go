@@ -21,6 +21,7 @@ type walker struct {
 	cur    liveStates
 	stack  []frame // names from the body's root to here
 	level  int     // JSON in strings around here
+	spare  [][]container
 
 	scan    scanner
 	keyword func([]byte) int // Masker.keyRule, nil without keys
@@ -58,6 +59,7 @@ func (m *Masker) walker() *walker {
 	}
 	w.states = append(w.states, m.paths.init...)
 	w.cur = liveStates{0, len(w.states)}
+	w.spare = append(w.spare, make([]container, 0, 8))
 	return w
 }
 
