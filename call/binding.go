@@ -10,11 +10,17 @@ import (
 // calls and for whom, the connection, the function, the exact request bytes
 // and the policy version. A change of any of them is another binding.
 //
+// Left out are the parts of the body that [Call.Loose] names.
+//
 // Each field is hashed with its length before it, so that no two different
 // calls can be laid out as the same bytes.
 func (c *Call) Binding(policyVersion string) [32]byte {
 	h := sha256.New()
-	field(h, "callgate/binding/v1")
+	if len(c.Loose) == 0 {
+		field(h, "callgate/binding/v1")
+	} else {
+		field(h, "callgate/binding/v1/loose")
+	}
 	field(h, c.Identity.Issuer)
 	field(h, c.Identity.Subject)
 	count(h, len(c.Identity.Actors))
@@ -29,8 +35,14 @@ func (c *Call) Binding(policyVersion string) [32]byte {
 	field(h, c.Request.Path)
 	field(h, c.Request.Headers.Get("content-type"))
 	field(h, c.Request.Headers.Get("content-encoding"))
-	count(h, len(c.Request.Body))
-	h.Write(c.Request.Body)
+	at := 0
+	for _, s := range c.Loose {
+		count(h, s.Start-at)
+		h.Write(c.Request.Body[at:s.Start])
+		at = s.End
+	}
+	count(h, len(c.Request.Body)-at)
+	h.Write(c.Request.Body[at:])
 	field(h, policyVersion)
 	return [32]byte(h.Sum(nil))
 }

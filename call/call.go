@@ -58,9 +58,16 @@ type Call struct {
 	// RPCID is the caller's JSON-RPC id, kept raw so that a denial can
 	// return exactly it; nil for a notification and for other protocols.
 	RPCID json.RawMessage
+	// Loose are the parts of the body that an approval is not bound to, in
+	// order: what a protocol wants to be another in each message, whatever the
+	// message says. It is set where a call is held.
+	Loose []Span
 
 	Request Request
 }
+
+// Span is a part of a body, in bytes.
+type Span struct{ Start, End int }
 
 // Request is what arrived on the wire, as far as it is kept.
 type Request struct {

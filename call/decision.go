@@ -40,6 +40,8 @@ const (
 	ReasonPolicyError         Reason = "policy_error"         // a rule could not be evaluated
 	ReasonPolicyUnavailable   Reason = "policy_unavailable"   // the policy that the Envoy runs is not at hand
 	ReasonApprovalUnavailable Reason = "approval_unavailable" // the approval store is away
+	ReasonApprovalPending     Reason = "approval_pending"     // people are asked; the caller comes again
+	ReasonApprovalLimit       Reason = "approval_limit"       // too many calls of the caller wait for people already
 	ReasonApproved            Reason = "approved"             // people said yes
 	ReasonRefused             Reason = "refused"              // people said no
 	ReasonApprovalExpired     Reason = "approval_expired"     // nobody answered in time
@@ -79,6 +81,18 @@ type Approval struct {
 	EndedAt  time.Time     `cbor:"5,keyasint,omitempty" json:"ended_at,omitzero"`
 	Expires  time.Time     `cbor:"6,keyasint,omitempty" json:"expires,omitzero"`
 	Attempts int           `cbor:"7,keyasint,omitempty" json:"attempts,omitempty"`
+	// Again is how a caller that does not wait comes to its answer. It is told
+	// to the caller, not kept.
+	Again Again `cbor:"-" json:"-"`
+}
+
+// Again tells a caller when to make its call again, and where to ask meanwhile.
+type Again struct {
+	After time.Duration
+	// StatusURL answers, to the caller's own token, how far the approval is.
+	StatusURL string
+	// PageURL is for the person behind the caller.
+	PageURL string
 }
 
 // Mask is what must be hidden in a call's response. It is plain data because

@@ -237,6 +237,7 @@ func (d *decision) ask(r call.Ruling) call.Decision {
 	case call.ActionHold:
 		d.server.cfg.Metrics.held.Inc()
 		defer d.server.cfg.Metrics.held.Dec()
+		d.call.Loose = protocol.Loose(d.call.Protocol, &d.call.Request)
 		return d.server.cfg.Approvals.Hold(d.ctx, &d.call, r)
 	default:
 		return call.Decision{Outcome: call.Deny, Rule: r.Rule, Reason: r.Reason, Message: r.Message}

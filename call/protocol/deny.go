@@ -6,12 +6,14 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"time"
 
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	rpcstatus "google.golang.org/genproto/googleapis/rpc/status"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/anypb"
+	"google.golang.org/protobuf/types/known/durationpb"
 
 	"github.com/callgate/callgate/call"
 )
@@ -40,10 +42,15 @@ const (
 	rpcDenied  = -32090
 	rpcInvalid = -32600 // Invalid Request
 	rpcUnknown = -32601 // Method not found
+	// rpcElicit is MCP's URLElicitationRequired (revision 2025-11-25).
+	rpcElicit = -32042
 )
 
 // shapes is the one table of what callers see. 401 asks for other credentials,
-// 403 says that asking again is of no use, 503 (UNAVAILABLE) that it is.
+// 403 says that asking again is of no use, 503 (UNAVAILABLE) that it is. Between
+// them is a call that waits for people: 403 with Retry-After, since nothing is
+// wrong with the gateway, no cause of 5xx for whoever counts those, and a 2xx or
+// 409 could be taken for the thing having been done.
 var shapes = map[call.Reason]shape{
 	call.ReasonRule:                {http.StatusForbidden, codes.PermissionDenied, rpcDenied, "Denied by policy"},
 	call.ReasonNoRule:              {http.StatusForbidden, codes.PermissionDenied, rpcDenied, "Not allowed by policy"},
@@ -61,6 +68,8 @@ var shapes = map[call.Reason]shape{
 	call.ReasonPolicyError:         {http.StatusForbidden, codes.PermissionDenied, rpcDenied, "Policy could not be evaluated"},
 	call.ReasonPolicyUnavailable:   {http.StatusServiceUnavailable, codes.Unavailable, rpcDenied, "The policy can't be told now"},
 	call.ReasonApprovalUnavailable: {http.StatusServiceUnavailable, codes.Unavailable, rpcDenied, "Approvals are not available now"},
+	call.ReasonApprovalPending:     {http.StatusForbidden, codes.FailedPrecondition, rpcDenied, "Waits for approval"},
+	call.ReasonApprovalLimit:       {http.StatusTooManyRequests, codes.ResourceExhausted, rpcDenied, "Too many calls wait for approval"},
 	call.ReasonRefused:             {http.StatusForbidden, codes.PermissionDenied, rpcDenied, "Refused by an approver"},
 	call.ReasonApprovalExpired:     {http.StatusForbidden, codes.PermissionDenied, rpcDenied, "Nobody approved in time"},
 	call.ReasonCanceled:            {http.StatusForbidden, codes.Canceled, rpcDenied, "Canceled while held"},
@@ -111,6 +120,12 @@ func Deny(p call.Protocol, req *call.Request, rpcID json.RawMessage, id call.ID,
 	}}
 	if d.Approval != nil {
 		out.Headers = append(out.Headers, call.Header{Name: call.HeaderApproval, Value: d.Approval.ID})
+		if s := seconds(d.Approval.Again.After); s > 0 {
+			out.Headers = append(out.Headers, call.Header{Name: "retry-after", Value: strconv.Itoa(s)})
+		}
+		if u := d.Approval.Again.StatusURL; u != "" { // RFC 8631
+			out.Headers = append(out.Headers, call.Header{Name: "link", Value: "<" + u + `>; rel="status"`})
+		}
 	}
 	if c, ok := challenges[d.Reason]; ok {
 		out.Headers = append(out.Headers, call.Header{Name: "www-authenticate", Value: c})
@@ -148,12 +163,23 @@ type extra struct {
 	Reason   call.Reason `json:"reason"`
 	Rule     string      `json:"rule,omitempty"`
 	Approval string      `json:"approval,omitempty"`
+	// What follows is for a caller that comes again.
+	RetryAfter int        `json:"retry_after,omitempty"` // seconds
+	StatusURL  string     `json:"status_url,omitempty"`
+	Expires    *time.Time `json:"expires,omitempty"` // until then people can decide
 }
+
+// seconds rounds up: a caller that comes early comes in vain.
+func seconds(d time.Duration) int { return int((d + time.Second - 1) / time.Second) }
 
 func extraOf(id call.ID, d call.Decision) extra {
 	e := extra{CallID: id.String(), Reason: d.Reason, Rule: bounded(d.Rule)}
 	if d.Approval != nil {
 		e.Approval = d.Approval.ID
+		if again := d.Approval.Again; again.After > 0 {
+			expires := d.Approval.Expires.UTC().Truncate(time.Second)
+			e.RetryAfter, e.StatusURL, e.Expires = seconds(again.After), again.StatusURL, &expires
+		}
 	}
 	return e
 }
@@ -180,16 +206,24 @@ func (out *Denial) rpc(p call.Protocol, req *call.Request, rpcID json.RawMessage
 		out.Status = http.StatusOK
 	}
 	out.Headers = append(out.Headers, call.Header{Name: "content-type", Value: "application/json"})
+	type rpcData struct {
+		extra
+		Elicitations []elicitation `json:"elicitations,omitempty"`
+	}
 	type rpcError struct {
-		Code    int    `json:"code"`
-		Message string `json:"message"`
-		Data    extra  `json:"data"`
+		Code    int     `json:"code"`
+		Message string  `json:"message"`
+		Data    rpcData `json:"data"`
+	}
+	data := rpcData{extra: extraOf(id, d)}
+	if e, ok := elicit(p, req, detail, d); ok {
+		s.rpc, data.Elicitations = rpcElicit, []elicitation{e}
 	}
 	out.Body = marshal(struct {
 		Version string          `json:"jsonrpc"`
 		ID      json.RawMessage `json:"id"`
 		Error   rpcError        `json:"error"`
-	}{"2.0", rpcID, rpcError{s.rpc, detail, extraOf(id, d)}})
+	}{"2.0", rpcID, rpcError{s.rpc, detail, data}})
 }
 
 // grpc sets the status by headers: Envoy makes them the trailers of its answer
@@ -203,9 +237,21 @@ func (out *Denial) grpc(s shape, detail string, id call.ID, d call.Decision) {
 	if e.Approval != "" {
 		metadata["approval"] = e.Approval
 	}
+	if e.StatusURL != "" {
+		metadata["status_url"] = e.StatusURL
+	}
+	if e.Expires != nil {
+		metadata["expires"] = e.Expires.Format(time.RFC3339)
+	}
 	status := &rpcstatus.Status{Code: int32(s.code), Message: detail}
 	if info, err := anypb.New(&errdetails.ErrorInfo{Reason: string(d.Reason), Domain: "callgate", Metadata: metadata}); err == nil {
 		status.Details = append(status.Details, info)
+	}
+	if e.RetryAfter > 0 {
+		retry, err := anypb.New(&errdetails.RetryInfo{RetryDelay: durationpb.New(time.Duration(e.RetryAfter) * time.Second)})
+		if err == nil {
+			status.Details = append(status.Details, retry)
+		}
 	}
 	out.Body = []byte(detail)
 	out.Headers = append(out.Headers, call.Header{Name: "grpc-status", Value: strconv.Itoa(int(s.code))})

@@ -67,6 +67,8 @@ func TestDenyShapes(t *testing.T) {
 		call.ReasonPolicyError:         {403, codes.PermissionDenied, -32090},
 		call.ReasonPolicyUnavailable:   {503, codes.Unavailable, -32090},
 		call.ReasonApprovalUnavailable: {503, codes.Unavailable, -32090},
+		call.ReasonApprovalPending:     {403, codes.FailedPrecondition, -32090},
+		call.ReasonApprovalLimit:       {429, codes.ResourceExhausted, -32090},
 		call.ReasonRefused:             {403, codes.PermissionDenied, -32090},
 		call.ReasonApprovalExpired:     {403, codes.PermissionDenied, -32090},
 		call.ReasonCanceled:            {403, codes.Canceled, -32090},
