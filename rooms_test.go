@@ -41,6 +41,7 @@ var rooms = map[string][]string{
 	"approvals":                {"call"},
 	"approvals/link":           {},
 	"approvals/sqlite":         {"call", "approvals", "sqlitefile"},
+	"approvals/postgres":       {"call", "approvals"},
 	"approvals/postgres/local": {"parts"},
 	"sqlitefile":               {},
 	"control":                  {"call", "config", "sqlitefile", "xds", "xds/policyv1"},

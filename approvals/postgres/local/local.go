@@ -153,8 +153,11 @@ func New(ctx context.Context, cfg Config) (*Server, error) {
 	return s, s.Start(ctx)
 }
 
+// Hasty are settings for a server that nobody kills.
+var Hasty = map[string]string{"fsync": "off", "full_page_writes": "off"}
+
 // Temporary starts a PostgreSQL in a folder of its own, which Close removes.
-func Temporary(ctx context.Context, progress func(line string)) (_ *Server, err error) {
+func Temporary(ctx context.Context, settings map[string]string, progress func(line string)) (*Server, error) {
 	binary, err := Find(ctx, progress)
 	if err != nil {
 		return nil, err
@@ -163,7 +166,7 @@ func Temporary(ctx context.Context, progress func(line string)) (_ *Server, err 
 	if err != nil {
 		return nil, fmt.Errorf("make PostgreSQL's folder: %w", err)
 	}
-	s, err := New(ctx, Config{Binary: binary, Dir: dir})
+	s, err := New(ctx, Config{Binary: binary, Dir: dir, Settings: settings})
 	if err != nil {
 		return nil, errors.Join(err, os.RemoveAll(dir))
 	}

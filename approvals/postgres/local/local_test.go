@@ -27,7 +27,7 @@ func query(t *testing.T, url, sql string) string {
 
 // What was committed is there after every process of the server was killed.
 func TestServer(t *testing.T) {
-	s, err := Temporary(t.Context(), func(line string) { t.Log(line) })
+	s, err := Temporary(t.Context(), nil, func(line string) { t.Log(line) })
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -91,7 +91,7 @@ func TestPinned(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Setenv(part.Env, binary)
-	s, err := Temporary(t.Context(), nil)
+	s, err := Temporary(t.Context(), Hasty, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
