@@ -31,6 +31,7 @@ import (
 	"github.com/callgate/callgate/control"
 	"github.com/callgate/callgate/extauthz"
 	"github.com/callgate/callgate/extproc"
+	"github.com/callgate/callgate/extproc/sealed"
 	"github.com/callgate/callgate/xds"
 )
 
@@ -94,6 +95,7 @@ type App struct {
 	log      *slog.Logger
 
 	hashKey   []byte
+	release   *sealed.ReleaseKey
 	redact    *redact.Redactor
 	trail     *trail
 	people    *people
@@ -126,6 +128,9 @@ func New(ctx context.Context, cfg *config.Config, opts Options) (_ *App, err err
 		return nil, err
 	}
 	if a.trail, err = openTrail(cfg, a.registry, opts.Now, a.log); err != nil {
+		return nil, err
+	}
+	if a.release, err = releaseKey(cfg); err != nil {
 		return nil, err
 	}
 	if a.hashKey, err = hashKey(cfg); err != nil {
@@ -259,7 +264,7 @@ func (a *App) serveEnvoys(ctx context.Context, l net.Listener) error {
 		authv3.RegisterAuthorizationServer(parting, stopping{})
 	}
 	if a.has(ExtProc) {
-		responses := extproc.New(extproc.Config{Recorder: a.trail.recorder, Backlog: a.trail.backlog, Messages: a.messages, Visible: a.decider, HashKey: a.hashKey, Redact: a.redact,
+		responses := extproc.New(extproc.Config{Recorder: a.trail.recorder, Backlog: a.trail.backlog, Messages: a.messages, Visible: a.decider, HashKey: a.hashKey, Sealer: a.release, Redact: a.redact,
 			MaxResponse: 8 << 20, Memory: int64(a.cfg.Masking.Memory), Now: a.opts.Now, Log: a.log, Metrics: extproc.NewMetrics(a.registry)})
 		procv3.RegisterExternalProcessorServer(present, responses)
 		procv3.RegisterExternalProcessorServer(parting, responses)

@@ -51,6 +51,7 @@ func connect(ctx context.Context, c config.Connection, sources map[string]*descr
 		Response: call.ResponseSettings{LookBehind: int64(c.LookBehind), Binary: c.Binary},
 		Record: call.RecordSettings{MaxBody: int64(c.Record.MaxBody), Response: c.Record.Response, Headers: c.Record.Headers,
 			Unrecorded: c.Record.Unavailable == "allow",
+			Originals:  c.Record.Originals,
 			KeepBodies: int64(time.Duration(c.Record.Keep.Bodies).Seconds()), KeepCalls: int64(time.Duration(c.Record.Keep.Calls).Seconds())},
 	}, nil
 }

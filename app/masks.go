@@ -4,16 +4,19 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/callgate/callgate/call"
 	"github.com/callgate/callgate/config"
 	"github.com/callgate/callgate/extproc/mask"
+	"github.com/callgate/callgate/extproc/sealed"
 )
 
-// checkMasks finds masks that could not be applied: without this they would be
+// checkMasks finds masks that could not be applied, and keys that originals can't
+// be sealed for: without this they would be
 // found out by responses that are withheld.
 func checkMasks(p config.Policy) error {
 	var errs config.Errors
 	check := func(at config.Position, of string, m config.Mask) {
-		_, err := mask.Compile(mask.Spec{Rules: []mask.Rule{mask.Rule(m)}}, mask.Options{HashKey: make([]byte, 32)})
+		_, err := mask.Compile(mask.Spec{Rules: []mask.Rule{applied(maskRule(m))}}, mask.Options{HashKey: make([]byte, 32)})
 		var all interface{ Unwrap() []error }
 		switch {
 		case err == nil:
@@ -26,6 +29,11 @@ func checkMasks(p config.Policy) error {
 		}
 	}
 	for _, c := range p.Connections {
+		if len(c.Record.Originals) > 0 {
+			if err := sealed.CheckRecipients(c.Record.Originals); err != nil {
+				errs = append(errs, config.Error{Position: c.OriginalsPosition(), Message: fmt.Sprintf("connection %q: record.originals: %v", c.Name, err)})
+			}
+		}
 		for i, m := range c.Mask {
 			check(c.MaskPosition(i), fmt.Sprintf("connection %q", c.Name), m)
 		}
@@ -39,4 +47,9 @@ func checkMasks(p config.Policy) error {
 		return errs
 	}
 	return nil
+}
+
+// applied is a mask rule as responses are masked by it.
+func applied(r call.MaskRule) mask.Rule {
+	return mask.Rule{Name: r.Name, Paths: r.Paths, Keys: r.Keys, Detect: r.Detect, How: r.How}
 }

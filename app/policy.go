@@ -77,7 +77,7 @@ func rule(r config.Rule, defaults config.Approvers) policies.Rule {
 	case "hold":
 		out.Hold = call.Hold{Stages: []call.Stage{{Approvers: call.Approvers(approvers)}}, Timeout: r.Hold.Timeout}
 	case "mask":
-		out.Mask = call.MaskRule(r.Mask)
+		out.Mask = maskRule(r.Mask)
 	}
 	return out
 }
@@ -86,7 +86,15 @@ func rule(r config.Rule, defaults config.Approvers) policies.Rule {
 func masks(c config.Connection) call.Mask {
 	var m call.Mask
 	for _, r := range c.Mask {
-		m.Rules = append(m.Rules, call.MaskRule(r))
+		m.Rules = append(m.Rules, maskRule(r))
 	}
 	return m
+}
+
+func maskRule(m config.Mask) call.MaskRule {
+	r := call.MaskRule{Name: m.Name, Paths: m.Paths, Keys: m.Keys, Detect: m.Detect, How: m.How}
+	for _, f := range m.For {
+		r.For = append(r.For, call.MaskFor{Callers: call.Approvers{Groups: f.Groups, People: f.Identities}, Actors: f.Actors, BreakGlass: f.BreakGlass, How: f.How})
+	}
+	return r
 }

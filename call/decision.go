@@ -43,6 +43,7 @@ const (
 	ReasonApprovalPending     Reason = "approval_pending"     // people are asked; the caller comes again
 	ReasonApprovalLimit       Reason = "approval_limit"       // too many calls of the caller wait for people already
 	ReasonApproved            Reason = "approved"             // people said yes
+	ReasonBreakGlass          Reason = "break_glass"          // passed at once, to be reviewed after
 	ReasonRefused             Reason = "refused"              // people said no
 	ReasonApprovalExpired     Reason = "approval_expired"     // nobody answered in time
 	ReasonCanceled            Reason = "canceled"             // the caller hung up while held
@@ -93,21 +94,4 @@ type Again struct {
 	StatusURL string
 	// PageURL is for the person behind the caller.
 	PageURL string
-}
-
-// Mask is what must be hidden in a call's response. It is plain data because
-// it travels in Envoy's dynamic metadata from the replica that decided to the
-// replica that masks.
-type Mask struct {
-	Rules []MaskRule `json:"rules,omitempty"`
-}
-
-// MaskRule is one thing to hide. Its fields have the same names, types and
-// order as extproc/mask.Rule, so that one converts to the other.
-type MaskRule struct {
-	Name   string   `json:"name"`
-	Paths  []string `json:"paths,omitempty"`  // JSON or message field paths, wildcards allowed
-	Keys   []string `json:"keys,omitempty"`   // key names anywhere, whatever their case
-	Detect []string `json:"detect,omitempty"` // detectors: card, email, iban, ssn, secret
-	How    string   `json:"how,omitempty"`    // redact, partial, hash, drop
 }

@@ -151,6 +151,22 @@ type Audit struct {
 	// Administrators may erase content. Default: nobody.
 	Administrators Approvers  `yaml:"administrators"`
 	ClickHouse     ClickHouse `yaml:"clickhouse"`
+	Unseal         Unseal     `yaml:"unseal"`
+}
+
+// Unseal says who gets to see what masks hid (a connection's record.originals).
+type Unseal struct {
+	// Investigators may ask for an original. Default: nobody.
+	Investigators Approvers `yaml:"investigators"`
+	// Approvers must agree first, one who is not the one that asks. Default:
+	// nobody, and so nothing is released.
+	Approvers Approvers `yaml:"approvers"`
+	// ReleaseKey is an age X25519 identity (age-keygen) with which originals are
+	// encrypted around the encryption to investigators, so that none is opened
+	// without the gateway. Replicas share it. Default: made in state_dir.
+	ReleaseKey Secret `yaml:"release_key"`
+	// Wait is how long an agreement is waited for. Default 24h.
+	Wait time.Duration `yaml:"wait"`
 }
 
 // Ledger says how the trail is signed.

@@ -170,7 +170,7 @@ func (c *Config) paths(base string) {
 	if !c.Audit.Ledger.remote() {
 		from(&c.Audit.Ledger.Witness)
 	}
-	for _, p := range []*string{&c.Audit.Ledger.KeysFile, &c.Audit.Ledger.WitnessCAFile, &c.StateDir, &c.PoliciesDir, &c.Control.Store, &c.Control.TLS.CertFile, &c.Control.TLS.KeyFile, &c.Control.TLS.CAFile, &c.Approvals.File, &c.Audit.Spool.Dir, &c.Envoy.TLS.CertFile, &c.Envoy.TLS.KeyFile, &c.Envoy.TLS.ClientCAFile, &c.Identity.MTLS.CAFile, &c.Audit.ClickHouse.CAFile, &c.Audit.ClickHouse.Password.File, &c.Audit.HashKey.File} {
+	for _, p := range []*string{&c.Audit.Ledger.KeysFile, &c.Audit.Ledger.WitnessCAFile, &c.StateDir, &c.PoliciesDir, &c.Control.Store, &c.Control.TLS.CertFile, &c.Control.TLS.KeyFile, &c.Control.TLS.CAFile, &c.Approvals.File, &c.Audit.Spool.Dir, &c.Envoy.TLS.CertFile, &c.Envoy.TLS.KeyFile, &c.Envoy.TLS.ClientCAFile, &c.Identity.MTLS.CAFile, &c.Audit.ClickHouse.CAFile, &c.Audit.ClickHouse.Password.File, &c.Audit.HashKey.File, &c.Audit.Unseal.ReleaseKey.File} {
 		from(p)
 	}
 	for i := range c.Identity.Issuers {
@@ -192,6 +192,7 @@ func (c *Config) defaults() {
 	set(&c.Envoy.DecideTimeout, 2*time.Second)
 	set(&c.Masking.Memory, 512<<20)
 	set(&c.Identity.ClockSkew, time.Minute)
+	set(&c.Audit.Unseal.Wait, 24*time.Hour)
 	set(&c.Identity.Unreachable, "fail")
 	set(&c.Audit.Spool.MaxBytes, 10<<30)
 	set(&c.Audit.Ledger.Interval, 10*time.Second)

@@ -191,6 +191,12 @@ type Record struct {
 	Unavailable string `yaml:"unavailable"`
 	// Keep is how long records stay. Default: for ever.
 	Keep Keep `yaml:"keep"`
+	// Originals are the age public keys (age1…) of those who may open what was
+	// masked: where the caller gets another body than the function sent, the
+	// function's is kept, up to max_body, encrypted for them. The gateway must
+	// not have their private keys; it releases an original when a second person
+	// has agreed (callgate calls unseal). Default: originals are not kept.
+	Originals []string `yaml:"originals"`
 }
 
 // Keep is how long the records of a connection's calls are kept; 0 means for
@@ -207,6 +213,21 @@ type Mask struct {
 	Keys   []string `yaml:"keys"`
 	Detect []string `yaml:"detect"`
 	How    string   `yaml:"how"` // redact (default), partial, hash, drop
+	// For says otherwise for some callers; the first that fits decides.
+	For []MaskFor `yaml:"for"`
+}
+
+// MaskFor is how a mask applies to some callers. All that it names must fit.
+type MaskFor struct {
+	Groups     []string `yaml:"groups"`
+	Identities []string `yaml:"identities"` // subjects, or "issuer|subject"
+	// Actors are the agents that may see what those named above may, acting for
+	// them. Default: nobody who acts for somebody.
+	Actors []string `yaml:"actors"`
+	// BreakGlass asks for a call that broke the glass, of anybody or of those
+	// named above.
+	BreakGlass bool   `yaml:"break_glass"`
+	How        string `yaml:"how"` // as the mask's, or show
 }
 
 // Rule is one sentence of policy.

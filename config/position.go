@@ -42,6 +42,14 @@ func (c Connection) MaskPosition(i int) Position {
 	return c.Position
 }
 
+// OriginalsPosition is where the connection says for whom originals are kept.
+func (c Connection) OriginalsPosition() Position {
+	if at, ok := c.at["record.originals"]; ok {
+		return at
+	}
+	return c.Position
+}
+
 // MaskPosition is where a rule's mask stands.
 func (r Rule) MaskPosition() Position {
 	if at, ok := r.at["mask"]; ok {

@@ -130,6 +130,10 @@ func (c *Config) validate(doc document, p *problems) {
 		bad("audit.clickhouse.insert_quorum", "%q is neither auto nor a number of replicas", ch.InsertQuorum)
 	}
 	oneSource(c.Audit.HashKey, func(msg string) { bad("audit.hash_key", "%s", msg) })
+	oneSource(c.Audit.Unseal.ReleaseKey, func(msg string) { bad("audit.unseal.release_key", "%s", msg) })
+	if w := c.Audit.Unseal.Wait; w < time.Minute || w > 30*24*time.Hour {
+		bad("audit.unseal.wait", "audit.unseal.wait %s is outside 1m to 720h", w)
+	}
 	oneSource(ch.Password, func(msg string) { bad("audit.clickhouse.password", "%s", msg) })
 }
 
@@ -323,12 +327,22 @@ func (c Connection) validateFunctions(bad func(path, format string, args ...any)
 	}
 }
 
+var maskHows = []string{"redact", "partial", "hash", "drop"}
+
 func (m Mask) validate(bad func(format string, args ...any)) {
 	if len(m.Paths)+len(m.Keys)+len(m.Detect) == 0 {
 		bad("mask hides nothing; set paths, keys or detect")
 	}
-	if hows := []string{"redact", "partial", "hash", "drop"}; !slices.Contains(hows, m.How) {
+	if hows := maskHows; !slices.Contains(hows, m.How) {
 		bad("mask.how %q is not known; choose %s%s", m.How, strings.Join(hows, ", "), suggest(m.How, hows))
+	}
+	for i, f := range m.For {
+		if hows := slices.Concat(maskHows, []string{"show"}); !slices.Contains(hows, f.How) {
+			bad("mask.for[%d].how %q is not known; choose %s%s", i, f.How, strings.Join(hows, ", "), suggest(f.How, hows))
+		}
+		if len(f.Groups)+len(f.Identities) == 0 && !f.BreakGlass {
+			bad("mask.for[%d] fits nobody; name groups or identities, or say break_glass: true", i)
+		}
 	}
 }
 

@@ -162,7 +162,7 @@ func (d *decision) metadata(decided call.Decision) *structpb.Struct {
 			f["rpc_id"] = structpb.NewStringValue(clean(string(d.call.RPCID)))
 		}
 		switch {
-		case len(d.mask.Rules) == len(d.conn.Mask.Rules):
+		case !d.ownMask && len(d.mask.Rules) == len(d.conn.Mask.Rules):
 			if fixed.mask != nil {
 				f["mask"] = fixed.mask // no rule added to it
 			}
@@ -208,12 +208,13 @@ func fix(c *connection.Connection) fixedMetadata {
 			"response": structpb.NewStringValue(c.Record.Response),
 			"headers":  texts(c.Record.Headers),
 
-			"originals": texts(c.Record.Originals),
-
 			"unrecorded":  structpb.NewBoolValue(c.Record.Unrecorded),
 			"keep_bodies": structpb.NewNumberValue(float64(c.Record.KeepBodies)),
 			"keep_calls":  structpb.NewNumberValue(float64(c.Record.KeepCalls)),
 		}),
+	}
+	if len(c.Record.Originals) > 0 {
+		f.record.GetStructValue().Fields["originals"] = texts(c.Record.Originals)
 	}
 	if len(c.Mask.Rules) > 0 {
 		f.mask = maskValue(c.Mask)

@@ -427,3 +427,31 @@ func TestTheBodyIsWholeWhateverTheParserSays(t *testing.T) {
 	})
 	r.check(t, hidden).denied(t, 400, call.ReasonMalformedRequest)
 }
+
+// How a mask applies to a caller is settled when its call is decided, and recorded.
+func TestMaskForCaller(t *testing.T) {
+	for _, c := range []struct {
+		group, how, relaxed string
+	}{{"finance", "partial", "own: partial"}, {"support", "drop", ""}, {"fraud", "", "own: show"}, {"other", "redact", ""}} {
+		r := newRig(t)
+		conn := r.conns["crm"]
+		conn.Mask.Rules[0].For = []call.MaskFor{{Callers: call.Approvers{Groups: []string{"finance"}}, How: "partial"},
+			{Callers: call.Approvers{Groups: []string{"support"}}, How: "drop"}, {Callers: call.Approvers{Groups: []string{"fraud"}}, How: call.Show}}
+		conn.Record.Originals = []string{"age1x"}
+		r.activate(t)
+		r.identify = func(context.Context, call.Headers) (call.Identity, error) {
+			return call.Identity{Issuer: "https://idp", Subject: "ann", Kind: call.Human, Groups: []string{c.group}}, nil
+		}
+		a := r.check(t, request())
+		how := ""
+		for _, m := range a.meta.Mask.Rules {
+			how += m.How
+			if m.For != nil {
+				t.Error("who sees what travels with the mask")
+			}
+		}
+		if how != c.how || strings.Join(a.event.Decision.Relaxed, ",") != c.relaxed || !slices.Equal(a.meta.Record.Originals, conn.Record.Originals) {
+			t.Errorf("%s: hides %q, tells %q, originals for %q", c.group, how, a.event.Decision.Relaxed, a.meta.Record.Originals)
+		}
+	}
+}

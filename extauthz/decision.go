@@ -31,6 +31,7 @@ type decision struct {
 	call        call.Call
 	conn        *connection.Connection // nil: unknown
 	mask        call.Mask
+	ownMask     bool             // the mask is not the connection's and its rules' as they stand
 	legs        []call.EventKind // what this Envoy will report later
 	partial     bool             // Envoy cut the body off
 	sent        bool             // Envoy was told to send the body
@@ -79,6 +80,7 @@ func (d *decision) run(req *authv3.CheckRequest) (*authv3.CheckResponse, error) 
 	if !decided.Outcome.Allowed() {
 		return d.refuse(decided)
 	}
+	d.mask, decided.Relaxed, d.ownMask = d.mask.For(d.call.Identity, decided)
 	if no := d.credential(); no != nil {
 		return d.refuse(call.Decision{Outcome: call.Deny, Rule: decided.Rule, Reason: no.reason, Message: no.message,
 			Shadow: decided.Shadow, Approval: decided.Approval})

@@ -48,6 +48,8 @@ type Config struct {
 	// HashKey keys the "hash" way of masking: equal values get equal hashes
 	// on every replica with the same key. At least 16 bytes.
 	HashKey []byte
+	// Sealer encrypts originals, where connections keep them.
+	Sealer Sealer
 	// Redact hides credentials in recorded headers.
 	Redact *redact.Redactor
 	// MaxResponse bounds a response that is held back to be masked whole,

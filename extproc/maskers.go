@@ -30,7 +30,7 @@ func (m *maskers) get(meta call.Metadata) (*mask.Masker, error) {
 	}
 	spec := mask.Spec{Rules: make([]mask.Rule, len(meta.Mask.Rules))}
 	for i, r := range meta.Mask.Rules {
-		spec.Rules[i] = mask.Rule(r)
+		spec.Rules[i] = mask.Rule{Name: r.Name, Paths: r.Paths, Keys: r.Keys, Detect: r.Detect, How: r.How}
 	}
 	if meta.Protocol == call.MCP || meta.Protocol == call.JSONRPC {
 		// A path means the same for a tool as for a REST answer: it starts

@@ -17,6 +17,9 @@ func (r *response) record(interrupted bool, withheld string) error {
 		return nil
 	}
 	event := r.event(interrupted, withheld)
+	if err := r.seal(event.Answered); err != nil && withheld == "" {
+		return err // a response that is withheld is recorded without
+	}
 	// The caller's hanging up must not undo the record of what it got.
 	ctx := context.WithoutCancel(r.ctx)
 	s := r.server

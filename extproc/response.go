@@ -34,6 +34,7 @@ type response struct {
 	rewritten bool
 	inStatus  []mask.Finding // what was hidden in a gRPC status
 	tape      *call.Tape
+	original  *original // nil: not kept
 	outcome   *protocol.Outcome
 	share     share
 	stop      func() // ends the decoders, if any
@@ -94,6 +95,7 @@ func (r *response) begin(req *extprocv3.ProcessingRequest, m *extprocv3.HttpHead
 			return r.withhold(err)
 		}
 		r.masker = masker
+		r.keepOriginal()
 		if err := r.choose(m.GetEndOfStream()); err != nil {
 			return r.withhold(err)
 		}
@@ -180,11 +182,12 @@ func (r *response) body(p []byte, end bool) ([]*extprocv3.ProcessingResponse, er
 	if r.flow == nil {
 		return nil, errCut // withheld already; what still comes goes nowhere
 	}
+	r.original.write(p)
 	out, err := r.flow.write(p)
 	if err != nil {
 		return r.withhold(err)
 	}
-	if err := r.share.hold(r.flow.held()); err != nil {
+	if err := r.share.hold(r.flow.held() + r.original.held()); err != nil {
 		return r.withhold(err)
 	}
 	if end {

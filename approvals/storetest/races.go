@@ -12,7 +12,7 @@ import (
 	"github.com/callgate/callgate/approvals"
 )
 
-const rounds, racers = 4, 4
+const rounds, racers = 10, 4
 
 func race(n int, do func(i int)) {
 	var wg sync.WaitGroup
