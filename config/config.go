@@ -23,6 +23,7 @@ type Config struct {
 	Envoy     Envoy     `yaml:"envoy"`
 	Identity  Identity  `yaml:"identity"`
 	Approvals Approvals `yaml:"approvals"`
+	Console   Console   `yaml:"console"`
 	Control   Control   `yaml:"control"`
 	Audit     Audit     `yaml:"audit"`
 	Masking   Masking   `yaml:"masking"`
@@ -125,6 +126,11 @@ type Approvals struct {
 	File string `yaml:"file"`
 	// Approvers may decide where the rule names nobody.
 	Approvers Approvers `yaml:"approvers"`
+	// URL is where people reach the console, such as
+	// https://callgate.example.com. Links in messages lead there.
+	URL string `yaml:"url"`
+	// Notify are told what happens to held calls.
+	Notify []Notify `yaml:"notify"`
 }
 
 // Approvers are people who may decide a held call.

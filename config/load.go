@@ -173,6 +173,7 @@ func (c *Config) paths(base string) {
 	for _, p := range []*string{&c.Audit.Ledger.KeysFile, &c.Audit.Ledger.WitnessCAFile, &c.StateDir, &c.PoliciesDir, &c.Control.Store, &c.Control.TLS.CertFile, &c.Control.TLS.KeyFile, &c.Control.TLS.CAFile, &c.Approvals.File, &c.Audit.Spool.Dir, &c.Envoy.TLS.CertFile, &c.Envoy.TLS.KeyFile, &c.Envoy.TLS.ClientCAFile, &c.Identity.MTLS.CAFile, &c.Audit.ClickHouse.CAFile, &c.Audit.ClickHouse.Password.File, &c.Audit.HashKey.File, &c.Audit.Unseal.ReleaseKey.File} {
 		from(p)
 	}
+	c.consolePaths(from)
 	for i := range c.Identity.Issuers {
 		from(&c.Identity.Issuers[i].CAFile)
 		from(&c.Identity.Issuers[i].Introspection.Secret.File)
@@ -208,6 +209,7 @@ func (c *Config) defaults() {
 		}
 	}
 	c.identityDefaults()
+	c.consoleDefaults()
 }
 
 // remote tells whether the witness is a URL.

@@ -89,6 +89,7 @@ func (c *Config) validate(doc document, p *problems) {
 		oneOf(at+".kind", is.Kind, "human", "ci", "agent", "workload")
 	}
 	c.validateIdentity(bad)
+	c.validateConsole(bad)
 	if i := c.Audit.Ledger.Interval; i < 100*time.Millisecond || i > 10*time.Second {
 		bad("audit.ledger.interval", "%s is outside 100ms to 10s, in which every record must be signed", i)
 	}
