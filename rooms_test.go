@@ -40,6 +40,7 @@ var rooms = map[string][]string{
 	"policies/backtest":        {"audit/clickhouse", "call", "call/protocol", "call/redact", "policies"},
 	"approvals":                {"call"},
 	"approvals/link":           {},
+	"approvals/notify":         {"call", "approvals"},
 	"approvals/sqlite":         {"call", "approvals", "sqlitefile"},
 	"approvals/postgres":       {"call", "approvals"},
 	"approvals/postgres/local": {"parts"},

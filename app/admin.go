@@ -2,9 +2,13 @@ package app
 
 import (
 	"context"
+	"crypto/tls"
+	"fmt"
 	"net"
+	"net/http"
 	"time"
 
+	"github.com/callgate/callgate/approvals/notify"
 	"github.com/callgate/callgate/audit"
 	"github.com/callgate/callgate/audit/clickhouse"
 	"github.com/callgate/callgate/call"
@@ -19,7 +23,24 @@ func (a *App) serveConsole(ctx context.Context, l net.Listener) error {
 	if a.plane != nil {
 		cfg.Control = a.plane
 	}
-	return serveHTTP(ctx, l, console.New(cfg).Handler())
+	mux := http.NewServeMux()
+	mux.Handle("/", console.New(cfg).Handler())
+	slack, err := a.slackDecisions()
+	if err != nil {
+		return err
+	}
+	if slack != nil {
+		mux.Handle("POST "+notify.SlackPath, slack)
+		defer slack.Wait()
+	}
+	if t := a.cfg.Console.TLS; t.CertFile != "" {
+		pair, err := tls.LoadX509KeyPair(t.CertFile, t.KeyFile)
+		if err != nil {
+			return fmt.Errorf("read console.tls: %w", err)
+		}
+		l = tls.NewListener(l, &tls.Config{Certificates: []tls.Certificate{pair}, MinVersion: tls.VersionTLS12, NextProtos: []string{"http/1.1"}})
+	}
+	return serveHTTP(ctx, l, mux)
 }
 
 // status is what the process says of itself.

@@ -83,6 +83,9 @@ type Options struct {
 	Log     *slog.Logger
 	// Now is the clock that events are stamped by; nil means time.Now.
 	Now func() time.Time
+	// Slack is where messages in Slack are changed after a decision; empty means
+	// Slack's own.
+	Slack string
 	// Ready is called once everything serves; it may be nil.
 	Ready func()
 }

@@ -34,21 +34,43 @@ func hashKey(cfg *config.Config) ([]byte, error) {
 			return nil, err
 		}
 	}
+	return keptKey(file, "the key of hashes", "lose the link to earlier hashes")
+}
+
+// consoleKey is the key of links in messages and of the pages' cookies: the
+// configured one, which replicas share, or one that is made once and kept.
+func consoleKey(cfg *config.Config) ([]byte, error) {
+	if secret := cfg.Console.Key; secret != (config.Secret{}) {
+		key, err := secret.Read()
+		if err != nil {
+			return nil, fmt.Errorf("console.key: %w", err)
+		}
+		if len(key) < redact.MinKey {
+			return nil, fmt.Errorf("console.key has %d characters, and needs %d; make one with 'openssl rand -hex 32'", len(key), redact.MinKey)
+		}
+		return []byte(key), nil
+	}
+	return keptKey(filepath.Join(cfg.StateDir, "console.key"), "the key of links and logins", "end links and logins")
+}
+
+// keptKey reads a key, or makes it at the first start. Without it is what losing
+// it means.
+func keptKey(file, what, without string) ([]byte, error) {
 	key, err := os.ReadFile(file)
 	switch {
 	case err == nil && len(key) == redact.MinKey:
 		return key, nil
 	case err == nil:
-		return nil, fmt.Errorf("%s is damaged (%d bytes, want %d); restore it, or remove it and lose the link to earlier hashes", file, len(key), redact.MinKey)
+		return nil, fmt.Errorf("%s is damaged (%d bytes, want %d); restore it, or remove it and %s", file, len(key), redact.MinKey, without)
 	case !errors.Is(err, fs.ErrNotExist):
-		return nil, fmt.Errorf("read the key of hashes: %w", err)
+		return nil, fmt.Errorf("read %s: %w", what, err)
 	}
 	key = make([]byte, redact.MinKey)
 	if _, err := rand.Read(key); err != nil {
-		return nil, fmt.Errorf("make the key of hashes: %w", err)
+		return nil, fmt.Errorf("make %s: %w", what, err)
 	}
 	if err := audit.WriteFile(file, key); err != nil {
-		return nil, fmt.Errorf("keep the key of hashes: %w", err)
+		return nil, fmt.Errorf("keep %s: %w", what, err)
 	}
 	return key, nil
 }

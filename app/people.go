@@ -15,6 +15,8 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/callgate/callgate/approvals"
+	"github.com/callgate/callgate/approvals/link"
+	"github.com/callgate/callgate/approvals/notify"
 	"github.com/callgate/callgate/approvals/sqlite"
 	"github.com/callgate/callgate/call"
 	"github.com/callgate/callgate/config"
@@ -26,6 +28,9 @@ type people struct {
 	verifier  *identity.Verifier
 	store     *sqlite.Store
 	approvals *approvals.Service
+	notifier  *notify.Notifier // nil: nobody is told
+	links     *link.Signer     // nil: nobody knows where people reach this
+	key       []byte           // of links and logins
 }
 
 func openPeople(ctx context.Context, cfg *config.Config, t *trail, key []byte, reg prometheus.Registerer, log *slog.Logger) (*people, error) {
@@ -65,7 +70,14 @@ func openPeople(ctx context.Context, cfg *config.Config, t *trail, key []byte, r
 	if p.store, err = sqlite.Open(ctx, cfg.Approvals.File); err != nil {
 		return nil, fmt.Errorf("open the approval store: %w (approvals.file)", err)
 	}
-	p.approvals = approvals.New(approvals.Config{Store: p.store, Recorder: t.recorder, Key: key, Log: log, Metrics: approvals.NewMetrics(reg)})
+	desk := approvals.Config{Store: p.store, Recorder: t.recorder, Key: key, Log: log, Metrics: approvals.NewMetrics(reg)}
+	if err := p.openNotifier(cfg, reg, log); err != nil {
+		return nil, err
+	}
+	if p.notifier != nil {
+		desk.Notifier = p.notifier
+	}
+	p.approvals = approvals.New(desk)
 	return p, nil
 }
 
@@ -112,6 +124,9 @@ func (p *people) run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return p.verifier.Run(ctx) })
 	g.Go(func() error { return p.approvals.Run(ctx) })
+	if p.notifier != nil {
+		g.Go(func() error { return p.notifier.Run(ctx, p.approvals) })
+	}
 	return g.Wait()
 }
 

@@ -1,0 +1,20 @@
+package approvals
+
+import (
+	"context"
+	"fmt"
+	"time"
+)
+
+// Notified notes that a target was told of a hold, the first time.
+func (s *Service) Notified(ctx context.Context, id, target string) error {
+	c, err := s.cfg.Store.Mark(ctx, id, Mark{Name: StepNotified, By: target, At: time.Now()})
+	if err != nil {
+		return fmt.Errorf("note that %s was told of approval %s: %w", target, id, err)
+	}
+	return s.took(ctx, c)
+}
+
+// Visible spells out what a terminal, a page or a message would obey, hide or
+// turn round.
+func Visible(s string) string { return visible(s) }
