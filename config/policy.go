@@ -212,7 +212,7 @@ type Mask struct {
 	Paths  []string `yaml:"paths"`
 	Keys   []string `yaml:"keys"`
 	Detect []string `yaml:"detect"`
-	How    string   `yaml:"how"` // redact (default), partial, hash, drop
+	How    string   `yaml:"how"` // redact (default), partial, token, hash, drop
 	// For says otherwise for some callers; the first that fits decides.
 	For []MaskFor `yaml:"for"`
 }

@@ -328,7 +328,7 @@ func (c Connection) validateFunctions(bad func(path, format string, args ...any)
 	}
 }
 
-var maskHows = []string{"redact", "partial", "hash", "drop"}
+var maskHows = []string{"redact", "partial", "token", "hash", "drop"}
 
 func (m Mask) validate(bad func(format string, args ...any)) {
 	if len(m.Paths)+len(m.Keys)+len(m.Detect) == 0 {

@@ -114,7 +114,7 @@ func (s *scanner) card(g *groups, continues bool) int {
 			if form == formCard && n == 12 { // three parts of four are other numbers too
 				form = formNumber
 			}
-			if !inID(b, g, k) && (form == formCard || form == formNumber && plain&bit != 0 || s.tells(g.start[0], cardWord)) {
+			if !inID(b, g, k) && !(k == 0 && s.ordinal()) && (form == formCard || form == formNumber && plain&bit != 0 || s.announced(g.start[0]).has(detCard)) {
 				best = g.end[k]
 			}
 		}
@@ -171,16 +171,6 @@ func luhn(d []byte) bool {
 	return sum%10 == 0 && !zero
 }
 
-// cardWord tells whether a normalised name speaks of a payment card.
-func cardWord(w []byte) bool {
-	for _, s := range [...]string{"card", "visa", "maestro", "unionpay", "discover", "diners", "credit", "debit", "ccnum", "primaryaccount"} {
-		if contains(w, s) {
-			return true
-		}
-	}
-	return string(w) == "pan" || string(w) == "cc" || string(w) == "jcb"
-}
-
 func contains(b []byte, s string) bool {
 	for i := 0; i+len(s) <= len(b); i++ {
 		if string(b[i:i+len(s)]) == s {
@@ -188,4 +178,14 @@ func contains(b []byte, s string) bool {
 		}
 	}
 	return false
+}
+
+// ordinal tells whether the value stands under a name such as order_id, whose
+// numbers pass for cards one time in ten of those that begin as cards do.
+func (s *scanner) ordinal() bool {
+	if len(s.names) == 0 {
+		return false
+	}
+	f := &s.names[len(s.names)-1]
+	return f.kind == frameKey && f.info.ordinal && !f.info.hints.has(detCard)
 }

@@ -2,15 +2,18 @@ package mask
 
 import "bytes"
 
-// assign looks at the = or : at i: if a rule's key name stands before it, the
-// value after it is hidden. This is how key rules reach form data, log lines,
-// configuration, and JSON that is cut off or embedded in prose.
+// assign looks at the = or : at i: what the name before it says of the value after
+// it. This is how key rules and names that tell of secrets reach form data, log
+// lines, configuration, and JSON that is cut off or embedded in prose.
 func (s *scanner) assign(i int) int {
 	b := s.b
+	if i+1 < len(b) && (isDigit(b[i+1]) && i > 0 && isDigit(b[i-1]) || b[i] == ':' && b[i+1] == '/') {
+		return i + 1 // a time, a URL
+	}
 	end := trimBack(b, i)
-	rule := -1
+	var info, said *nameInfo
 	// Up to three words may form the name: "Card number: ...".
-	for words, start := 0, end; words < 3 && rule < 0; words++ {
+	for words, start := 0, end; words < 3 && info == nil; words++ {
 		if words > 0 {
 			if start == 0 || b[start-1] != ' ' {
 				break
@@ -24,20 +27,50 @@ func (s *scanner) assign(i int) int {
 		if start == from {
 			break
 		}
-		if rule = s.keyword(b[start:end]); rule < 0 && words == 0 {
+		n := s.w.name(b[start:end])
+		if n.rule < 0 && words == 0 {
 			if dot := bytes.LastIndexByte(b[start:end], '.'); dot >= 0 { // user.password=
-				rule = s.keyword(b[start+dot+1 : end])
+				if last := s.w.name(b[start+dot+1 : end]); last.rule >= 0 || last.byName != detCount {
+					n = last
+				}
 			}
 		}
+		if n.rule >= 0 {
+			info = n
+		} else if said == nil && (n.byName != detCount || n.telling || n.secrets != nil) {
+			said = n
+		}
 	}
-	if rule < 0 {
+	if info == nil && said == nil {
 		return i + 1
 	}
 	from, to := assigned(b, i)
 	if from >= to {
 		return i + 1
 	}
-	return s.found(match{start: from, end: to, det: detKeyword, rule: rule})
+	if info != nil {
+		return s.found(match{start: from, end: to, det: detKeyword, rule: info.rule})
+	}
+	if said.byName != detCount {
+		return s.found(match{start: from, end: to, det: said.byName})
+	}
+	end = from
+	for end < to && isSecretByte(b[end]) {
+		end++
+	}
+	if det, detail, ok := s.keyedFor(said, b[from:end]); ok && from >= s.floor() {
+		return s.found(match{start: from, end: end, det: det, detail: detail})
+	}
+	return i + 1
+}
+
+// isSecretByte tells whether c may be a part of a secret in text.
+func isSecretByte(c byte) bool {
+	switch c {
+	case '"', '\'', '`', ';', ',', '&', '<', '>', '\\', ')', ']', '}':
+		return false
+	}
+	return c > ' ' && c < 0x7F
 }
 
 func isName(c byte) bool { return isAlnum(c) || c == '_' || c == '-' || c == '.' || c >= 0x80 }

@@ -2,94 +2,92 @@ package mask
 
 import (
 	"bytes"
-	"regexp"
-	"sync"
+	"math"
 )
-
-// secretTable is secretRules prepared for the scan: immutable, and shared by all
-// maskers, since compiling the patterns costs more than most bodies.
-type secretTable struct {
-	rules  []compiledSecret
-	bucket [4096]uint8 // by hash of three bytes, 1 + index into lists; 0 none
-	lists  [][]uint8   // rule indexes
-}
-
-type compiledSecret struct {
-	secretRule
-	re *regexp.Regexp
-}
-
-var secrets = sync.OnceValue(func() *secretTable {
-	t := new(secretTable)
-	for _, r := range secretRules() {
-		c := compiledSecret{secretRule: r}
-		if r.pattern != "" {
-			c.re = regexp.MustCompile(`\A(?:` + r.pattern + `)`)
-		}
-		h := trigram(r.literal[0], r.literal[1], r.literal[2])
-		if t.bucket[h] == 0 {
-			t.lists = append(t.lists, nil)
-			t.bucket[h] = uint8(len(t.lists))
-		}
-		l := &t.lists[t.bucket[h]-1]
-		*l = append(*l, uint8(len(t.rules)))
-		t.rules = append(t.rules, c)
-	}
-	return t
-})
-
-func trigram(a, b, c byte) uint32 {
-	return (uint32(a) | uint32(b)<<8 | uint32(c)<<16) * 0x9E3779B1 >> 20
-}
 
 // secretReach is how far a pattern sees. A longer token is hidden to its end.
 const secretReach = 512
 
-// secret looks for a credential whose literal begins at i, where the trigram is
-// one of the table's; i+1 means none.
-func (s *scanner) secret(i int) int {
-	b := s.b
-	t := s.e.sec
-	l := t.bucket[trigram(b[i], b[i+1], b[i+2])]
-	for _, n := range t.lists[l-1] {
-		r := &t.rules[n]
-		if !s.e.on.has(r.det) || !hasPrefix(b[i:], r.literal) {
-			continue
-		}
-		if r.bounded && i > 0 && isToken(b[i-1]) {
-			continue
-		}
-		from, to := i, 0
-		switch {
-		case r.det == detJWT:
-			to = s.jwt(i)
-		case r.re == nil:
-			to = keyBlockEnd(b, i, r.name)
-		default:
-			w := b[i:min(len(b), i+secretReach)]
-			if r.needs != 0 && bytes.IndexByte(w, r.needs) < 0 {
-				continue
-			}
-			m := r.re.FindSubmatchIndex(w)
-			switch {
-			case m == nil:
-				continue
-			case len(m) > 2:
-				from, to = i+m[2], i+m[3]
-			default:
-				to = i + m[1]
-				if m[1] == len(w) {
-					for to < len(b) && isToken(b[to]) {
-						to++
-					}
+// literal looks for what has a literal whose anchor is at i; i+1 means none.
+func (s *scanner) literal(i int) int {
+	if t := s.e.sec; t != nil {
+		upto, from := t.literals.candidates(s.b, i)
+		for _, chain := range [2][]uint16{upto, from} {
+			for _, n := range chain {
+				l := &t.literals.list[n]
+				at, ok := l.stands(s.b, i)
+				if !ok || at < s.floor() {
+					continue
+				}
+				if end := s.secret(&t.rules[l.rule], at, len(l.text)); end > 0 {
+					return end
 				}
 			}
 		}
-		if to > from {
-			return s.found(match{start: from, end: to, det: r.det, detail: r.name})
-		}
+	}
+	if s.e.custom != nil {
+		s.e.custom.literal(s, i)
 	}
 	return i + 1
+}
+
+// secret runs a rule where its literal stands, and returns the end of what it
+// found, or 0.
+func (s *scanner) secret(r *secretRule, i, literal int) int {
+	b := s.b
+	if !s.e.on.has(r.det) || r.bounded && i > 0 && isToken(b[i-1]) {
+		return 0
+	}
+	from, to := i, 0
+	switch {
+	case r.det == detJWT:
+		to = s.jwt(i)
+	case r.pattern == "":
+		to = keyBlockEnd(b, i, r.name)
+	default:
+		base := max(s.floor(), i-r.before)
+		w := b[base:min(len(b), i+secretReach)]
+		if r.needs != 0 && bytes.IndexByte(w, r.needs) < 0 {
+			return 0
+		}
+		m := r.re().FindSubmatchIndex(w)
+		if m == nil || m[2*r.group] < 0 || base+m[1] <= i {
+			return 0
+		}
+		from, to = base+m[2*r.group], base+m[2*r.group+1]
+		if to == base+len(w) {
+			for to < len(b) && isToken(b[to]) {
+				to++
+			}
+		}
+		if r.entropy > 0 && entropy(b[from:to]) < r.entropy {
+			return 0
+		}
+	}
+	if to <= from || to < i {
+		return 0
+	}
+	det, detail := r.det, r.name
+	if s.e.on.has(detJWT) && det == detAPIKey && hasPrefix(b[from:], "eyJ") && s.jwt(from) > 0 {
+		det, detail = detJWT, "jwt" // in an Authorization header
+	}
+	return s.found(match{start: from, end: to, det: det, detail: detail})
+}
+
+// entropy is Shannon's, in bits a byte.
+func entropy(b []byte) float64 {
+	var count [256]int
+	for _, c := range b {
+		count[c]++
+	}
+	h := 0.0
+	for _, n := range count {
+		if n > 0 {
+			p := float64(n) / float64(len(b))
+			h -= p * math.Log2(p)
+		}
+	}
+	return h
 }
 
 // isToken tells whether c may stand in the middle of a token.
@@ -167,18 +165,58 @@ func keyBlockEnd(b []byte, i int, form string) int {
 	return end
 }
 
-// keyedSecret hides a secret that has no form of its own but is filed under a
-// telling name: an AWS secret access key is forty characters of base64.
-func (s *scanner) keyedSecret() {
-	if len(s.b) != 40 || len(s.names) == 0 || len(s.matches) > 0 || !s.e.on.has(detAPIKey) {
-		return
+// keyedFor returns the detail of the credential that a value is, filed under a
+// name: by the rules that go by names, or since it looks random.
+func (s *scanner) keyedFor(info *nameInfo, value []byte) (det detector, detail string, ok bool) {
+	if len(value) < 8 || len(value) > 1024 {
+		return 0, "", false
 	}
-	for _, c := range s.b {
-		if !isAlnum(c) && c != '/' && c != '+' {
-			return
+	if s.e.on.has(detAPIKey) {
+		for _, n := range info.secrets {
+			r := &s.e.sec.keyed[n]
+			if r.re().Match(value) && (r.entropy == 0 || entropy(value) >= r.entropy) {
+				return detAPIKey, r.name, true
+			}
 		}
 	}
-	if k := normalKey(nil, s.names[len(s.names)-1].key); contains(k, "secretaccesskey") || contains(k, "secretkey") || contains(k, "awssecret") {
-		s.found(match{start: 0, end: len(s.b), det: detAPIKey, detail: "aws_secret_access_key"})
+	if info.telling && s.e.on.has(detKeyedSecret) && random(value) {
+		return detKeyedSecret, "", true
+	}
+	return 0, "", false
+}
+
+// random tells whether a text looks like a secret that nobody could guess: letters
+// and digits, or both cases, with hardly a character twice.
+func random(v []byte) bool {
+	var digits, lower, upper, other int
+	for _, c := range v {
+		switch {
+		case isDigit(c):
+			digits++
+		case c >= 'a' && c <= 'z':
+			lower++
+		case c >= 'A' && c <= 'Z':
+			upper++
+		case c <= ' ' || c >= 0x7F:
+			return false // prose
+		default:
+			other++
+		}
+	}
+	mixed := digits > 0 && lower+upper > 0 || len(v) >= 20 && lower > 2 && upper > 2
+	if !mixed || other > len(v)/3 || bytes.Contains(v, []byte("://")) || v[0] == '$' || v[0] == '[' || v[0] == '{' || v[0] == '<' {
+		return false // a number, a word, a URL, what stands for something
+	}
+	return entropy(v) >= math.Min(3, 0.85*math.Log2(float64(len(v))))
+}
+
+// keyedValue hides a whole value that its name tells is a secret.
+func (s *scanner) keyedValue() {
+	f := &s.names[len(s.names)-1]
+	if f.kind != frameKey {
+		return
+	}
+	if det, detail, ok := s.keyedFor(f.info, s.b); ok {
+		s.found(match{start: 0, end: len(s.b), det: det, detail: detail})
 	}
 }

@@ -28,12 +28,12 @@ func (s *scanner) ssn(g *groups) int {
 		}
 		// 1-123-45-6789 and ORD-123-45-6789 are some other identifier unless a name says otherwise.
 		alone := !(at(b, i-1) == '-' && alnumAt(b, i-2)) && !(at(b, end) == '-' && alnumAt(b, end+1))
-		if dashes && alone || s.tells(i, ssnWord) {
+		if dashes && alone || s.announced(i).has(detSSN) {
 			return end
 		}
 	case size(0) == 9:
 		end := g.end[0]
-		if !isLetter(at(b, end)) && ssnDigits(b[i:i+3], b[i+3:i+5], b[i+5:end]) && s.tells(i, ssnWord) {
+		if !isLetter(at(b, end)) && ssnDigits(b[i:i+3], b[i+3:i+5], b[i+5:end]) && s.announced(i).has(detSSN) {
 			return end
 		}
 	}
@@ -45,14 +45,6 @@ func (s *scanner) ssn(g *groups) int {
 func ssnDigits(area, group, serial []byte) bool {
 	return string(area) != "000" && string(area) != "666" && area[0] != '9' &&
 		string(group) != "00" && string(serial) != "0000"
-}
-
-// ssnWord tells whether a normalised name speaks of a social security number. It
-// looks at the ends only: "classname" has an ssn in it.
-func ssnWord(w []byte) bool {
-	return bytes.HasPrefix(w, []byte("ssn")) || bytes.HasSuffix(w, []byte("ssn")) || bytes.HasSuffix(w, []byte("ssns")) ||
-		contains(w, "socialsec") || contains(w, "socsec") ||
-		string(w) == "social" || string(w) == "itin" || contains(w, "taxpayerid")
 }
 
 // at is b[i], or 0 outside of b.

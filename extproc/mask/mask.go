@@ -17,6 +17,7 @@ func (m *Masker) JSON(body []byte) (out []byte, found []Finding, err error) {
 	// RFC 8259 lets readers skip a byte order mark, and they do.
 	text := bytes.TrimPrefix(body, []byte("\xEF\xBB\xBF"))
 	w := m.walker()
+	defer w.done()
 	if err := w.document(text); err != nil {
 		return nil, nil, err
 	}
@@ -50,6 +51,7 @@ func (m *Masker) Text(body []byte) (out []byte, found []Finding, err error) {
 		return nil, nil, fmt.Errorf("text is UTF-16, only UTF-8 can be masked: %w", ErrInvalid)
 	}
 	w := m.walker()
+	defer w.done()
 	if err := w.anything(body, nil, 0); err != nil {
 		return nil, nil, err
 	}
@@ -85,11 +87,15 @@ func (m *Masker) String(path, s string) (string, []Finding, error) {
 		return "", nil, fmt.Errorf("string of %d bytes: %w", len(s), ErrTooLarge)
 	}
 	w := m.walker()
+	defer w.done()
 	v, err := w.goTo(path)
 	if err != nil {
 		return "", nil, err
 	}
 	text := []byte(s)
+	if len(text) > 0 {
+		v = w.leaf(v)
+	}
 	switch v.how {
 	case howNone:
 		if looksJSON(text) {
@@ -122,12 +128,13 @@ func (m *Masker) String(path, s string) (string, []Finding, error) {
 // message for which how is Partial or Hash is walked on, its leaves hidden.
 func (m *Masker) Field(path string) (how string, found Finding, hides bool, err error) {
 	w := m.walker()
+	defer w.done()
 	v, err := w.goTo(path)
 	if err != nil || v.how == howNone {
 		return "", Finding{}, false, err
 	}
 	w.report(v.rule, v.kind, "")
-	return [...]string{howPartial: Partial, howHash: Hash, howRedact: Redact, howDrop: Drop}[v.how], w.findings[0], true, nil
+	return [...]string{howPartial: Partial, howToken: Token, howHash: Hash, howRedact: Redact, howDrop: Drop}[v.how], w.findings[0], true, nil
 }
 
 // goTo moves a new walker to a concrete path. What hides a field around it also
@@ -146,9 +153,10 @@ func (w *walker) goTo(path string) (verdict, error) {
 		switch s.kind {
 		case stepKey:
 			key := []byte(s.key)
-			w.stack[len(w.stack)-1] = frame{key: key, kind: frameKey}
+			info := w.name(key)
+			w.stack[len(w.stack)-1] = frame{key: key, info: info, kind: frameKey}
 			v = w.advance(w.cur, key, 0, v)
-			if r := w.m.keyRule(key); r >= 0 {
+			if r := info.rule; r >= 0 {
 				v = w.m.stricterVerdict(v, verdict{w.m.hows[r], r, typeKey})
 			}
 		case stepIndex:

@@ -43,8 +43,8 @@ func TestCompileErrors(t *testing.T) {
 	}{
 		{"no name", Spec{Rules: []Rule{{Keys: []string{"a"}}}}, "has no name"},
 		{"empty", Spec{Rules: []Rule{{Name: "x"}}}, `mask rule "x": has no paths, keys or detect`},
-		{"detector", Spec{Rules: []Rule{{Name: "x", Detect: []string{"cards"}}}}, `unknown detector "cards"; known are all, api_key, card, email, iban, jwt, private_key, secret, ssn`},
-		{"how", Spec{Rules: []Rule{{Name: "x", Keys: []string{"a"}, How: "hide"}}}, `unknown how "hide"; use redact, partial, hash or drop`},
+		{"detector", Spec{Rules: []Rule{{Name: "x", Detect: []string{"cards"}}}}, `unknown detector "cards"; known are address, all, api_key, birth_date, card`},
+		{"how", Spec{Rules: []Rule{{Name: "x", Keys: []string{"a"}, How: "hide"}}}, `unknown how "hide"; use redact, partial, token, hash or drop`},
 		{"key", Spec{Rules: []Rule{{Name: "x", Keys: []string{"__"}}}}, `key "__" has no letter or digit`},
 		{"long key", Spec{Rules: []Rule{{Name: "x", Keys: []string{strings.Repeat("a", 65)}}}}, "longer than 64 bytes"},
 		{"root", Spec{Roots: []string{"a..b"}}, `mask root "a..b"`},

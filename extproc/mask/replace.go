@@ -4,6 +4,7 @@ import (
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/hex"
+	"sync"
 	"unicode"
 	"unicode/utf8"
 )
@@ -14,18 +15,26 @@ const hidden = "[redacted]"
 // conceal returns what the caller sees in place of a match; value is the matched
 // part of the folded view. The text needs escaping before it goes into JSON: it
 // holds no control characters, but may hold quotes.
-func (m *Masker) conceal(h how, d detector, value []byte) []byte {
+func (m *Masker) conceal(h how, f match, value []byte) []byte {
+	d := f.det
 	switch h {
 	case howDrop:
 		return nil
 	case howHash:
 		return m.hash(canonical(d, value))
+	case howToken:
+		if d != detPrivateKey {
+			if t := m.token(d, value); t != nil {
+				return t
+			}
+		}
 	case howPartial:
-		switch d {
-		case detPrivateKey: // ends in dashes, or in the last of the key
-		case detEmail:
+		switch {
+		case d == detPrivateKey: // ends in dashes, or in the last of the key
+		case d == detEmail:
 			return append([]byte("***"), value[lastIndexByte(value, '@'):]...)
-		case detCard, detSSN, detIBAN:
+		case d == detIP: // most of it are its last four characters
+		case d == detCard, d == detSSN, d == detIBAN, d == detPhone, allNational.has(d):
 			return lastFour(canonical(d, value))
 		default:
 			return lastFour(value)
@@ -34,7 +43,7 @@ func (m *Masker) conceal(h how, d detector, value []byte) []byte {
 	if d == detKeyword {
 		return []byte(hidden)
 	}
-	return []byte("[redacted:" + typeOf(d) + "]")
+	return []byte("[redacted:" + f.kind() + "]")
 }
 
 // concealWhole is conceal for a whole value that a path or key hides. A value
@@ -42,14 +51,24 @@ func (m *Masker) conceal(h how, d detector, value []byte) []byte {
 // it joins with the hash of the same value found by a detector.
 func (m *Masker) concealWhole(h how, value []byte) []byte {
 	switch h {
-	case howHash:
+	case howHash, howToken:
 		v := view{}
 		folded, _ := v.fold(value)
-		s := scanner{e: everyDetector, strict: func(a, _ match) match { return a }}
+		s := scanner{e: everyDetector(), strict: func(a, _ match) match { return a }}
+		d := detCount
 		if f := s.scan(folded); len(f) == 1 && f[0].start == 0 && f[0].end == len(folded) {
-			return m.hash(canonical(f[0].det, folded))
+			d = f[0].det
 		}
-		return m.hash(value)
+		switch {
+		case h == howToken:
+			if t := m.token(d, folded); t != nil {
+				return t
+			}
+		case d != detCount:
+			return m.hash(canonical(d, folded))
+		default:
+			return m.hash(value)
+		}
 	case howPartial:
 		return lastFour(value)
 	}
@@ -57,20 +76,22 @@ func (m *Masker) concealWhole(h how, value []byte) []byte {
 }
 
 // everyDetector serves to classify single values; constant.
-var everyDetector = func() *engine {
+var everyDetector = sync.OnceValue(func() *engine {
 	e := new(engine)
-	e.init(setOf(detCard, detEmail, detIBAN, detSSN), false)
+	e.init(setOf(detCard, detEmail, detIBAN, detSSN, detPhone)|allNational, false)
 	return e
-}()
+})
 
 // canonical returns the form of a value in which all its spellings are equal.
 func canonical(d detector, value []byte) []byte {
-	switch d {
-	case detCard, detSSN:
+	switch {
+	case d == detCard, d == detSSN:
 		return keep(value, isDigit, 0)
-	case detIBAN:
+	case d == detPhone:
+		return keep(value, func(c byte) bool { return isDigit(c) || c == '+' }, 0)
+	case d == detIBAN, allNational.has(d):
 		return keep(value, isAlnum, 'A')
-	case detEmail:
+	case d == detEmail:
 		return keep(value, func(byte) bool { return true }, 'a')
 	}
 	return value

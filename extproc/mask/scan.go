@@ -1,104 +1,74 @@
 package mask
 
 import (
-	"bytes"
+	"math/bits"
 	"slices"
 	"unicode"
-	"unicode/utf8"
 )
 
-// detector numbers the kinds of value that can be recognised.
-type detector uint8
-
-const (
-	detCard detector = iota
-	detEmail
-	detIBAN
-	detSSN
-	detAPIKey
-	detPrivateKey
-	detJWT
-	detCount
-
-	detKeyword = detCount // not a detector: name=value in text, from a rule's keys
-)
-
-// detSet is a set of detectors.
-type detSet uint32
-
-func (s detSet) has(d detector) bool { return s>>d&1 != 0 }
-
-func setOf(ds ...detector) (s detSet) {
-	for _, d := range ds {
-		s |= 1 << d
-	}
-	return s
-}
-
-// typeOf is the name that findings and replacements give a detector.
-func typeOf(d detector) string {
-	return [...]string{"card", "email", "iban", "ssn", "api_key", "private_key", "jwt", typeKey}[d]
-}
-
-// detectorNames are the names that specs may use, groups among them.
-func detectorNames() map[string]detSet {
-	m := map[string]detSet{
-		"secret": setOf(detAPIKey, detPrivateKey, detJWT),
-		"all":    setOf(detCount) - 1,
-	}
-	for d := range detCount {
-		m[typeOf(d)] = setOf(d)
-	}
-	return m
-}
-
-// Detectors lists the detector names that a spec may use: card, email, iban, ssn,
-// api_key, private_key and jwt, "secret" for the last three, "all" for all.
-func Detectors() []string {
-	var names []string
-	for n := range detectorNames() {
-		names = append(names, n)
-	}
-	slices.Sort(names)
-	return names
-}
+func trailingZeros(s detSet) int { return bits.TrailingZeros64(uint64(s)) }
 
 // engine is the compiled set of detectors: immutable.
 type engine struct {
-	on    detSet
-	class [256]byteClass
-	sec   *secretTable
+	on      detSet
+	class   [256]byteClass
+	sec     *secretTable
+	regions []string // whose own ways of writing telephone numbers are known
+	custom  *customTable
+	byName  bool // names in text may announce what follows a sign
+	any     bool // something looks at values for what they are
+	short   bool // it may find less than minMatch bytes
 }
 
 // byteClass tells what may begin, or be anchored, at a byte.
 type byteClass uint8
 
 const (
-	classDigit   byteClass = 1 << iota // card, IBAN, SSN
-	classAt                            // e-mail
-	classAssign                        // name=value
-	classLiteral                       // first byte of a secret's literal
+	classDigit  byteClass = 1 << iota // numbers of all kinds
+	classAt                           // e-mail
+	classAssign                       // name=value
+	classColon                        // IPv6
+	classPlus                         // telephone
+	classAnchor                       // the rarest byte of some literal
 )
+
+// Detectors that begin with a digit.
+const ofDigits = 1<<detCard | 1<<detIBAN | 1<<detSSN | 1<<detPhone | 1<<detIP | allNational
 
 func (e *engine) init(on detSet, keywords bool) {
 	e.on = on
-	if on&setOf(detCard, detIBAN, detSSN) != 0 {
-		for c := '0'; c <= '9'; c++ {
+	for c := range e.class {
+		b := byte(c)
+		if on&ofDigits != 0 && isDigit(b) {
 			e.class[c] |= classDigit
 		}
+		if on.has(detIP) && b == ':' {
+			e.class[c] |= classColon
+		}
+		if on.has(detPhone) && b == '+' {
+			e.class[c] |= classPlus
+		}
+		if on.has(detEmail) && b == '@' {
+			e.class[c] |= classAt
+		}
 	}
-	if on.has(detEmail) {
-		e.class['@'] |= classAt
-	}
-	if keywords {
+	e.any = on != 0 || e.custom != nil
+	e.short = keywords || e.custom != nil
+	e.byName = keywords || on&(byNameOnly|setOf(detAPIKey, detKeyedSecret)) != 0
+	if e.byName {
 		e.class['='] |= classAssign
 		e.class[':'] |= classAssign
 	}
-	e.sec = secrets()
-	for _, r := range e.sec.rules {
-		if on.has(r.det) {
-			e.class[r.literal[0]] |= classLiteral
+	if on&setOf(detAPIKey, detPrivateKey, detJWT) != 0 {
+		e.sec = secrets()
+		for c, is := range e.sec.literals.anchor {
+			if is {
+				e.class[c] |= classAnchor
+			}
 		}
+	}
+	if e.custom != nil {
+		e.custom.mark(&e.class)
 	}
 }
 
@@ -106,31 +76,42 @@ func (e *engine) init(on detSet, keywords bool) {
 type match struct {
 	start, end int
 	det        detector
-	rule       int    // of detKeyword
-	detail     string // of detAPIKey
+	rule       int    // of detKeyword and detCustom
+	detail     string // which credential
+	custom     string // of detCustom: the detector's name
+}
+
+// kind is what findings and replacements call it.
+func (f match) kind() string {
+	if f.det == detCustom {
+		return f.custom
+	}
+	return typeOf(f.det)
 }
 
 // scanner runs the detectors over one view. The matches ascend and don't overlap.
 type scanner struct {
-	e       *engine
-	keyword func(name []byte) int  // rule of a key name or -1; nil without keys
-	names   []frame                // names around the value; nil for plain text
-	strict  func(a, b match) match // which of two overlapping matches decides
+	e      *engine
+	w      *walker                // knows what names say; nil where there are none to ask
+	names  []frame                // names around the value; nil for plain text
+	values bool                   // names may stand before values in the text
+	strict func(a, b match) match // which of two overlapping matches decides
 
 	b       []byte
 	matches []match
-	run     int // start of a digit group that continues a run of groups, else -1
-	noJWT   int // no signed token begins before here
+	run     int   // start of a digit group that continues a run of groups, else -1
+	noJWT   int   // no signed token begins before here
+	present []int // custom patterns whose literal was seen
+	around  detSet
+	known   bool // around is worked out
 }
 
-// minMatch is the length of the shortest thing that any detector finds: a@b.co.
+// minMatch is the length of the shortest thing that any detector finds: a@b.co,
+// ::1.
 const minMatch = 6
 
 func (s *scanner) scan(b []byte) []match {
-	s.b, s.matches, s.run, s.noJWT = b, s.matches[:0], -1, 0
-	if len(b) < minMatch && s.keyword == nil {
-		return nil
-	}
+	s.b, s.matches, s.run, s.noJWT, s.known, s.present = b, s.matches[:0], -1, 0, false, s.present[:0]
 	class := &s.e.class
 	for i := 0; i < len(b); {
 		c := class[b[i]]
@@ -138,24 +119,47 @@ func (s *scanner) scan(b []byte) []match {
 			i++
 			continue
 		}
-		next := i + 1
-		if c&classLiteral != 0 && i+2 < len(b) && s.e.sec.bucket[trigram(b[i], b[i+1], b[i+2])] != 0 {
-			next = s.secret(i)
-		}
-		if next == i+1 {
-			switch {
-			case c&classDigit != 0:
-				next = s.digits(i)
-			case c&classAt != 0:
-				next = s.email(i)
-			case c&classAssign != 0 && s.keyword != nil:
-				next = s.assign(i)
-			}
-		}
-		i = next
+		i = s.at(i, c)
 	}
-	s.keyedSecret()
+	s.whole()
 	return s.matches
+}
+
+// at looks at a byte of some class and returns where to go on.
+func (s *scanner) at(i int, c byteClass) int {
+	if c&classAnchor != 0 {
+		if next := s.literal(i); next > i+1 {
+			return next
+		}
+	}
+	next := i + 1
+	switch {
+	case c&classDigit != 0:
+		next = s.digits(i)
+	case c&classAt != 0:
+		next = s.email(i)
+	case c&classPlus != 0:
+		next = s.international(i)
+	case c&(classColon|classAssign) != 0:
+		if c&classColon != 0 {
+			next = s.ipv6(i)
+		}
+		if next == i+1 && c&classAssign != 0 && s.values {
+			next = s.assign(i)
+		}
+	}
+	return next
+}
+
+// whole looks at the view as a whole: for patterns of the user's own that have no
+// literal, and for secrets that only their name tells.
+func (s *scanner) whole() {
+	if s.e.custom != nil {
+		s.e.custom.search(s)
+	}
+	if len(s.names) > 0 && len(s.matches) == 0 && s.values {
+		s.keyedValue()
+	}
 }
 
 // found records a match and returns where to go on. One that reaches back into
@@ -172,6 +176,23 @@ func (s *scanner) found(m match) int {
 	return m.end
 }
 
+// insert is found for a match that is not the last: custom patterns and words are
+// searched for after the pass.
+func (s *scanner) insert(m match) {
+	i := len(s.matches)
+	for i > 0 && s.matches[i-1].end > m.start {
+		i--
+	}
+	j := i
+	for j < len(s.matches) && s.matches[j].start < m.end {
+		start, end := min(s.matches[j].start, m.start), max(s.matches[j].end, m.end)
+		m = s.strict(s.matches[j], m)
+		m.start, m.end = start, end
+		j++
+	}
+	s.matches = slices.Replace(s.matches, i, j, m)
+}
+
 // floor is where the last match ends: nothing reaches back further.
 func (s *scanner) floor() int {
 	if n := len(s.matches); n > 0 {
@@ -180,40 +201,79 @@ func (s *scanner) floor() int {
 	return 0
 }
 
-// digits looks at the run of digit groups that begins at i: IBAN, SSN, card.
+// digits looks at the run of digit groups that begins at i: addresses, IBAN,
+// national numbers, SSN, card, telephone.
 func (s *scanner) digits(i int) int {
 	b := s.b
+	on := s.e.on
 	continues := s.run == i
 	s.run = -1
-	if i >= 2 && s.e.on&setOf(detIBAN, detCard) != 0 {
-		if from, to := ibanAt(b, i); to > 0 && from >= s.floor() {
-			// Known to be an IBAN, it is no card either, whoever asked for which.
-			if s.e.on.has(detIBAN) {
-				return s.found(match{start: from, end: to, det: detIBAN})
+	if i >= 2 && on&setOf(detIBAN, detCard) != 0 && i+1 < len(b) && isDigit(b[i+1]) {
+		if p := b[i-1]; isLetter(p) || p == ' ' || p == '-' {
+			if from, to := ibanAt(b, i); to > 0 && from >= s.floor() {
+				// Known to be an IBAN, it is no card either, whoever asked for which.
+				if on.has(detIBAN) {
+					return s.found(match{start: from, end: to, det: detIBAN})
+				}
+				return to
 			}
-			return to
 		}
 	}
 	end := i + 1
 	for end < len(b) && isDigit(b[end]) {
 		end++
 	}
-	if end-i > maxCard || end-i < 9 && groupAfter(b, end) < 0 {
+	if end-i <= 3 && on.has(detIP) && end+1 < len(b) && b[end] == '.' && !continues {
+		if to := s.ipv4(i); to > 0 {
+			return s.found(match{start: i, end: to, det: detIP})
+		}
+	}
+	if end-i > maxCard {
+		return end
+	}
+	var announced detSet
+	if on&allNational != 0 {
+		if end-i >= 6 || end-i == 4 && i > 0 && isLetter(b[i-1]) && isLetter(at(b, end)) {
+			announced = s.announced(i)
+		}
+		if from, to, det := s.national(i, end, announced); to > 0 {
+			return s.found(match{start: from, end: to, det: det})
+		}
+	}
+	if end-i < 9 && groupAfter(b, end) < 0 {
+		area := at(b, end) == ')' && at(b, i-1) == '(' // (415) 555-2671
+		if (end-i >= 7 && s.announced(i).has(detPhone) || area) && on.has(detPhone) {
+			if from, to := s.telephone(i); to > 0 {
+				return s.found(match{start: from, end: to, det: detPhone})
+			}
+		}
 		return end // the usual case: some number
 	}
 	g := readGroups(b, i)
-	if g.total < 9 && !g.more {
+	if g.total < 7 && !g.more {
 		return g.end[g.n-1]
 	}
+	if end-i < 6 && g.total >= 8 && on&allNational != 0 && !continues {
+		if announced = s.announced(i); announced&allNational != 0 {
+			if from, to, det := s.national(i, end, announced); to > 0 {
+				return s.found(match{start: from, end: to, det: det})
+			}
+		}
+	}
 	done := 0
-	if s.e.on.has(detSSN) {
+	if on.has(detSSN) && g.total >= 9 {
 		if end := s.ssn(&g); end > 0 {
 			done = s.found(match{start: i, end: end, det: detSSN})
 		}
 	}
-	if done == 0 && s.e.on.has(detCard) {
+	if done == 0 && on.has(detCard) {
 		if end := s.card(&g, continues); end > 0 {
 			done = s.found(match{start: i, end: end, det: detCard})
+		}
+	}
+	if done == 0 && on.has(detPhone) && !continues {
+		if from, to := s.telephone(i); to > 0 {
+			done = s.found(match{start: from, end: to, det: detPhone})
 		}
 	}
 	// Go on with the next group: a card may follow another number.
@@ -336,31 +396,54 @@ func allHex(b []byte) bool {
 	return true
 }
 
-// tells whether the value whose match begins at i is announced as a certain kind:
-// by one of the three names around it, or by words shortly before it in the text.
-func (s *scanner) tells(i int, kind func(word []byte) bool) bool {
-	for n, k := 0, len(s.names)-1; k >= 0 && n < 3; k-- {
-		if s.names[k].kind == frameKey {
-			if kind(normalKey(nil, s.names[k].key)) {
-				return true
+// announced tells which detectors' values the value at i is announced as: by one
+// of the three names around it, or by words shortly before it in the text.
+func (s *scanner) announced(i int) detSet {
+	if s.w == nil {
+		return 0
+	}
+	if !s.known {
+		s.known, s.around = true, 0
+		for n, k := 0, len(s.names)-1; k >= 0 && n < 3; k-- {
+			if s.names[k].kind == frameKey {
+				s.around |= s.names[k].info.hints
+				n++
 			}
-			n++
 		}
 	}
-	from := max(0, i-32)
-	before := s.b[from:i]
-	if n := bytes.LastIndexByte(before, '\n'); n >= 0 {
-		before = before[n+1:]
-	}
-	for _, w := range bytes.FieldsFunc(before, func(r rune) bool {
-		return r < utf8.RuneSelf && !isAlnum(byte(r)) && r != '_' && r != '-'
-	}) {
-		if kind(normalKey(nil, w)) {
-			return true
-		}
-	}
-	return false
+	return s.around | s.before(i)
 }
+
+// wordReach is how far before a value a word may announce it.
+const wordReach = 40
+
+// before asks the words before i, single and in pairs ("codice fiscale").
+func (s *scanner) before(i int) (hints detSet) {
+	b, from := s.b, max(0, i-wordReach)
+	end, last := i, 0
+	for n := 0; n < 5; n++ {
+		for end > from && !isNameByte(b[end-1]) {
+			if end--; b[end] == '\n' {
+				return hints
+			}
+		}
+		start := end
+		for start > from && isNameByte(b[start-1]) {
+			start--
+		}
+		if start == end {
+			break
+		}
+		hints |= s.w.name(b[start:end]).hints
+		if last > 0 && b[end] == ' ' {
+			hints |= s.w.name(b[start:last]).hints
+		}
+		end, last = start, end
+	}
+	return hints
+}
+
+func isNameByte(c byte) bool { return isLetter(c) || isDigit(c) || c == '_' || c == '-' || c >= 0x80 }
 
 // isWordRune tells whether a character that is not ASCII may be a part of an
 // address: a letter, or an accent on one, of the scripts that write words apart.

@@ -1,57 +1,42 @@
 package mask
 
-// secretRule recognises one kind of credential. The scan compares literals, and
-// only where one stands does the pattern run, anchored at it; so a rule costs
-// nothing in text that doesn't hold its literal.
-type secretRule struct {
-	det  detector
-	name string // the finding's detail
-
-	// literal is how the match begins, at least three bytes, case-sensitive.
-	literal string
-
-	// pattern is RE2, anchored at the literal. Where it has a group, that is what
-	// is hidden, else the whole match. Empty for forms that have code of their own.
-	pattern string
-
-	// bounded demands that no letter, digit, '_' or '-' stands before the literal:
-	// for literals short enough to end a word by chance, and for open-ended
-	// patterns, which would otherwise be tried at each byte of a repeated literal.
-	bounded bool
-
-	// needs is a byte that must follow within the pattern's reach: a cheap test
-	// before the pattern where the literal is common.
-	needs byte
-}
+import "strings"
 
 // secretRules is the curated set, written from the formats that the issuers
 // document. Fixed-length formats are matched open-ended (at least that long), so
 // that a longer variant is hidden whole rather than in part.
 func secretRules() []secretRule {
 	api := func(name, literal, pattern string) secretRule {
-		return secretRule{det: detAPIKey, name: name, literal: literal, pattern: pattern}
+		r := secretRule{det: detAPIKey, name: name, literals: []string{literal}, pattern: pattern}
+		if strings.Contains(strings.ReplaceAll(pattern, "(?:", ""), "(") {
+			r.group = 1
+		}
+		return r
 	}
 	bounded := func(r secretRule) secretRule { r.bounded = true; return r }
 	needs := func(r secretRule, c byte) secretRule { r.needs = c; return r }
-	const awsSecret = `(?i)ecret[_-]?(?:access[_-]?)?key["'\\]{0,4}\s{0,4}(?:=>|:=|=|:)\s{0,4}["'\\]{0,4}([a-z0-9/+]{40})(?:[^a-z0-9/+]|$)`
+	fold := func(r secretRule) secretRule { r.fold = true; return r }
+	// Three characters, a digit, Q~ and the rest.
+	azure := secretRule{det: detAPIKey, name: "azure_client_secret", before: 4, group: 1, pattern: `(?:^|[^A-Za-z0-9_~.-])([A-Za-z0-9_~.]{3}\dQ~[A-Za-z0-9_~.-]{31,34})(?:[^A-Za-z0-9_~.-]|$)`}
+	for c := byte('0'); c <= '9'; c++ {
+		azure.literals = append(azure.literals, string(c)+"Q~")
+	}
 
 	return []secretRule{
 		// Private keys and signed tokens: own code, their length has no bound.
-		{det: detPrivateKey, name: "pem", literal: "-----BEGIN"},
-		{det: detPrivateKey, name: "putty", literal: "PuTTY-User-Key-File"},
-		{det: detPrivateKey, name: "age", literal: "AGE-SECRET-KEY-1", pattern: `AGE-SECRET-KEY-1[0-9A-Z]{50,}`},
-		{det: detJWT, name: "jwt", literal: "eyJ"},
-		{det: detJWT, name: "jwt", literal: "eyA"}, // the header begins with `{ `
-		{det: detJWT, name: "jwt", literal: "ewo"}, // the header begins with `{` and a line end
-		{det: detJWT, name: "jwt", literal: "ew0"},
+		{det: detPrivateKey, name: "pem", literals: []string{"-----BEGIN"}},
+		{det: detPrivateKey, name: "putty", literals: []string{"PuTTY-User-Key-File"}},
+		{det: detPrivateKey, name: "age", literals: []string{"AGE-SECRET-KEY-1"}, pattern: `AGE-SECRET-KEY-1[0-9A-Z]{50,}`},
+		{det: detJWT, name: "jwt", literals: []string{"eyJ"}},
+		{det: detJWT, name: "jwt", literals: []string{"eyA"}}, // the header begins with `{ `
+		{det: detJWT, name: "jwt", literals: []string{"ewo"}}, // the header begins with `{` and a line end
+		{det: detJWT, name: "jwt", literals: []string{"ew0"}},
 
 		// Cloud providers.
 		api("aws_access_key_id", "AKIA", `AKIA[A-Z2-7]{16,}`),
 		api("aws_access_key_id", "ASIA", `ASIA[A-Z2-7]{16,}`),
 		api("aws_bearer", "ABIA", `ABIA[A-Z2-7]{16,}`),
 		api("aws_context_credential", "ACCA", `ACCA[A-Z2-7]{16,}`),
-		api("aws_secret_access_key", "ecret", awsSecret),
-		api("aws_secret_access_key", "ECRET", awsSecret),
 		api("aws_session_token", "IQoJb3JpZ2lu", `IQoJb3JpZ2lu[A-Za-z0-9+/=%_-]{80,}`),
 		api("google_api_key", "AIza", `AIza[A-Za-z0-9_-]{35,}`),
 		api("google_oauth_token", "ya29.", `ya29\.[A-Za-z0-9_-]{20,}`),
@@ -125,7 +110,21 @@ func secretRules() []secretRule {
 		api("figma_token", "figd_", `figd_[A-Za-z0-9_-]{40,}`),
 		api("tavily_key", "tvly-", `tvly-[A-Za-z0-9_-]{20,}`),
 
+		fold(api("authorization_header", "bearer ", `(?i:bearer) {1,4}([A-Za-z0-9._~+/-]{16,}=*)`)),
+		fold(api("authorization_header", "authorization: basic ", `(?i:authorization: basic) {1,4}([A-Za-z0-9+/]{12,}=*)`)),
+		api("sourcegraph_token", "sgp_", `sgp_(?:[a-fA-F0-9]{16}_|local_)?[a-fA-F0-9]{40}`),
+		api("teams_webhook", ".webhook.office.com/", `\.webhook\.office\.com/([A-Za-z0-9@/_-]{40,})`),
+		azure,
+
 		// The password in a connection string or URL.
 		needs(api("url_password", "://", `://[^\s/:@"'<>]{0,64}:([^\s/@"'<>]{1,128})@`), '@'),
+	}
+}
+
+// keyedRules is the curated set for secrets without a form of their own.
+func keyedRules() []keyedRule {
+	return []keyedRule{
+		{name: "aws_secret_access_key", words: []string{"secretaccesskey", "secretkey", "awssecret"}, pattern: `\A[A-Za-z0-9/+]{40}\z`},
+		{name: "okta_token", words: []string{"okta"}, pattern: `\A00[\w=-]{40}\z`},
 	}
 }

@@ -4,7 +4,9 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
+	"sync"
+
+	"github.com/callgate/callgate/extproc/mask/ff1"
 )
 
 // Spec says what to hide. It is plain data: it travels as JSON inside Envoy's
@@ -12,7 +14,7 @@ import (
 // survives a round trip through JSON unchanged.
 type Spec struct {
 	// Rules all apply. Where several hit the same value the strictest wins
-	// (drop, then redact, hash, partial), so that adding a rule never shows more.
+	// (drop, then redact, hash, token, partial), so that adding a rule never shows more.
 	Rules []Rule `json:"rules"`
 
 	// Roots are paths at which the function's own document begins, besides the
@@ -39,16 +41,18 @@ type Rule struct {
 	// object or an array. In text they hide name=value and name: value.
 	Keys []string `json:"keys,omitempty"`
 
-	// Detect names detectors: see [Detectors].
+	// Detect names detectors: see [Detectors], and custom ones, by what
+	// [Options].Custom knows them as.
 	Detect []string `json:"detect,omitempty"`
 
-	// How is one of "redact" (also the empty string), "partial", "hash", "drop".
+	// How is one of "redact" (also the empty string), "partial", "token", "hash", "drop".
 	How string `json:"how,omitempty"`
 }
 
 // How values of a rule, from the most to the least that the caller still sees.
 const (
 	Partial = "partial" // last four characters; an e-mail's domain
+	Token   = "token"   // another value of the same form, by NIST FF1: joinable, reversible with the key
 	Hash    = "hash"    // HMAC-SHA256 of the value, 128 bits: joinable, not reversible
 	Redact  = "redact"  // a fixed text that names the detector
 	Drop    = "drop"    // the member or element is removed; a match in text is cut out
@@ -60,6 +64,7 @@ type how uint8
 const (
 	howNone how = iota
 	howPartial
+	howToken
 	howHash
 	howRedact
 	howDrop
@@ -68,9 +73,13 @@ const (
 // Options bound the work and supply the key. The zero value works for specs
 // without "hash".
 type Options struct {
-	// HashKey keys Hash; at least 16 bytes where a rule uses it. The same key
-	// gives the same hash, which is what makes hashes joinable.
+	// HashKey keys Hash and Token; at least 16 bytes where a rule uses them. The
+	// same key gives the same hash, which is what makes hashes joinable.
 	HashKey []byte
+
+	// Custom are the detectors of the user's own, by the name that rules have
+	// for them.
+	Custom map[string]*Custom
 
 	// MaxDepth bounds nesting of objects and arrays in one document.
 	// Zero means 256.
@@ -124,9 +133,10 @@ type Masker struct {
 	hasPaths bool
 	pathRule int            // the strictest rule that has paths, for typeUnreadable
 	keys     map[string]int // normalised key name to rule index
-	keyLen   [65]bool       // lengths of normalised names, to reject most keys early
 	det      engine
 	detRule  [detCount]int // rule index by detector, -1 when off
+	caches   *sync.Pool    // of *nameCache
+	cipher   *ff1.Cipher   // of tokens, nil where no rule makes them
 
 	hashKey     []byte
 	maxDepth    int
@@ -147,6 +157,7 @@ const (
 func Compile(spec Spec, opt Options) (*Masker, error) {
 	m := &Masker{
 		keys:        make(map[string]int),
+		caches:      new(sync.Pool),
 		pathRule:    -1,
 		hashKey:     slices.Clone(opt.HashKey),
 		maxDepth:    orDefault(opt.MaxDepth, 256),
@@ -172,10 +183,14 @@ func Compile(spec Spec, opt Options) (*Masker, error) {
 		}
 		h, ok := parseHow(r.How)
 		if !ok {
-			bad("unknown how %q; use redact, partial, hash or drop", r.How)
+			bad("unknown how %q; use redact, partial, token, hash or drop", r.How)
 		}
-		if h == howHash && len(m.hashKey) < minHashKey {
-			bad("how: hash needs a hash key of at least %d bytes, got %d", minHashKey, len(m.hashKey))
+		switch {
+		case h != howHash && h != howToken:
+		case len(m.hashKey) < minHashKey:
+			bad("how: %s needs a hash key of at least %d bytes, got %d", r.How, minHashKey, len(m.hashKey))
+		case h == howToken && m.cipher == nil:
+			m.cipher = tokenCipher(m.hashKey)
 		}
 		if len(r.Paths)+len(r.Keys)+len(r.Detect) == 0 {
 			bad("has no paths, keys or detect, so it would hide nothing")
@@ -193,28 +208,41 @@ func Compile(spec Spec, opt Options) (*Masker, error) {
 			m.hasPaths = true
 			m.pathRule = m.stricter(m.pathRule, i)
 		}
-		for _, k := range r.Keys {
-			n := normalKey(nil, []byte(k))
-			switch {
-			case len(n) == 0:
-				bad("key %q has no letter or digit", k)
-				continue
-			case len(n) > maxKeyLength:
-				bad("key %q is longer than %d bytes", k, maxKeyLength)
-				continue
+		keys := func(of []string) {
+			for _, k := range of {
+				n := normalKey(nil, []byte(k))
+				switch {
+				case len(n) == 0:
+					bad("key %q has no letter or digit", k)
+					continue
+				case len(n) > maxKeyLength:
+					bad("key %q is longer than %d bytes", k, maxKeyLength)
+					continue
+				}
+				if old, ok := m.keys[string(n)]; ok {
+					m.keys[string(n)] = m.stricter(old, i)
+				} else {
+					m.keys[string(n)] = i
+				}
 			}
-			if old, ok := m.keys[string(n)]; ok {
-				m.keys[string(n)] = m.stricter(old, i)
-			} else {
-				m.keys[string(n)] = i
-			}
-			m.keyLen[len(n)] = true
 		}
+		keys(r.Keys)
 		for _, name := range r.Detect {
-			set, ok := detectorNames()[name]
-			if !ok {
-				bad("unknown detector %q; known are %s", name, strings.Join(Detectors(), ", "))
+			if c := opt.Custom[name]; c != nil {
+				keys(c.keys)
+				if m.det.custom == nil {
+					m.det.custom = new(customTable)
+				}
+				m.det.custom.add(c, i)
 				continue
+			}
+			set, region, ok := named(name)
+			if !ok {
+				bad("unknown detector %q; known are %s, and those of your own under detectors", name, knownNames())
+				continue
+			}
+			if region != "" && !slices.Contains(m.det.regions, region) {
+				m.det.regions = append(m.det.regions, region)
 			}
 			on |= set
 			for d := range detCount {
@@ -266,6 +294,8 @@ func parseHow(s string) (how, bool) {
 		return howRedact, true
 	case Partial:
 		return howPartial, true
+	case Token:
+		return howToken, true
 	case Hash:
 		return howHash, true
 	case Drop:

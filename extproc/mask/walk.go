@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"hash/maphash"
 	"math"
 	"slices"
 )
@@ -24,8 +25,8 @@ type walker struct {
 	spare  [][]container
 
 	scan    scanner
-	keyword func([]byte) int // Masker.keyRule, nil without keys
-	decoded []view           // buffers by level
+	names   *nameCache
+	decoded []view // buffers by level
 	folded  view
 	path    []byte // scratch
 }
@@ -36,7 +37,8 @@ type liveStates struct{ from, to int }
 
 // frame is one name on the way from the root.
 type frame struct {
-	key   []byte // of a member
+	key   []byte    // of a member
+	info  *nameInfo // what the name says
 	kind  frameKind
 	guard bool // the name itself was masked, or is not to be shown
 }
@@ -52,15 +54,24 @@ const (
 
 func (m *Masker) walker() *walker {
 	w := &walker{m: m}
-	w.scan.e = &m.det
-	w.scan.strict = w.stricterMatch
-	if len(m.keys) > 0 {
-		w.keyword = m.keyRule
+	w.names, _ = m.caches.Get().(*nameCache)
+	if w.names == nil {
+		w.names = &nameCache{seed: maphash.MakeSeed()}
 	}
+	w.scan.e, w.scan.w = &m.det, w
+	w.scan.strict = w.stricterMatch
 	w.states = append(w.states, m.paths.init...)
 	w.cur = liveStates{0, len(w.states)}
 	w.spare = append(w.spare, make([]container, 0, 8))
 	return w
+}
+
+// done gives back what other calls can use.
+func (w *walker) done() {
+	if w.names != nil {
+		w.m.caches.Put(w.names)
+		w.names = nil
+	}
 }
 
 // reset makes the walker ready for another body whose findings add to the same list.
@@ -92,10 +103,11 @@ func (w *walker) enterKey(d *doc, from, to int, odd uint8, live liveStates, v ve
 	if d.long != nil {
 		key = bytes.Clone(key) // the window moves on
 	}
+	info := w.name(key)
 	top := &w.stack[len(w.stack)-1]
-	*top = frame{key: key, kind: frameKey, guard: true} // a finding in the name must not show it
+	*top = frame{key: key, info: info, kind: frameKey, guard: true} // a finding in the name must not show it
 	hit := false
-	if w.m.det.on != 0 && len(key) >= minMatch {
+	if w.m.det.any && len(key) >= minMatch {
 		// A name that announces a secret is no assignment, and has no names around it.
 		n := len(w.edits)
 		w.text(key, at, from, true, false)
@@ -104,12 +116,38 @@ func (w *walker) enterKey(d *doc, from, to int, odd uint8, live liveStates, v ve
 	top.guard = hit
 
 	v = w.advance(live, key, 0, v)
-	if len(w.m.keys) > 0 {
-		if r := w.m.keyRule(key); r >= 0 {
-			v = w.m.stricterVerdict(v, verdict{w.m.hows[r], r, typeKey})
-		}
+	if r := info.rule; r >= 0 {
+		v = w.m.stricterVerdict(v, verdict{w.m.hows[r], r, typeKey})
 	}
 	return v
+}
+
+// leaf is the verdict on a string or number: what its name makes of it counts too.
+func (w *walker) leaf(v verdict) verdict {
+	if w.m.det.on&byNameOnly == 0 {
+		return v
+	}
+	k := len(w.stack) - 1
+	for k >= 0 && w.stack[k].kind == frameIndex {
+		k--
+	}
+	if k < 0 || w.stack[k].kind != frameKey {
+		return v
+	}
+	info := w.stack[k].info
+	det := info.byName
+	if info.bare {
+		for k--; k >= 0 && w.stack[k].kind == frameIndex; k-- {
+		}
+		if k >= 0 && w.stack[k].kind == frameKey && w.stack[k].info.person {
+			det = detPerson
+		}
+	}
+	if det == detCount {
+		return v
+	}
+	r := w.m.detRule[det]
+	return w.m.stricterVerdict(v, verdict{w.m.hows[r], r, typeOf(det)})
 }
 
 // enterIndex moves to an array element.
@@ -170,22 +208,6 @@ func (m *Masker) stricterVerdict(a, b verdict) verdict {
 	return a
 }
 
-// keyRule returns the rule that hides values of this name, or -1.
-func (m *Masker) keyRule(key []byte) int {
-	if len(key) > 4*maxKeyLength {
-		return -1
-	}
-	var buf [4 * maxKeyLength]byte
-	n := normalKey(buf[:0], key)
-	if len(n) > maxKeyLength || !m.keyLen[len(n)] {
-		return -1
-	}
-	if r, ok := m.keys[string(n)]; ok {
-		return r
-	}
-	return -1
-}
-
 func (w *walker) stricterMatch(a, b match) match {
 	if w.ruleHow(b) > w.ruleHow(a) {
 		return b
@@ -194,7 +216,7 @@ func (w *walker) stricterMatch(a, b match) match {
 }
 
 func (w *walker) rule(f match) int {
-	if f.det == detKeyword {
+	if f.det >= detCount {
 		return f.rule
 	}
 	return w.m.detRule[f.det]
@@ -214,11 +236,14 @@ func (w *walker) stringValue(d *doc, from, to int, odd uint8, live liveStates, v
 		dv.unescape(text)
 		text, at = dv.b, dv.at
 	}
+	if len(text) > 0 {
+		v = w.leaf(v)
+	}
 	if v.how != howNone {
 		w.hideWhole(from-1, to+1, text, v)
 		return nil
 	}
-	if len(text) < minMatch && !w.m.hasPaths && len(w.m.keys) == 0 {
+	if len(text) < minMatch && !w.m.hasPaths && !w.m.det.short {
 		return nil
 	}
 	if looksJSON(text) {
@@ -296,7 +321,7 @@ func (w *walker) adopt(edits []edit, at viewMap, base int, inJSON bool) {
 // base; inJSON tells that those are inside a JSON string. values is false for a
 // member's name, which assigns nothing and is announced by nothing.
 func (w *walker) text(text []byte, at viewMap, base int, inJSON, values bool) {
-	if w.m.det.on == 0 && (len(w.m.keys) == 0 || !values) {
+	if !w.m.det.any && (len(w.m.keys) == 0 || !values) {
 		return
 	}
 	view, fold := w.folded.fold(text)
@@ -305,22 +330,21 @@ func (w *walker) text(text []byte, at viewMap, base int, inJSON, values bool) {
 		if h == howDrop && !values {
 			h = howRedact
 		}
-		repl := w.m.conceal(h, f.det, view[f.start:f.end])
+		repl := w.m.conceal(h, f, view[f.start:f.end])
 		if inJSON {
 			repl = quote(repl)
 		}
 		start, end := fold.start(f.start), fold.end(f.end)
 		w.edits = append(w.edits, edit{base + at.start(start), base + at.end(end), repl})
-		w.report(w.rule(f), typeOf(f.det), f.detail)
+		w.report(w.rule(f), f.kind(), f.detail)
 	}
 }
 
 // matches scans a view with the names around it as hints.
 func (w *walker) matches(view []byte, values bool) []match {
-	w.scan.names, w.scan.keyword = nil, nil
+	w.scan.names, w.scan.values = nil, values
 	if values {
 		w.scan.names = w.stack
-		w.scan.keyword = w.keyword
 	}
 	return w.scan.scan(view)
 }
@@ -328,35 +352,37 @@ func (w *walker) matches(view []byte, values bool) []match {
 // numberValue masks the number src[from:to]: what takes its place is a string.
 func (w *walker) numberValue(src []byte, from, to int, v verdict) {
 	text := src[from:to]
-	if v.how != howNone {
+	if v = w.leaf(v); v.how != howNone {
 		w.hideWhole(from, to, text, v)
 		return
 	}
-	on := w.m.det.on
-	if on&setOf(detCard, detSSN) == 0 || to-from < 6 {
+	if w.m.det.on&ofDigits == 0 && !w.m.det.any || to-from < 6 {
 		return
 	}
 	text = integer(text)
-	switch n := len(text); {
-	case n > maxCard:
-		return
-	case n >= 9:
-	case n >= 7 && on.has(detSSN):
-		// A number has no leading zeros; an SSN may.
-		text = append([]byte("00")[:9-n:2], text...)
-	default:
+	if len(text) > maxCard || len(text) < 7 {
 		return
 	}
-	for _, f := range w.matches(text, true) {
-		if f.start != 0 || f.end != len(text) {
-			continue
+	// A number has no leading zeros; a personal number may.
+	for zeros := 0; zeros <= 2; zeros++ {
+		if zeros > 0 {
+			if len(text)+1 > 14 || w.m.det.on&(allNational|setOf(detSSN)) == 0 {
+				return
+			}
+			text = append([]byte("0"), text...)
 		}
-		repl := []byte("null")
-		if h := w.ruleHow(f); h != howDrop {
-			repl = quoted(w.m.conceal(h, f.det, text))
+		for _, f := range w.matches(text, true) {
+			if f.start != 0 || f.end != len(text) || zeros > 0 && !allNational.has(f.det) && f.det != detSSN {
+				continue
+			}
+			repl := []byte("null")
+			if h := w.ruleHow(f); h != howDrop {
+				repl = quoted(w.m.conceal(h, f, text))
+			}
+			w.edits = append(w.edits, edit{from, to, repl})
+			w.report(w.rule(f), f.kind(), f.detail)
+			return
 		}
-		w.edits = append(w.edits, edit{from, to, repl})
-		w.report(w.rule(f), typeOf(f.det), f.detail)
 	}
 }
 
@@ -425,7 +451,7 @@ func (w *walker) hideWhole(from, to int, text []byte, v verdict) {
 // exposes tells whether the last four characters of a value belong to something
 // that a detector's rule hides more strictly.
 func (w *walker) exposes(text []byte) bool {
-	if w.m.det.on == 0 {
+	if !w.m.det.any {
 		return false
 	}
 	view, _ := w.folded.fold(text)

@@ -1,0 +1,149 @@
+package mask
+
+// nationalForm is one spelling of one kind of number, prepared for the scan.
+type nationalForm struct {
+	id    detector
+	form  string
+	lead  int  // letters before the first digit
+	loose bool // separators may stand anywhere, or be missing
+}
+
+// nationalForms are all spellings: those that a name must announce by kind of
+// number, the others by the length of their first run of digits. Constant data.
+var nationalForms = func() (t struct {
+	announced [nationalCount][]nationalForm
+	plain     [20][]nationalForm
+}) {
+	for i, n := range nationalIDs {
+		for _, f := range n.forms {
+			bare := make([]byte, 0, len(f))
+			for _, c := range []byte(f) {
+				if c == 'd' || c == 'a' || c == 'c' {
+					bare = append(bare, c)
+				}
+			}
+			t.announced[i] = append(t.announced[i], nationalForm{detNational + detector(i), string(bare), lead(f), true})
+		}
+		for _, f := range n.plain {
+			run := lead(f)
+			for run < len(f) && f[run] == 'd' {
+				run++
+			}
+			run -= lead(f)
+			t.plain[run] = append(t.plain[run], nationalForm{detNational + detector(i), f, lead(f), false})
+			if f[len(f)-1] == 'c' && run+lead(f) == len(f)-1 { // the last may be a digit too
+				t.plain[run+1] = append(t.plain[run+1], nationalForm{detNational + detector(i), f, lead(f), false})
+			}
+		}
+	}
+	return t
+}()
+
+func lead(form string) (n int) {
+	for n < len(form) && form[n] != 'd' {
+		n++
+	}
+	if n > 0 && form[0] != 'a' {
+		return 0
+	}
+	for i := range n {
+		if form[i] != 'a' {
+			return i + 1 // aa dd: the letters, and what parts them from the digits
+		}
+	}
+	return n
+}
+
+// national looks for a personal number around the run of digits [i, end), of
+// which announced are announced by names; to == 0 means none.
+func (s *scanner) national(i, end int, announced detSet) (from, to int, det detector) {
+	on := s.e.on
+	if run := end - i; run < len(nationalForms.plain) {
+		for k := range nationalForms.plain[run] {
+			f := &nationalForms.plain[run][k]
+			if !on.has(f.id) {
+				continue
+			}
+			if from, to = f.match(s.b, i); to > 0 && from >= s.floor() {
+				return from, to, f.id
+			}
+		}
+	}
+	for set := announced & on & allNational; set != 0; set &= set - 1 {
+		det := detector(trailingZeros(set))
+		for k := range nationalForms.announced[det-detNational] {
+			f := &nationalForms.announced[det-detNational][k]
+			if from, to = f.match(s.b, i); to > 0 && from >= s.floor() {
+				return from, to, det
+			}
+		}
+	}
+	return 0, 0, 0
+}
+
+// match compares the form with the text whose first digit is at i.
+func (f *nationalForm) match(b []byte, i int) (from, to int) {
+	var id [24]byte
+	from = i
+	for k := f.lead - 1; k >= 0; k-- {
+		if f.loose {
+			if from > 1 && isSeparator(b[from-1]) && isAlnum(b[from-2]) {
+				from--
+			}
+		}
+		if from--; from < 0 || !fits(f.form[k], b[from]) {
+			return 0, 0
+		}
+	}
+	if from > 0 && (isAlnum(b[from-1]) || b[from-1] == '_') {
+		return 0, 0
+	}
+	n, j := 0, from
+	for k := range len(f.form) {
+		if f.loose && k > 0 && j+1 < len(b) && isSeparator(b[j]) {
+			j++
+			if j+1 < len(b) && b[j] == ' ' && b[j-1] != ' ' { // "12345678 - Z"
+				j++
+			}
+		}
+		if j >= len(b) || !fits(f.form[k], b[j]) {
+			return 0, 0
+		}
+		if c := b[j]; isAlnum(c) {
+			if isLetter(c) {
+				c &^= 0x20
+			}
+			id[n] = c
+			n++
+		}
+		j++
+	}
+	if j < len(b) {
+		// More of the same makes it some other number: 123.456.789-09.1
+		if isAlnum(b[j]) || b[j] == '_' || (b[j] == '-' || b[j] == '.' || b[j] == '/') && j+1 < len(b) && isDigit(b[j+1]) {
+			return 0, 0
+		}
+	}
+	if !f.loose && from > 1 && (b[from-1] == '-' || b[from-1] == '.' || b[from-1] == '/' || b[from-1] == '+') && isAlnum(b[from-2]) {
+		return 0, 0
+	}
+	if !nationalIDs[f.id-detNational].check(id[:n]) {
+		return 0, 0
+	}
+	return from, j
+}
+
+func isSeparator(c byte) bool { return c == ' ' || c == '-' || c == '.' || c == '/' || c == '+' }
+
+// fits tells whether a byte is what the form has in its place.
+func fits(form, c byte) bool {
+	switch form {
+	case 'd':
+		return isDigit(c)
+	case 'a':
+		return isLetter(c)
+	case 'c':
+		return isAlnum(c)
+	}
+	return c == form
+}
