@@ -36,6 +36,7 @@ const (
 // reports whether it does.
 func (d *doc) begin(v verdict, n int) (bool, error) {
 	l := d.long
+	v = d.w.leaf(v)
 	l.before, l.hidden, l.v, l.sum = l.before[:0], false, v, nil
 	switch {
 	case d.mute > 0:
@@ -186,7 +187,7 @@ func (w *walker) window(l *long, raw []byte, base int, inJSON, last bool) (int, 
 	if !last {
 		to = calm(text, from)
 	}
-	if w.m.det.on != 0 || len(w.m.keys) > 0 {
+	if w.m.det.any || len(w.m.keys) > 0 {
 		seen, fold := w.folded.fold(text)
 		for _, f := range w.matches(seen, true) {
 			start, end := max(fold.start(f.start), from), fold.end(f.end)
@@ -203,12 +204,12 @@ func (w *walker) window(l *long, raw []byte, base int, inJSON, last bool) (int, 
 				}
 				break
 			}
-			repl := w.m.conceal(w.ruleHow(f), f.det, seen[f.start:f.end])
+			repl := w.m.conceal(w.ruleHow(f), f, seen[f.start:f.end])
 			if inJSON {
 				repl = quote(repl)
 			}
 			w.edits = append(w.edits, edit{base + v.at.start(start), base + v.at.end(end), repl})
-			w.report(w.rule(f), typeOf(f.det), f.detail)
+			w.report(w.rule(f), f.kind(), f.detail)
 		}
 	}
 	n := len(raw)
