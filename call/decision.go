@@ -31,6 +31,7 @@ const (
 	ReasonInvalidToken        Reason = "invalid_token"        // forged, malformed, wrong audience or issuer
 	ReasonExpiredToken        Reason = "expired_token"        // was valid once
 	ReasonRevokedToken        Reason = "revoked_token"        // is valid, and was revoked here
+	ReasonInsufficientScope   Reason = "insufficient_scope"   // the token is narrowed to other functions
 	ReasonIdentityUnavailable Reason = "identity_unavailable" // the issuer's keys can't be had
 	ReasonUnknownConnection   Reason = "unknown_connection"   // no connection for this authority and path
 	ReasonUnknownFunction     Reason = "unknown_function"     // the connection has no such function

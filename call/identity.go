@@ -22,11 +22,14 @@ type Identity struct {
 	// Actors is the chain of those who act for the subject (RFC 8693 §4.1),
 	// the one at work now first. Empty where the subject acts for itself.
 	Actors []Actor `cbor:"4,keyasint,omitempty" json:"actors,omitempty"`
-	// Method is how the identity was proved: "oidc".
+	// Method is how the identity was proved: "oidc", "introspection", "saml",
+	// "exchange" (a token of Callgate's own), "mtls" or "key".
 	Method string `cbor:"5,keyasint,omitempty" json:"method"`
 	// TokenID is the token's jti, which names the token without being it.
 	TokenID string    `cbor:"6,keyasint,omitempty" json:"token_id,omitempty"`
 	Expires time.Time `cbor:"7,keyasint,omitempty" json:"expires,omitzero"`
+	// Scope is what the token is narrowed to; empty: it is not.
+	Scope Scope `cbor:"8,keyasint,omitempty" json:"scope,omitempty"`
 	// Claims are the verified claims that rules may look at. They are
 	// read-only: one token's claims are shared by all its calls.
 	Claims map[string]any `cbor:"-" json:"-"`

@@ -72,7 +72,7 @@ func (d *decision) run(req *authv3.CheckRequest) (*authv3.CheckResponse, error) 
 	}
 	ruling := d.active.Policy.Decide(d.ctx, &d.call)
 	d.mask.Rules = append(d.mask.Rules[:len(d.mask.Rules):len(d.mask.Rules)], ruling.Mask.Rules...)
-	if d.conn.Shadow && ruling.Reason != call.ReasonMalformedRequest {
+	if d.conn.Shadow && ruling.Reason != call.ReasonMalformedRequest && ruling.Reason != call.ReasonInsufficientScope {
 		ruling = shadowed(ruling)
 	}
 	decided := d.ask(ruling)

@@ -35,6 +35,9 @@ func (s *Set) Assess(ctx context.Context, c *call.Call, missing []Part) (Assessm
 		ruling := s.Decide(ctx, c)
 		return Assessment{Ruling: ruling, Known: true}, ctx.Err()
 	}
+	if !c.Identity.Scope.Covers(c.Connection, c.Function) {
+		return Assessment{Ruling: s.outside(c), Known: true}, ctx.Err()
+	}
 	if conn := s.connections[c.Connection]; conn.schemas[c.Function] != nil {
 		var needs []Part
 		for _, p := range missing {

@@ -80,6 +80,9 @@ func (s *Set) Decide(ctx context.Context, c *call.Call) call.Ruling {
 		return call.Ruling{Action: call.ActionDeny, Reason: call.ReasonUnknownConnection, PolicyVersion: s.version,
 			Message: fmt.Sprintf("the policy knows no connection %q", c.Connection)}
 	}
+	if !c.Identity.Scope.Covers(c.Connection, c.Function) {
+		return s.outside(c)
+	}
 	list := candidateLists.Get().(*[]*rule)
 	defer func() {
 		clear(*list)
@@ -104,6 +107,13 @@ func (s *Set) Decide(ctx context.Context, c *call.Call) call.Ruling {
 	ruling.PolicyVersion = s.version
 	ruling.Shadow = j.shadows()
 	return ruling
+}
+
+// outside is the ruling on a call that its token is not for, whatever the rules
+// would say.
+func (s *Set) outside(c *call.Call) call.Ruling {
+	return call.Ruling{Action: call.ActionDeny, Reason: call.ReasonInsufficientScope, PolicyVersion: s.version,
+		Message: "the token is narrowed to " + c.Identity.Scope.String() + "; get one that is for this function"}
 }
 
 type judge struct {

@@ -59,6 +59,7 @@ var shapes = map[call.Reason]shape{
 	call.ReasonInvalidToken:        {http.StatusUnauthorized, codes.Unauthenticated, rpcDenied, "Invalid token"},
 	call.ReasonExpiredToken:        {http.StatusUnauthorized, codes.Unauthenticated, rpcDenied, "Expired token"},
 	call.ReasonRevokedToken:        {http.StatusUnauthorized, codes.Unauthenticated, rpcDenied, "Revoked token"},
+	call.ReasonInsufficientScope:   {http.StatusForbidden, codes.PermissionDenied, rpcDenied, "Not within the token's scope"},
 	call.ReasonIdentityUnavailable: {http.StatusServiceUnavailable, codes.Unavailable, rpcDenied, "Identity can't be checked now"},
 	call.ReasonUnknownConnection:   {http.StatusNotFound, codes.NotFound, rpcDenied, "Unknown connection"},
 	call.ReasonUnknownFunction:     {http.StatusNotFound, codes.Unimplemented, rpcUnknown, "Unknown function"},
@@ -99,6 +100,8 @@ var challenges = map[call.Reason]string{
 	call.ReasonInvalidToken:  `Bearer realm="callgate", error="invalid_token", error_description="the token is not valid here"`,
 	call.ReasonRevokedToken:  `Bearer realm="callgate", error="invalid_token", error_description="the token was revoked"`,
 	call.ReasonExpiredToken:  `Bearer realm="callgate", error="invalid_token", error_description="the token has expired"`,
+
+	call.ReasonInsufficientScope: `Bearer realm="callgate", error="insufficient_scope", error_description="the token is narrowed to other functions"`,
 }
 
 // Deny puts a denial into the shape of the caller's protocol. req may be nil

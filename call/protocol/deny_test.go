@@ -58,6 +58,7 @@ func TestDenyShapes(t *testing.T) {
 		call.ReasonExpiredToken:        {401, codes.Unauthenticated, -32090},
 		call.ReasonShadow:              {403, codes.PermissionDenied, -32090},
 		call.ReasonRevokedToken:        {401, codes.Unauthenticated, -32090},
+		call.ReasonInsufficientScope:   {403, codes.PermissionDenied, -32090},
 		call.ReasonIdentityUnavailable: {503, codes.Unavailable, -32090},
 		call.ReasonUnknownConnection:   {404, codes.NotFound, -32090},
 		call.ReasonUnknownFunction:     {404, codes.Unimplemented, -32601},
@@ -93,7 +94,7 @@ func TestDenyShapes(t *testing.T) {
 				if d.Status != want.status || d.Headers.Get(call.HeaderCallID) != someID.String() || d.Headers.Get(call.HeaderReason) != string(reason) {
 					t.Errorf("%s: %d %v", p, d.Status, d.Headers)
 				}
-				if challenge := d.Headers.Get("www-authenticate"); (challenge != "") != (want.status == 401) {
+				if challenge := d.Headers.Get("www-authenticate"); (challenge != "") != (want.status == 401 || reason == call.ReasonInsufficientScope) {
 					t.Errorf("%s: www-authenticate %q", p, challenge)
 				}
 			}

@@ -137,6 +137,19 @@ func (v *Verifier) shown(h call.Headers) (credential, *Error) {
 	return all[0], nil
 }
 
+// Token verifies a token by itself, as one that is to be exchanged: whom it
+// speaks for, whoever shows it. Its error is an *[Error].
+func (v *Verifier) Token(ctx context.Context, token string) (call.Identity, error) {
+	if strings.HasPrefix(token, keyPrefix) {
+		return call.Identity{}, refuse(call.ReasonInvalidToken, "an API key is no token; use it on calls as it is")
+	}
+	return v.token(ctx, token)
+}
+
+// Admit refuses an identity, proved in another way, that was revoked. Its error
+// is an *[Error].
+func (v *Verifier) Admit(id call.Identity) (call.Identity, error) { return v.admit(id) }
+
 // token verifies a token of an issuer: a JWT by its signature, an opaque one by
 // asking the issuer.
 func (v *Verifier) token(ctx context.Context, token string) (call.Identity, error) {

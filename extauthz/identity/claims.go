@@ -16,6 +16,9 @@ const maxActors = 16
 
 // identity reads a verified token's claims.
 func (i *issuer) identity(t jwt.Token) (call.Identity, *Error) {
+	if i.Exchanged {
+		return i.exchanged(t)
+	}
 	claims := t.PrivateClaims()
 	all := make(map[string]any, len(claims)+8)
 	for k, v := range claims {

@@ -1,5 +1,6 @@
-// Package identity finds out who calls, from a bearer token that an OpenID
-// Connect issuer signed.
+// Package identity finds out who calls: from a bearer token that an OpenID
+// Connect issuer signed, or that Callgate gave for another, from what an issuer
+// says of an opaque one, from an API key, or from a client certificate.
 //
 // A token is believed only if it names a configured issuer, was signed with one
 // of that issuer's present keys by the algorithm the key is for, is meant for
@@ -20,6 +21,7 @@ import (
 	"time"
 
 	"github.com/lestrrat-go/jwx/v2/jwa"
+	"github.com/lestrrat-go/jwx/v2/jwk"
 	"github.com/lestrrat-go/jwx/v2/jws"
 	"github.com/lestrrat-go/jwx/v2/jwt"
 	"golang.org/x/sync/errgroup"
@@ -46,6 +48,15 @@ type Issuer struct {
 	DefaultKind call.Kind
 	// Client fetches discovery and keys; nil means http.DefaultClient.
 	Client *http.Client
+	// Exchanged says that this is Callgate's own issuer, whose tokens were
+	// given for those of others (RFC 8693): they say whose subject they are
+	// of, and what they are narrowed to. No other issuer may say so.
+	Exchanged bool
+	// Keys gives the present keys of an issuer in this very process; nil: they
+	// are fetched.
+	Keys func() jwk.Set
+	// Wait lets a start go on while its keys can't be fetched.
+	Wait bool
 }
 
 // Config is what a [Verifier] needs.
@@ -61,6 +72,9 @@ type Config struct {
 	Certificates *Certificates
 	// Introspection is asked about tokens that are no JWT.
 	Introspection *Introspection
+	// KeyCache is a folder that remembers issuers' keys for a start during an
+	// outage; "": none.
+	KeyCache string
 	// Assertions verifies SAML assertions; nil: none is taken. They come as
 	// 'Authorization: SAML …', and in AssertionHeader where it is set.
 	Assertions      Assertions
@@ -117,6 +131,9 @@ func New(cfg Config) (*Verifier, error) {
 	}
 	for _, c := range cfg.Issuers {
 		is := &issuer{Issuer: c, algorithms: map[jwa.SignatureAlgorithm]bool{}, now: cfg.Now, log: cfg.Log, metrics: cfg.Metrics}
+		if cfg.KeyCache != "" && c.Keys == nil {
+			is.cache = keyFile(cfg.KeyCache, c.URL)
+		}
 		if is.Outage == 0 {
 			is.Outage = outage
 		}
@@ -136,11 +153,17 @@ func New(cfg Config) (*Verifier, error) {
 }
 
 // Fetch gets every issuer's keys for the first time. Its error names each issuer
-// that could not be reached and why.
+// that could not be reached, and of which no keys are known from before, and why.
 func (v *Verifier) Fetch(ctx context.Context) error {
 	var errs []error
 	for _, is := range v.issuers {
-		if err := is.fetch(ctx); err != nil {
+		err := is.fetch(ctx)
+		if err == nil || is.recall(ctx, err) {
+			continue
+		}
+		if is.Wait {
+			v.cfg.Log.WarnContext(ctx, "starting without an issuer; its tokens are denied until it answers", "issuer", is.URL, "error", err)
+		} else {
 			errs = append(errs, fmt.Errorf("issuer %s can't be reached: %w; check identity.issuers, or set identity.unreachable: wait to start without it", is.URL, err))
 		}
 	}
@@ -209,6 +232,9 @@ func (v *Verifier) parse(ctx context.Context, token string, now time.Time, heade
 	if !is.algorithms[header.Algorithm()] {
 		return none(refuse(call.ReasonInvalidToken, "the token's signature algorithm is not accepted for its issuer; see identity.issuers.algorithms"))
 	}
+	if is.Exchanged && plainType(header) != "at+jwt" {
+		return none(refuse(call.ReasonInvalidToken, "the token is not one that was exchanged here; send the access token from /token"))
+	}
 	signing, generation, keyErr := is.key(ctx, header.KeyID(), header.Algorithm())
 	if keyErr != nil {
 		return none(keyErr)
@@ -235,6 +261,12 @@ func (v *Verifier) parse(ctx context.Context, token string, now time.Time, heade
 // with (OIDC back-channel logout, RFC 8417, DPoP proofs).
 var typesRefused = map[string]bool{"logout+jwt": true, "secevent+jwt": true, "dpop+jwt": true}
 
+// plainType is a token's type; "application/" may stand before it or not (RFC
+// 7515 §4.1.9).
+func plainType(h jws.Headers) string {
+	return strings.TrimPrefix(strings.ToLower(h.Type()), "application/")
+}
+
 // peek reads the header and the issuer of a token that nobody has verified yet.
 func (v *Verifier) peek(token string) (jws.Headers, string, *Error) {
 	m, err := jws.Parse([]byte(token), jws.WithCompact())
@@ -245,8 +277,7 @@ func (v *Verifier) peek(token string) (jws.Headers, string, *Error) {
 	switch {
 	case len(h.Critical()) > 0:
 		return nil, "", refuse(call.ReasonInvalidToken, "the token has critical header parameters (crit), which are not supported")
-	// "application/" may stand before the type or not (RFC 7515 §4.1.9).
-	case typesRefused[strings.TrimPrefix(strings.ToLower(h.Type()), "application/")]:
+	case typesRefused[plainType(h)]:
 		return nil, "", refuse(call.ReasonInvalidToken, "the token is of a type that is not for calls; send an access token")
 	}
 	// A name that stands twice is read differently from library to library.

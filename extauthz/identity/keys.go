@@ -39,9 +39,15 @@ type issuer struct {
 	log        *slog.Logger
 	metrics    *Metrics
 
+	// cache is the file that remembers the keys; "": none.
+	cache string
+
 	keys       atomic.Pointer[jwk.Set]
 	fetched    atomic.Int64  // unix nanoseconds of the last good fetch
 	generation atomic.Uint64 // of the key set; verified tokens of an older one are verified anew
+
+	// recalled is set while the keys are those of an earlier run.
+	recalled atomic.Bool
 
 	mu    sync.Mutex // one fetch at a time
 	asked time.Time  // last attempt, guarded by mu
@@ -56,8 +62,11 @@ func (i *issuer) usable(now time.Time) bool {
 func (i *issuer) refresh(ctx context.Context) {
 	for {
 		wait := refreshEvery + rand.N(refreshEvery/5) // not all replicas at once
-		if i.keys.Load() == nil {
+		switch {
+		case i.keys.Load() == nil:
 			wait = time.Second
+		case i.recalled.Load():
+			wait = 10 * time.Second
 		}
 		select {
 		case <-ctx.Done():
@@ -81,6 +90,33 @@ func (i *issuer) fetch(ctx context.Context) error {
 
 func (i *issuer) fetchLocked(ctx context.Context) error {
 	i.asked = i.now()
+	if i.Keys != nil {
+		i.take(i.Keys(), i.asked)
+		return nil
+	}
+	set, err := i.published(ctx)
+	if err != nil {
+		return err
+	}
+	i.take(set, i.now())
+	i.recalled.Store(false)
+	i.remember(ctx, set)
+	return nil
+}
+
+// take believes a key set from now on.
+func (i *issuer) take(set jwk.Set, fetched time.Time) {
+	if old := i.keys.Load(); old == nil || !same(*old, set) {
+		i.keys.Store(&set)
+		// A key may be gone because it leaked: nothing it signed is believed
+		// on the strength of having been verified before.
+		i.generation.Add(1)
+	}
+	i.fetched.Store(fetched.UnixNano())
+}
+
+// published is the issuer's present key set.
+func (i *issuer) published(ctx context.Context) (jwk.Set, error) {
 	ctx, cancel := context.WithTimeout(ctx, fetchTimeout)
 	defer cancel()
 	var doc struct {
@@ -89,35 +125,28 @@ func (i *issuer) fetchLocked(ctx context.Context) error {
 	}
 	data, err := i.get(ctx, strings.TrimSuffix(i.URL, "/")+"/.well-known/openid-configuration")
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if err := json.Unmarshal(data, &doc); err != nil {
-		return errors.New("its discovery document is not JSON")
+		return nil, errors.New("its discovery document is not JSON")
 	}
 	if doc.Issuer != i.URL {
-		return fmt.Errorf("its discovery document is of issuer %q; configure exactly that", doc.Issuer)
+		return nil, fmt.Errorf("its discovery document is of issuer %q; configure exactly that", doc.Issuer)
 	}
 	if strings.HasPrefix(i.URL, "https:") && !strings.HasPrefix(doc.Keys, "https:") {
-		return errors.New("its keys are not served over https")
+		return nil, errors.New("its keys are not served over https")
 	}
 	if data, err = i.get(ctx, doc.Keys); err != nil {
-		return err
+		return nil, err
 	}
 	set, err := jwk.Parse(data, jwk.WithIgnoreParseError(true))
 	if err != nil {
-		return errors.New("its key set can't be read")
+		return nil, errors.New("its key set can't be read")
 	}
 	if set.Len() == 0 {
-		return errors.New("its key set has no keys")
+		return nil, errors.New("its key set has no keys")
 	}
-	if old := i.keys.Load(); old == nil || !same(*old, set) {
-		i.keys.Store(&set)
-		// A key may be gone because it leaked: nothing it signed is believed
-		// on the strength of having been verified before.
-		i.generation.Add(1)
-	}
-	i.fetched.Store(i.now().UnixNano())
-	return nil
+	return set, nil
 }
 
 func (i *issuer) get(ctx context.Context, url string) ([]byte, error) {

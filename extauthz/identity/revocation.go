@@ -1,6 +1,7 @@
 package identity
 
 import (
+	"slices"
 	"time"
 
 	"github.com/callgate/callgate/call"
@@ -40,29 +41,37 @@ func (v *Verifier) Revoke(list []Revocation) {
 	v.revoked.Store(next)
 }
 
-// admit refuses an identity whose token was revoked.
+// admit refuses an identity whose token was revoked, or what that was exchanged
+// for, or that of who acts in it.
 func (v *Verifier) admit(id call.Identity) (call.Identity, error) {
 	r := v.revoked.Load()
 	if r == nil {
 		return id, nil
 	}
-	for _, list := range [][]Revocation{r.byToken[id.TokenID], r.bySubject[id.Subject], r.byIssuer[id.Issuer]} {
-		for _, one := range list {
-			if one.fits(id) {
-				return call.Identity{}, refuse(call.ReasonRevokedToken, "the token was revoked; get a new one, or ask those who run this gateway")
-			}
-		}
+	at, dated := issued(id)
+	fits := func(list []Revocation, issuer, subject, token string) bool {
+		return slices.ContainsFunc(list, func(one Revocation) bool { return one.fits(issuer, subject, token, at, dated) })
+	}
+	revoked := fits(r.byToken[id.TokenID], id.Issuer, id.Subject, id.TokenID) || fits(r.bySubject[id.Subject], id.Issuer, id.Subject, id.TokenID) ||
+		fits(r.byIssuer[id.Issuer], id.Issuer, id.Subject, id.TokenID)
+	for _, token := range origins(id) {
+		revoked = revoked || fits(r.byToken[token], id.Issuer, id.Subject, token)
+	}
+	for _, a := range id.Actors {
+		revoked = revoked || fits(r.bySubject[a.Subject], a.Issuer, a.Subject, id.TokenID)
+	}
+	if revoked {
+		return call.Identity{}, refuse(call.ReasonRevokedToken, "the token was revoked; get a new one, or ask those who run this gateway")
 	}
 	return id, nil
 }
 
-func (r Revocation) fits(id call.Identity) bool {
+func (r Revocation) fits(issuer, subject, token string, issued time.Time, dated bool) bool {
 	switch {
-	case r.TokenID != "" && r.TokenID != id.TokenID, r.Subject != "" && r.Subject != id.Subject, r.Issuer != "" && r.Issuer != id.Issuer:
+	case r.TokenID != "" && r.TokenID != token, r.Subject != "" && r.Subject != subject, r.Issuer != "" && r.Issuer != issuer:
 		return false
 	case r.IssuedBefore.IsZero():
 		return true
 	}
-	issued, ok := id.Claims["iat"].(int64)
-	return !ok || time.Unix(issued, 0).Before(r.IssuedBefore)
+	return !dated || issued.Before(r.IssuedBefore)
 }
