@@ -25,6 +25,8 @@ var rooms = map[string][]string{
 	"parts":                    {},
 	"extauthz":                 {"call", "call/protocol", "call/redact", "extauthz/identity", "extauthz/connection", "extauthz/credential"},
 	"extauthz/identity":        {"call"},
+	"extauthz/identity/saml":   {"call", "extauthz/identity"},
+	"tokens":                   {"call", "extauthz/identity", "extauthz/identity/saml", "sqlitefile"},
 	"extauthz/connection":      {"call", "call/protocol"},
 	"extauthz/credential":      {"call"},
 	"policies":                 {"call", "policies/functions"},

@@ -48,10 +48,20 @@ func (a *App) openPolicies(ctx context.Context) error {
 		}}
 	if a.decides() {
 		cfg.Local = a.decider
+	} else {
+		cfg.Local = revoker{a.decider}
 	}
 	a.plane = control.New(cfg)
 	return nil
 }
+
+// revoker is what a control plane that decides nothing takes of its own policies:
+// revocations hold for its console and for tokens that are exchanged there.
+type revoker struct{ *decider }
+
+func (revoker) Policies(context.Context, []*policyv1.Policy, []string) error { return nil }
+func (revoker) Rollout(context.Context, *policyv1.Rollout) error             { return nil }
+func (revoker) Grants(context.Context, []*policyv1.Grant, []string) error    { return nil }
 
 // decides reports whether this process has a role that needs policies.
 func (a *App) decides() bool { return a.has(ExtAuthz) || a.has(ExtProc) }

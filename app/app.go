@@ -139,7 +139,7 @@ func New(ctx context.Context, cfg *config.Config, opts Options) (_ *App, err err
 	if a.hashKey, err = hashKey(cfg); err != nil {
 		return nil, err
 	}
-	if a.people, err = openPeople(ctx, cfg, a.trail, a.hashKey, a.registry, a.log); err != nil {
+	if a.people, err = openPeople(ctx, a); err != nil {
 		return nil, err
 	}
 	if a.redact, err = redact.New(a.hashKey); err != nil {

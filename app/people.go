@@ -6,12 +6,11 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
-	"log/slog"
 	"net/http"
 	"os"
+	"path/filepath"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/callgate/callgate/approvals"
@@ -21,11 +20,15 @@ import (
 	"github.com/callgate/callgate/call"
 	"github.com/callgate/callgate/config"
 	"github.com/callgate/callgate/extauthz/identity"
+	"github.com/callgate/callgate/extauthz/identity/saml"
+	"github.com/callgate/callgate/tokens"
 )
 
 // people is what knows callers and approvers.
 type people struct {
 	verifier  *identity.Verifier
+	saml      *saml.Verifier // nil: no assertion is taken
+	tokens    *tokens.Issuer // nil: no token is given here
 	store     *sqlite.Store
 	approvals *approvals.Service
 	notifier  *notify.Notifier // nil: nobody is told
@@ -33,8 +36,14 @@ type people struct {
 	key       []byte           // of links and logins
 }
 
-func openPeople(ctx context.Context, cfg *config.Config, t *trail, key []byte, reg prometheus.Registerer, log *slog.Logger) (*people, error) {
+func openPeople(ctx context.Context, a *App) (_ *people, err error) {
+	cfg, t, key, reg, log := a.cfg, a.trail, a.hashKey, a.registry, a.log
 	p := &people{}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, p.close())
+		}
+	}()
 	issuers := make([]identity.Issuer, len(cfg.Identity.Issuers))
 	for i, is := range cfg.Identity.Issuers {
 		client, err := plainClient(is.CAFile)
@@ -45,7 +54,8 @@ func openPeople(ctx context.Context, cfg *config.Config, t *trail, key []byte, r
 			Subject: is.Claims.Subject, Groups: is.Claims.Groups, Kind: is.Claims.Kind, DefaultKind: call.Kind(is.Kind),
 			Require: is.Claims.Require, Outage: is.Outage, Client: client}
 	}
-	who := identity.Config{Issuers: issuers, ClockSkew: cfg.Identity.ClockSkew, KeyHeader: cfg.Identity.KeyHeader, Log: log, Metrics: identity.NewMetrics(reg)}
+	who := identity.Config{Issuers: issuers, ClockSkew: cfg.Identity.ClockSkew, KeyHeader: cfg.Identity.KeyHeader, AssertionHeader: cfg.Identity.AssertionHeader,
+		KeyCache: filepath.Join(cfg.StateDir, "issuer-keys"), Log: log, Metrics: identity.NewMetrics(reg)}
 	for i, is := range cfg.Identity.Issuers {
 		if ask := is.Introspection; ask.URL != "" {
 			who.Introspection = &identity.Introspection{Issuer: issuers[i], URL: ask.URL, Client: issuers[i].Client, ID: ask.ID, Secret: ask.Secret.Read, Keep: ask.Keep}
@@ -54,11 +64,24 @@ func openPeople(ctx context.Context, cfg *config.Config, t *trail, key []byte, r
 	for _, k := range cfg.Identity.Keys {
 		who.Keys = append(who.Keys, identity.Key{Name: k.Name, Hash: k.Hash, Subject: k.Subject, Kind: call.Kind(k.Kind), Groups: k.Groups, Expires: k.Expires})
 	}
-	var err error
 	if who.Certificates, err = certificates(cfg.Identity.MTLS); err != nil {
 		return nil, err
 	}
+	if p.saml, err = assertions(cfg.Identity, log); err != nil {
+		return nil, err
+	}
+	if p.saml != nil {
+		who.Assertions = p.saml
+	}
+	if own, err := p.ownIssuer(cfg.Identity.Exchange, a.has(Console)); err != nil {
+		return nil, err
+	} else if own != nil {
+		who.Issuers = append(who.Issuers, *own)
+	}
 	if p.verifier, err = identity.New(who); err != nil {
+		return nil, err
+	}
+	if err := p.openTokens(ctx, a); err != nil {
 		return nil, err
 	}
 	if err := p.verifier.Fetch(ctx); err != nil {
@@ -127,12 +150,22 @@ func (p *people) run(ctx context.Context) error {
 	if p.notifier != nil {
 		g.Go(func() error { return p.notifier.Run(ctx, p.approvals) })
 	}
+	if p.saml != nil {
+		g.Go(func() error { return p.saml.Run(ctx) })
+	}
+	if p.tokens != nil {
+		g.Go(func() error { return p.tokens.Run(ctx) })
+	}
 	return g.Wait()
 }
 
 func (p *people) close() error {
-	if p.store == nil {
-		return nil
+	var errs []error
+	if p.store != nil {
+		errs = append(errs, p.store.Close())
 	}
-	return p.store.Close()
+	if p.tokens != nil {
+		errs = append(errs, p.tokens.Close())
+	}
+	return errors.Join(errs...)
 }

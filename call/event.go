@@ -217,4 +217,6 @@ const (
 	ChangeGrantTaken       = "grant.taken_back"
 	ChangeTokensRevoked    = "tokens.revoked"
 	ChangeRevocationLifted = "revocation.lifted"
+
+	ChangeTokenExchanged = "token.exchanged" // Version is the new token's id
 )

@@ -83,6 +83,12 @@ type Identity struct {
 	// Default: none.
 	KeyHeader string `yaml:"key_header"`
 	MTLS      MTLS   `yaml:"mtls"`
+	// SAML are providers whose assertions are taken as bearer credentials.
+	SAML []SAML `yaml:"saml"`
+	// AssertionHeader is a header that assertions may come in, beside
+	// 'Authorization: SAML …'. Default: none.
+	AssertionHeader string   `yaml:"assertion_header"`
+	Exchange        Exchange `yaml:"exchange"`
 	// ClockSkew is forgiven on exp, nbf and iat. Default 60s.
 	ClockSkew time.Duration `yaml:"clock_skew"`
 	// Unreachable says what a start does when an issuer can't be reached:
@@ -102,7 +108,7 @@ type Issuer struct {
 	// entra, github, gitlab, google, keycloak, kubernetes or okta.
 	Preset string `yaml:"preset"`
 	// Outage is how long known keys are believed while the issuer can't be
-	// reached. Default 24h.
+	// reached, over a restart too. Default 24h.
 	Outage        time.Duration `yaml:"outage"`
 	Introspection Introspection `yaml:"introspection"`
 	Kind          string        `yaml:"kind"`    // of identities whose token does not say. Default human

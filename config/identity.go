@@ -172,6 +172,7 @@ func (c *Config) identityDefaults() {
 		set(&k.Kind, "workload")
 	}
 	set(&c.Identity.MTLS.Kind, "workload")
+	c.samlDefaults()
 }
 
 func (c *Config) validateIdentity(bad func(path, format string, args ...any)) {
@@ -205,6 +206,7 @@ func (c *Config) validateIdentity(bad func(path, format string, args ...any)) {
 	if h := c.Identity.KeyHeader; h != "" && (!headerForm.MatchString(h) || h == "authorization" || h == "dpop") {
 		bad("identity.key_header", "%q must be a lower-case header name, other than authorization", h)
 	}
+	c.validateSAML(bad)
 	m := c.Identity.MTLS
 	if m.CAFile == "" && (len(m.TrustDomains) > 0 || len(m.Groups) > 0) {
 		bad("identity.mtls", "ca_file is missing; without it no certificate is believed")

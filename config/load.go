@@ -167,13 +167,20 @@ func (c *Config) paths(base string) {
 	if c.Audit.Ledger.KeysFile == "" {
 		c.Audit.Ledger.KeysFile = filepath.Join(c.StateDir, "ledger.keys")
 	}
+	if c.Identity.Exchange.Store == "" {
+		c.Identity.Exchange.Store = filepath.Join(c.StateDir, "tokens.db")
+	}
 	if !c.Audit.Ledger.remote() {
 		from(&c.Audit.Ledger.Witness)
 	}
-	for _, p := range []*string{&c.Audit.Ledger.KeysFile, &c.Audit.Ledger.WitnessCAFile, &c.StateDir, &c.PoliciesDir, &c.Control.Store, &c.Control.TLS.CertFile, &c.Control.TLS.KeyFile, &c.Control.TLS.CAFile, &c.Approvals.File, &c.Audit.Spool.Dir, &c.Envoy.TLS.CertFile, &c.Envoy.TLS.KeyFile, &c.Envoy.TLS.ClientCAFile, &c.Identity.MTLS.CAFile, &c.Audit.ClickHouse.CAFile, &c.Audit.ClickHouse.Password.File, &c.Audit.HashKey.File, &c.Audit.Unseal.ReleaseKey.File} {
+	for _, p := range []*string{&c.Audit.Ledger.KeysFile, &c.Audit.Ledger.WitnessCAFile, &c.StateDir, &c.PoliciesDir, &c.Control.Store, &c.Control.TLS.CertFile, &c.Control.TLS.KeyFile, &c.Control.TLS.CAFile, &c.Approvals.File, &c.Audit.Spool.Dir, &c.Envoy.TLS.CertFile, &c.Envoy.TLS.KeyFile, &c.Envoy.TLS.ClientCAFile, &c.Identity.MTLS.CAFile, &c.Identity.Exchange.Store, &c.Identity.Exchange.CAFile, &c.Audit.ClickHouse.CAFile, &c.Audit.ClickHouse.Password.File, &c.Audit.HashKey.File, &c.Audit.Unseal.ReleaseKey.File} {
 		from(p)
 	}
 	c.consolePaths(from)
+	for i := range c.Identity.SAML {
+		from(&c.Identity.SAML[i].MetadataFile)
+		from(&c.Identity.SAML[i].CertificateFile)
+	}
 	for i := range c.Identity.Issuers {
 		from(&c.Identity.Issuers[i].CAFile)
 		from(&c.Identity.Issuers[i].Introspection.Secret.File)

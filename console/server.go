@@ -37,7 +37,10 @@ type Config struct {
 	Control        Control // nil where this process is not the control plane
 	// Controllers may change what decides.
 	Controllers call.Approvers
-	Log         *slog.Logger
+	// Tokens answers POST /token and discovery; nil where no tokens are
+	// exchanged.
+	Tokens http.Handler
+	Log    *slog.Logger
 }
 
 // Server answers the admin API.
@@ -57,6 +60,10 @@ func (s *Server) Handler() http.Handler {
 	mux.HandleFunc("POST /api/v1/approvals/{id}/approve", s.as(s.decide(true)))
 	mux.HandleFunc("POST /api/v1/approvals/{id}/deny", s.as(s.decide(false)))
 	s.control(mux)
+	if s.cfg.Tokens != nil {
+		mux.Handle("/token", s.cfg.Tokens)
+		mux.Handle("/.well-known/", s.cfg.Tokens)
+	}
 	mux.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) {
 		refuse(w, http.StatusNotFound, "there is nothing here; the API is below /api/v1")
 	})
