@@ -135,8 +135,8 @@ func (i *Issuer) party(ctx context.Context, which, text, kind string) (party, *f
 	if a.Final {
 		return party{}, no(invalidRequest, "%s: its provider wants nothing issued on its strength (ProxyRestriction)", which)
 	}
-	id, err := i.cfg.Verifier.Admit(a.Identity)
-	if err != nil {
+	id := a.Identity
+	if err := i.cfg.Verifier.Admit(id); err != nil {
 		return party{}, refused(which, err)
 	}
 	// It is remembered for as long as it could be shown again.

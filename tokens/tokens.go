@@ -28,7 +28,7 @@ type Verifier interface {
 	// Token verifies a token of a configured issuer, of this one too.
 	Token(ctx context.Context, token string) (call.Identity, error)
 	// Admit refuses identities that were revoked.
-	Admit(id call.Identity) (call.Identity, error)
+	Admit(id call.Identity) error
 }
 
 // Assertions says what a SAML assertion says. Its error is an *identity.Error.

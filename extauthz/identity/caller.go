@@ -146,10 +146,6 @@ func (v *Verifier) Token(ctx context.Context, token string) (call.Identity, erro
 	return v.token(ctx, token)
 }
 
-// Admit refuses an identity, proved in another way, that was revoked. Its error
-// is an *[Error].
-func (v *Verifier) Admit(id call.Identity) (call.Identity, error) { return v.admit(id) }
-
 // token verifies a token of an issuer: a JWT by its signature, an opaque one by
 // asking the issuer.
 func (v *Verifier) token(ctx context.Context, token string) (call.Identity, error) {

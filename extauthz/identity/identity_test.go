@@ -99,6 +99,23 @@ func newSigner(t testing.TB, kid string, alg jwa.SignatureAlgorithm) signer {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return signerOf(t, kid, alg, private)
+}
+
+// rsaKey is one for all rigs, since making them takes long.
+var rsaKey = sync.OnceValues(func() (*rsa.PrivateKey, error) { return rsa.GenerateKey(rand.Reader, 2048) })
+
+func sharedSigner(t testing.TB, kid string) signer {
+	t.Helper()
+	key, err := rsaKey()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return signerOf(t, kid, jwa.RS256, key)
+}
+
+func signerOf(t testing.TB, kid string, alg jwa.SignatureAlgorithm, private crypto.Signer) signer {
+	t.Helper()
 	public, err := jwk.FromRaw(private.Public())
 	if err != nil {
 		t.Fatal(err)
@@ -185,7 +202,7 @@ func refusedAs(t testing.TB, token string, id call.Identity, err error, want cal
 
 func newRig(t testing.TB, change ...func(*Issuer)) *rig {
 	t.Helper()
-	r := &rig{issuer: &issuerServer{}, rs: newSigner(t, "rs", jwa.RS256), es: newSigner(t, "es", jwa.ES256), ed: newSigner(t, "ed", jwa.EdDSA)}
+	r := &rig{issuer: &issuerServer{}, rs: sharedSigner(t, "rs"), es: newSigner(t, "es", jwa.ES256), ed: newSigner(t, "ed", jwa.EdDSA)}
 	r.issuer.Server = httptest.NewServer(r.issuer)
 	t.Cleanup(r.issuer.Close)
 	r.issuer.claimed.Store(r.issuer.URL)
