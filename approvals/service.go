@@ -192,7 +192,8 @@ func (s *Service) event(h *Hold, step Step) call.Event {
 	}
 	return call.Event{Kind: kind, CallID: id, Time: step.At, Approval: &call.ApprovalEvent{
 		ID: h.ID, Step: string(step.Name), By: step.By, Comment: step.Comment, Rule: h.Rule, Expires: h.Expires,
-		Binding: s.keyed(h.Binding), Function: h.Function,
+		Binding: s.keyed(h.Binding), Function: h.Function, Connection: h.Connection,
+		InPlaceOf: step.For, Stage: step.Stage, Stages: len(h.Terms.Stages), State: string(step.State),
 	}}
 }
 

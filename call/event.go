@@ -162,16 +162,23 @@ type FinishedEvent struct {
 	UpstreamError string        `cbor:"14,keyasint,omitempty"` // transport failure reason
 }
 
-// ApprovalEvent is a step in the life of an approval.
+// ApprovalEvent is a step in the life of an approval, or of a delegation: then
+// there is no call.
 type ApprovalEvent struct {
 	ID       string    `cbor:"0,keyasint"`
-	Step     string    `cbor:"1,keyasint"`           // asked, approved, refused, used, expired, canceled
-	By       string    `cbor:"2,keyasint,omitempty"` // "issuer|subject"
+	Step     string    `cbor:"1,keyasint"`           // what happened; see approvals.StepName
+	By       string    `cbor:"2,keyasint,omitempty"` // "issuer|subject"; of notified the target
 	Comment  string    `cbor:"3,keyasint,omitempty"`
 	Rule     string    `cbor:"4,keyasint,omitempty"`
 	Expires  time.Time `cbor:"5,keyasint,omitempty"`
 	Binding  [32]byte  `cbor:"6,keyasint,omitempty"` // keyed hash of what the approval is bound to
 	Function string    `cbor:"7,keyasint,omitempty"`
+	// InPlaceOf is the approver where By is a delegate, "issuer|subject".
+	InPlaceOf  string `cbor:"8,keyasint,omitempty"`
+	Stage      int    `cbor:"9,keyasint,omitempty"`  // that it is about, from 1; 0: none
+	Stages     int    `cbor:"10,keyasint,omitempty"` // how many the rule asks
+	State      string `cbor:"11,keyasint,omitempty"` // of the approval after it
+	Connection string `cbor:"12,keyasint,omitempty"`
 }
 
 // ChangeEvent is an operator's own act, such as a policy going live, or a step

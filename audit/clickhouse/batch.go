@@ -54,8 +54,13 @@ type approvalRow struct {
 	CallID     uuid.UUID  `ch:"call_id"`
 	Step       string     `ch:"step"`
 	By         string     `ch:"by"`
+	InPlaceOf  string     `ch:"in_place_of"`
+	Stage      uint32     `ch:"stage"`
+	Stages     uint32     `ch:"stages"`
+	State      string     `ch:"state"`
 	Comment    string     `ch:"comment"`
 	Rule       string     `ch:"rule"`
+	Connection string     `ch:"connection"`
 	Function   string     `ch:"function"`
 	Expires    *time.Time `ch:"expires"`
 	Binding    string     `ch:"binding"`
@@ -66,6 +71,7 @@ type approvalRow struct {
 func newApprovalRow(e *call.Event, spool string, index uint64) *approvalRow {
 	a := e.Approval
 	return &approvalRow{Time: clamp(e.Time), ApprovalID: a.ID, CallID: e.CallID, Step: a.Step, By: a.By, Comment: a.Comment,
+		InPlaceOf: a.InPlaceOf, Stage: small(a.Stage), Stages: small(a.Stages), State: a.State, Connection: a.Connection,
 		Rule: a.Rule, Function: a.Function, Expires: moment(a.Expires), Binding: string(a.Binding[:]), Spool: spool, Index: index}
 }
 

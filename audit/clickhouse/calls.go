@@ -209,6 +209,10 @@ type Step struct {
 	CallID     uuid.UUID  `ch:"call_id" json:"call_id"` // the call that was held
 	Step       string     `ch:"step" json:"step"`
 	By         string     `ch:"by" json:"by"` // "issuer|subject"
+	InPlaceOf  string     `ch:"in_place_of" json:"in_place_of,omitempty"`
+	Stage      uint32     `ch:"stage" json:"stage,omitempty"`
+	Stages     uint32     `ch:"stages" json:"stages,omitempty"`
+	State      string     `ch:"state" json:"state,omitempty"`
 	Comment    string     `ch:"comment" json:"comment"`
 	Rule       string     `ch:"rule" json:"rule"`
 	Expires    *time.Time `ch:"expires" json:"expires"`
@@ -217,7 +221,7 @@ type Step struct {
 // Steps lists what happened to the approvals of a call: the one that it asked
 // for, and the one, which may be of an earlier call, that it was let through by.
 func (d *DB) Steps(ctx context.Context, id uuid.UUID, approval string) ([]Step, error) {
-	sql := "SELECT time, approval_id, call_id, step, by, comment, rule, expires FROM approvals WHERE (call_id = ? OR approval_id = ? AND approval_id != '')"
+	sql := "SELECT time, approval_id, call_id, step, by, in_place_of, stage, stages, state, comment, rule, expires FROM approvals WHERE (call_id = ? OR approval_id = ? AND approval_id != '')"
 	var list []Step
 	if err := d.conn.Select(ctx, &list, sql+" ORDER BY time, spool, spool_index LIMIT 1000", id, approval); err != nil {
 		return nil, fmt.Errorf("look for approvals of call %s: %w", id, explain(err))

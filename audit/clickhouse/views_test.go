@@ -116,6 +116,12 @@ func TestViews(t *testing.T) {
 	step("a2", "refused", time.Hour-30*time.Second, time.Hour)
 	step("a3", "asked", 5*time.Minute, time.Hour)
 	step("a4", "asked", 5*time.Minute, -time.Minute)
+	step("a5", "asked", 4*time.Minute, time.Hour)
+	step("a5", "approved", time.Minute, time.Hour) // by one of two
+	steps[len(steps)-1].State = "open"
+	step("a6", "broke_glass", time.Minute, time.Hour)
+	step("a7", "broke_glass", time.Minute, time.Hour)
+	step("a7", "reviewed", time.Minute, time.Hour)
 	fill(t, db, tableApprovals, steps)
 
 	date := now.Add(-48 * time.Hour).UTC().Format(time.DateOnly)
@@ -142,9 +148,11 @@ func TestViews(t *testing.T) {
 			`["ada","export",1,"` + id(110) + `","allow"]`, `["ada","search",3,"` + id(107) + `","allow"]`, `["eve","drop",1,"` + id(104) + `","deny"]`, `["mallory","drop",1,"` + id(105) + `","deny"]`}},
 		{"errors_by_function", "days = 7", "function, calls, failed_calls, failed_percent, http_5xx, http_4xx, rpc_errors, tool_errors, unreachable, withheld_responses, last_failure_id", "1",
 			[]string{`["search",3,2,66.67,1,0,1,1,1,0,"` + id(109) + `"]`}},
-		{"pending_approvals", "", "approval_id, held_call_id, held_by_rule, held_function, waiting_s BETWEEN 300 AND 900", "1", []string{`["a3","` + id(7) + `","big","refund",1]`}},
+		{"pending_approvals", "", "approval_id, held_call_id, held_by_rule, held_function, waiting_s BETWEEN 240 AND 900, approved_so_far", "1",
+			[]string{`["a3","` + id(7) + `","big","refund",1,0]`, `["a5","` + id(7) + `","big","refund",1,1]`}},
+		{"open_reviews", "", "approval_id, broke_call_id, held_by_rule, broke_function, broke_by", "1", []string{`["a6","` + id(7) + `","big","refund","idp|broke_glass"]`}},
 		{"time_to_decision", "days = 7", "held_by_rule, held_function, approvals, approved_ones, refused_ones, undecided, p50_s, p95_s, decided_by", "1",
-			[]string{`["big","refund",4,1,1,2,30,30,["idp|approved","idp|refused"]]`}},
+			[]string{`["big","refund",5,1,1,3,30,30,["idp|approved","idp|refused"]]`}},
 		{"unknown_legs", "days = 7", "call_id, function, subject, answer_unknown, finish_unknown", "1", []string{`["` + id(110) + `","export","ada",0,1]`}},
 		{"volume_per_hour", "days = 1", "sum(calls), sum(refused), sum(held), sum(sent_bytes), min(hour = toStartOfHour(hour))", "1", []string{`[105,1,1,5248030,1]`}},
 		{"large_exports", "days = 7, bytes = 1048576", "call_id, subject, acting, function, exported_bytes, response_type", "1", []string{`["` + id(110) + `","ada","bot","export",5242880,"text/csv"]`}},

@@ -134,6 +134,12 @@ func (p *page) call(s story) {
 			if step.By != "" {
 				text += " by " + step.By
 			}
+			if step.InPlaceOf != "" {
+				text += " in place of " + step.InPlaceOf
+			}
+			if step.Stage > 0 && step.Stages > 1 {
+				text += fmt.Sprintf(", stage %d of %d", step.Stage, step.Stages)
+			}
 			if step.ApprovalID != r.ApprovalID || step.CallID != r.CallID {
 				text += fmt.Sprintf(" (approval %s, call %s)", step.ApprovalID, step.CallID)
 			}
