@@ -11,8 +11,9 @@ const (
 	sweepEvery = time.Second
 	pruneEvery = time.Hour
 	// sweepLag leaves a hold's own waiter the first chance to end it.
-	sweepLag = time.Second
-	batch    = 500
+	sweepLag   = time.Second
+	batch      = 500
+	countEvery = 10 * time.Second
 	// noteEvery is how often the store is told what the trail has.
 	noteEvery = 200 * time.Millisecond
 	// trailLag leaves whoever took a step the first chance to record it; it
@@ -32,6 +33,7 @@ func (s *Service) Run(ctx context.Context) error {
 	g.Go(func() error { s.every(ctx, sweepEvery, s.sweep); return nil })
 	g.Go(func() error { s.every(ctx, pruneEvery, s.prune); return nil })
 	g.Go(func() error { s.every(ctx, noteEvery, s.note); return nil })
+	g.Go(func() error { s.every(ctx, countEvery, s.count); return nil })
 	g.Go(func() error { s.every(ctx, trailLag/2, s.catchUp); return nil })
 	g.Go(func() error { s.every(ctx, attendEvery, s.attend); return nil })
 	err := g.Wait()
@@ -208,4 +210,20 @@ func (s *Service) depart(ctx context.Context) {
 	if err != nil {
 		s.cfg.Log.WarnContext(ctx, "the approval store could not be told that this replica stops", "error", err)
 	}
+}
+
+// count measures what waits for somebody.
+func (s *Service) count(ctx context.Context) error {
+	c, err := s.cfg.Store.Counts(ctx)
+	if err != nil {
+		return err
+	}
+	age := 0.0
+	if c.Open > 0 {
+		age = time.Since(c.Oldest).Seconds()
+	}
+	s.cfg.Metrics.open.Set(float64(c.Open))
+	s.cfg.Metrics.oldest.Set(age)
+	s.cfg.Metrics.reviews.Set(float64(c.Unreviewed))
+	return nil
 }

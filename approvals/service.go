@@ -176,6 +176,7 @@ func (s *Service) took(ctx context.Context, c Change) error {
 }
 
 func (s *Service) tell(h Hold, step Step) {
+	s.cfg.Metrics.steps.WithLabelValues(string(step.Name)).Inc()
 	if s.cfg.Notifier != nil {
 		s.cfg.Notifier.Stepped(h, step)
 	}

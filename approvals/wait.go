@@ -62,6 +62,9 @@ func (s *Service) hold(ctx context.Context, c *call.Call, h *Hold) call.Decision
 	case len(h.Terms.Stages) == 0 || slices.ContainsFunc(h.Terms.Stages, func(s call.Stage) bool { return s.Nobody() }):
 		return call.Decision{Outcome: call.Deny, Reason: call.ReasonPolicyError, Message: fmt.Sprintf("rule %q holds calls and names nobody who may approve them", h.Rule)}
 	}
+	if len(c.Request.Headers.Values(call.HeaderBreakGlass)) > 0 {
+		return s.breakGlass(ctx, c, h)
+	}
 	w := s.enter(h.ID)
 	defer func() { s.leave(h.ID) }()
 	var asked Change

@@ -46,6 +46,7 @@ const (
 	ReasonApproved            Reason = "approved"             // people said yes
 	ReasonBreakGlass          Reason = "break_glass"          // passed at once, to be reviewed after
 	ReasonRefused             Reason = "refused"              // people said no
+	ReasonBreakGlassRefused   Reason = "break_glass_refused"  // it was asked to, and must not
 	ReasonApprovalExpired     Reason = "approval_expired"     // nobody answered in time
 	ReasonCanceled            Reason = "canceled"             // the caller hung up while held
 	ReasonBatchHold           Reason = "batch_hold"           // needs approval, for which a call in a batch can't wait

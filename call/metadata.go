@@ -22,6 +22,11 @@ const (
 	HeaderReason   = "x-callgate-reason"
 )
 
+// HeaderBreakGlass is a caller's own word: the reason to pass without approval,
+// where a rule lets it. It never reaches the function. It does not start with
+// [HeaderPrefix], since Envoys strip what does.
+const HeaderBreakGlass = "callgate-break-glass"
+
 // Metadata is what the later steps of a call need to know. It travels in
 // Envoy's dynamic metadata from ext_authz to ext_proc and the access log, so
 // that the three may be three replicas. The access log ships all metadata:

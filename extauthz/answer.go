@@ -44,8 +44,9 @@ func (d *decision) allow(decided call.Decision) (*authv3.CheckResponse, error) {
 }
 
 // callersOwn are headers that authenticate the caller, beside those that the
-// identity stage reads. They are not for the service.
-var callersOwn = []string{"proxy-authorization", "cookie"}
+// identity stage reads, or that it speaks to the gateway by. They are not for the
+// service.
+var callersOwn = []string{"proxy-authorization", "cookie", call.HeaderBreakGlass}
 
 // masked are headers that ask for a response in a form that can't be masked, or
 // only at a cost: a part of it (RFC 9110 §14), what has changed of it (RFC 3229),

@@ -72,6 +72,7 @@ var shapes = map[call.Reason]shape{
 	call.ReasonApprovalPending:     {http.StatusForbidden, codes.FailedPrecondition, rpcDenied, "Waits for approval"},
 	call.ReasonApprovalLimit:       {http.StatusTooManyRequests, codes.ResourceExhausted, rpcDenied, "Too many calls wait for approval"},
 	call.ReasonRefused:             {http.StatusForbidden, codes.PermissionDenied, rpcDenied, "Refused by an approver"},
+	call.ReasonBreakGlassRefused:   {http.StatusForbidden, codes.PermissionDenied, rpcDenied, "Glass can't be broken"},
 	call.ReasonApprovalExpired:     {http.StatusForbidden, codes.PermissionDenied, rpcDenied, "Nobody approved in time"},
 	call.ReasonCanceled:            {http.StatusForbidden, codes.Canceled, rpcDenied, "Canceled while held"},
 	call.ReasonBatchHold:           {http.StatusForbidden, codes.PermissionDenied, rpcDenied, "Needs approval, so it can't stand in a batch"},

@@ -71,6 +71,7 @@ func TestDenyShapes(t *testing.T) {
 		call.ReasonApprovalPending:     {403, codes.FailedPrecondition, -32090},
 		call.ReasonApprovalLimit:       {429, codes.ResourceExhausted, -32090},
 		call.ReasonRefused:             {403, codes.PermissionDenied, -32090},
+		call.ReasonBreakGlassRefused:   {403, codes.PermissionDenied, -32090},
 		call.ReasonApprovalExpired:     {403, codes.PermissionDenied, -32090},
 		call.ReasonCanceled:            {403, codes.Canceled, -32090},
 		call.ReasonBatchHold:           {403, codes.PermissionDenied, -32090},
@@ -82,7 +83,7 @@ func TestDenyShapes(t *testing.T) {
 		"some_later_reason":            {500, codes.Internal, -32090},
 	}
 	for _, reason := range reasons(t) {
-		if _, ok := want[reason]; !ok && reason != call.ReasonApproved {
+		if _, ok := want[reason]; !ok && reason != call.ReasonApproved && reason != call.ReasonBreakGlass {
 			t.Errorf("reason %q has no shape", reason)
 		}
 	}

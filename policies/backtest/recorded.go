@@ -175,7 +175,8 @@ func (r *Recorded) ruling(row *clickhouse.Row) {
 		if row.Decision == string(call.Allow) {
 			r.Action = call.ActionAllow
 		}
-	case call.ReasonApproved, call.ReasonRefused, call.ReasonApprovalExpired, call.ReasonCanceled, call.ReasonApprovalUnavailable, call.ReasonBatchHold:
+	case call.ReasonApproved, call.ReasonRefused, call.ReasonApprovalExpired, call.ReasonCanceled, call.ReasonApprovalUnavailable, call.ReasonBatchHold,
+		call.ReasonBreakGlass, call.ReasonBreakGlassRefused, call.ReasonApprovalPending, call.ReasonApprovalLimit:
 		r.Action = call.ActionHold
 	case call.ReasonBatchWhole: // the rules had let it through
 		r.Action = call.ActionAllow
@@ -190,7 +191,8 @@ func (r *Recorded) ruling(row *clickhouse.Row) {
 // ruled are the reasons of rows in which Action is set.
 var ruled = []string{
 	string(call.ReasonRule), string(call.ReasonShadow), string(call.ReasonNoRule), string(call.ReasonPolicyError), string(call.ReasonApproved), string(call.ReasonRefused),
-	string(call.ReasonApprovalExpired), string(call.ReasonCanceled), string(call.ReasonApprovalUnavailable), string(call.ReasonBatchHold), string(call.ReasonBatchWhole), string(call.ReasonCredentialMissing),
+	string(call.ReasonApprovalExpired), string(call.ReasonCanceled), string(call.ReasonApprovalUnavailable), string(call.ReasonBatchHold),
+	string(call.ReasonBreakGlass), string(call.ReasonBreakGlassRefused), string(call.ReasonApprovalPending), string(call.ReasonApprovalLimit), string(call.ReasonBatchWhole), string(call.ReasonCredentialMissing),
 }
 
 // Gaps lists which of the parts that rules look at, see [policies.Set.Reads],
