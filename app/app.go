@@ -105,6 +105,7 @@ type App struct {
 	authz     *extauthz.Server
 	xds       *xds.Server
 	messages  *messages
+	detectors *detectors
 	listeners map[string]net.Listener
 
 	decider     *decider
@@ -145,7 +146,7 @@ func New(ctx context.Context, cfg *config.Config, opts Options) (_ *App, err err
 	if a.redact, err = redact.New(a.hashKey); err != nil {
 		return nil, err
 	}
-	a.messages = &messages{}
+	a.messages, a.detectors = &messages{}, &detectors{}
 	a.authz = extauthz.New(extauthz.Config{Identifier: a.people.verifier, Approvals: a.people.approvals, Recorder: a.trail.recorder, Backlog: a.trail.backlog, Redact: a.redact,
 		Now: opts.Now, Log: a.log, Metrics: extauthz.NewMetrics(a.registry)})
 	a.xds = xds.New(xds.Config{Nodes: cfg.Envoy.Nodes, Log: a.log, Metrics: xds.NewMetrics(a.registry)})
@@ -267,7 +268,7 @@ func (a *App) serveEnvoys(ctx context.Context, l net.Listener) error {
 		authv3.RegisterAuthorizationServer(parting, stopping{})
 	}
 	if a.has(ExtProc) {
-		responses := extproc.New(extproc.Config{Recorder: a.trail.recorder, Backlog: a.trail.backlog, Messages: a.messages, Visible: a.decider, HashKey: a.hashKey, Sealer: a.release, Redact: a.redact,
+		responses := extproc.New(extproc.Config{Recorder: a.trail.recorder, Backlog: a.trail.backlog, Messages: a.messages, Visible: a.decider, Detectors: a.detectors, HashKey: a.hashKey, Sealer: a.release, Redact: a.redact,
 			MaxResponse: 8 << 20, Memory: int64(a.cfg.Masking.Memory), Now: a.opts.Now, Log: a.log, Metrics: extproc.NewMetrics(a.registry)})
 		procv3.RegisterExternalProcessorServer(present, responses)
 		procv3.RegisterExternalProcessorServer(parting, responses)

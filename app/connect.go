@@ -23,7 +23,7 @@ import (
 )
 
 // connect builds one connection for the decision service.
-func connect(ctx context.Context, c config.Connection, sources map[string]*descriptor.Source, log *slog.Logger) (*connection.Connection, error) {
+func connect(ctx context.Context, c config.Connection, own ownDetectors, sources map[string]*descriptor.Source, log *slog.Logger) (*connection.Connection, error) {
 	secret, err := credential.New(credential.Config{Header: c.Credential.Header, Prefix: c.Credential.Prefix, Env: c.Credential.Secret.Env, File: c.Credential.Secret.File})
 	if err != nil {
 		return nil, err
@@ -47,7 +47,7 @@ func connect(ctx context.Context, c config.Connection, sources map[string]*descr
 	}
 	return &connection.Connection{
 		Name: c.Name, Version: c.Version, Protocol: call.Protocol(c.Protocol), Proof: strings.TrimPrefix(c.Proof, "none"), Shadow: c.Mode == "shadow", Authorities: c.Match.Authorities, Path: c.Match.Path, Services: c.Match.Services,
-		Parser: parser, Credential: secret, Mask: masks(c), MaxBody: int64(c.MaxBody), MaxResponse: int64(c.MaxResponse),
+		Parser: parser, Credential: secret, Mask: masks(c, own), MaxBody: int64(c.MaxBody), MaxResponse: int64(c.MaxResponse),
 		Response: call.ResponseSettings{LookBehind: int64(c.LookBehind), Binary: c.Binary},
 		Record: call.RecordSettings{MaxBody: int64(c.Record.MaxBody), Response: c.Record.Response, Headers: c.Record.Headers,
 			Unrecorded: c.Record.Unavailable == "allow",

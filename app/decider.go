@@ -35,7 +35,9 @@ type decider struct {
 	home     string // where relative names of secrets are looked up
 	authz    *extauthz.Server
 	messages *messages
-	revoke   func([]*policyv1.Revocation) error
+	// detectors are the policies' own, for extproc.
+	detectors *detectors
+	revoke    func([]*policyv1.Revocation) error
 	// keep is the file that remembers all this for a start without the
 	// control plane; "" where the control plane is in this process.
 	keep string
@@ -67,7 +69,7 @@ type heldPolicy struct {
 }
 
 func newDecider(life context.Context, a *App, home string) *decider {
-	return &decider{cfg: a.cfg, home: home, authz: a.authz, messages: a.messages, revoke: a.people.revoke, log: a.log, life: life, counts: counts.New(),
+	return &decider{cfg: a.cfg, home: home, authz: a.authz, messages: a.messages, detectors: a.detectors, revoke: a.people.revoke, log: a.log, life: life, counts: counts.New(),
 		held: map[string]*heldPolicy{}, grants: map[string]*policyv1.Grant{}, revocations: map[string]*policyv1.Revocation{}}
 }
 
@@ -128,7 +130,7 @@ func (d *decider) compile(wire *policyv1.Policy) (*heldPolicy, error) {
 	life, h.cancel = context.WithCancel(d.life)
 	var list []*connection.Connection
 	for _, c := range pol.Connections {
-		built, err := connect(life, c, h.sources, d.log)
+		built, err := connect(life, c, detectorsOf(pol), h.sources, d.log)
 		if err != nil {
 			h.cancel()
 			return nil, fmt.Errorf("%s: connection %q: %w", c.Position, c.Name, err)
@@ -254,6 +256,13 @@ func (d *decider) changed() error {
 			return err
 		}
 		d.deciding.Store(listed)
+	}
+	held := make([]config.Policy, 0, len(d.held))
+	for _, h := range d.held {
+		held = append(held, h.policy)
+	}
+	if err := d.detectors.use(held); err != nil {
+		return err
 	}
 	d.messages.use(sources, d.rollout.GetStable())
 	d.authz.Activate(next)

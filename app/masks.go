@@ -15,8 +15,23 @@ import (
 // found out by responses that are withheld.
 func checkMasks(p config.Policy) error {
 	var errs config.Errors
+	own, made := detectorsOf(p), map[string]*mask.Custom{}
+	for _, d := range p.Detectors {
+		if mask.Known(d.Name) {
+			errs = append(errs, config.Error{Position: d.Place("name"), Message: fmt.Sprintf("detector %q is built in; choose another name", d.Name)})
+		}
+		c, err := newDetector(d)
+		if err != nil {
+			errs = append(errs, config.Error{Position: d.Position, Message: fmt.Sprintf("detector %q: %v", d.Name, err)})
+			continue
+		}
+		made[d.Ref()] = c
+	}
+	if len(errs) > 0 {
+		return errs
+	}
 	check := func(at config.Position, of string, m config.Mask) {
-		_, err := mask.Compile(mask.Spec{Rules: []mask.Rule{applied(maskRule(m))}}, mask.Options{HashKey: make([]byte, 32)})
+		_, err := mask.Compile(mask.Spec{Rules: []mask.Rule{applied(maskRule(m, own))}}, mask.Options{HashKey: make([]byte, 32), Custom: made})
 		var all interface{ Unwrap() []error }
 		switch {
 		case err == nil:

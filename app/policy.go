@@ -50,9 +50,10 @@ func sources(p config.Policy, defaults config.Approvers) ([]policies.Rule, polic
 			}
 		}
 	}
+	own := detectorsOf(p)
 	rules := make([]policies.Rule, len(p.Rules))
 	for i, r := range p.Rules {
-		rules[i] = rule(r, defaults)
+		rules[i] = rule(r, defaults, own)
 	}
 	grants := make([]policies.Grant, len(p.Grants))
 	for i, g := range p.Grants {
@@ -63,7 +64,7 @@ func sources(p config.Policy, defaults config.Approvers) ([]policies.Rule, polic
 	return rules, policies.Config{Version: p.Version, Connections: connections, Grants: grants}
 }
 
-func rule(r config.Rule, defaults config.Approvers) policies.Rule {
+func rule(r config.Rule, defaults config.Approvers, own ownDetectors) policies.Rule {
 	approvers := r.Hold.Approvers
 	if len(approvers.Groups)+len(approvers.People) == 0 {
 		approvers = defaults
@@ -77,22 +78,22 @@ func rule(r config.Rule, defaults config.Approvers) policies.Rule {
 	case "hold":
 		out.Hold = call.Hold{Stages: []call.Stage{{Approvers: call.Approvers(approvers)}}, Timeout: r.Hold.Timeout}
 	case "mask":
-		out.Mask = maskRule(r.Mask)
+		out.Mask = maskRule(r.Mask, own)
 	}
 	return out
 }
 
 // masks are what every response of a connection hides.
-func masks(c config.Connection) call.Mask {
+func masks(c config.Connection, own ownDetectors) call.Mask {
 	var m call.Mask
 	for _, r := range c.Mask {
-		m.Rules = append(m.Rules, maskRule(r))
+		m.Rules = append(m.Rules, maskRule(r, own))
 	}
 	return m
 }
 
-func maskRule(m config.Mask) call.MaskRule {
-	r := call.MaskRule{Name: m.Name, Paths: m.Paths, Keys: m.Keys, Detect: m.Detect, How: m.How}
+func maskRule(m config.Mask, own ownDetectors) call.MaskRule {
+	r := call.MaskRule{Name: m.Name, Paths: m.Paths, Keys: m.Keys, Detect: own.refs(m.Detect), How: m.How}
 	for _, f := range m.For {
 		r.For = append(r.For, call.MaskFor{Callers: call.Approvers{Groups: f.Groups, People: f.Identities}, Actors: f.Actors, BreakGlass: f.BreakGlass, How: f.How})
 	}

@@ -29,7 +29,7 @@ func SuiteOf(ctx context.Context, p config.Policy, set *policies.Set) (suite.Con
 				Parser: undescribed{}, MaxBody: int64(c.MaxBody)})
 			continue
 		}
-		built, err := connect(ctx, c, map[string]*descriptor.Source{}, slog.New(slog.DiscardHandler))
+		built, err := connect(ctx, c, nil, map[string]*descriptor.Source{}, slog.New(slog.DiscardHandler))
 		if err != nil {
 			return suite.Config{}, config.Errors{{Position: c.Position, Message: "connection \"" + c.Name + "\": " + err.Error()}}
 		}

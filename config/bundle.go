@@ -36,7 +36,7 @@ type Reference struct {
 }
 
 // policyKeys are the settings of a configuration file that are policy.
-var policyKeys = []string{"connections", "rules", "grants"}
+var policyKeys = []string{"connections", "rules", "grants", "detectors"}
 
 // LoadBundle collects the policy that [LoadPolicy] reads from the same place.
 // Nothing is returned unless all of it is valid.

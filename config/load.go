@@ -83,6 +83,7 @@ func overlay(doc document, flags *pflag.FlagSet) (*Config, error) {
 		delete(settings, "connections")
 		delete(settings, "rules")
 		delete(settings, "grants")
+		delete(settings, "detectors")
 		if err := v.MergeConfigMap(settings); err != nil {
 			return nil, fmt.Errorf("read %s: %w", doc.file, err)
 		}

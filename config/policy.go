@@ -14,6 +14,8 @@ type Policy struct {
 	Connections []Connection `yaml:"connections"`
 	Rules       []Rule       `yaml:"rules"`
 	Grants      []Grant      `yaml:"grants"`
+	// Detectors are one's own, beside the built-in ones.
+	Detectors []Detector `yaml:"detectors"`
 	// Version is a hash over what the connections and rules say, the same
 	// on every replica that loaded the same, whatever the files' layout.
 	Version string `yaml:"-"`

@@ -189,6 +189,13 @@ func readPolicy(doc document, find files, p *problems) Policy {
 		g.WhenPosition = expressionStart(doc, "grants", i)
 		g.said = digest(plain(item(doc, "grants", i)))
 	}
+	for i := range pol.Detectors {
+		d := &pol.Detectors[i]
+		path := fmt.Sprintf("detectors[%d]", i)
+		d.Position = doc.at[path]
+		d.at = sub(doc.at, path+".")
+		d.locate(doc.file, item(doc, "detectors", i), find)
+	}
 	return pol
 }
 
@@ -293,6 +300,7 @@ func (p *Policy) append(q Policy) {
 	p.Connections = append(p.Connections, q.Connections...)
 	p.Rules = append(p.Rules, q.Rules...)
 	p.Grants = append(p.Grants, q.Grants...)
+	p.Detectors = append(p.Detectors, q.Detectors...)
 }
 
 // finish checks the policy as a whole and names its version.
@@ -357,7 +365,15 @@ func (p Policy) version() string {
 	}
 	sort.Strings(connections)
 	sort.Strings(grants)
-	return digest(connections, rules, grants)
+	if len(p.Detectors) == 0 {
+		return digest(connections, rules, grants)
+	}
+	var detectors []string
+	for _, d := range p.Detectors {
+		detectors = append(detectors, d.Version)
+	}
+	sort.Strings(detectors)
+	return digest(connections, rules, grants, detectors)
 }
 
 // plain is what a YAML node says, without layout, comments and anchors.

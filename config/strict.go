@@ -126,6 +126,8 @@ func (s *strict) check(path string, n *yaml.Node, t reflect.Type) bool {
 		return true // anything, such as a JSON Schema; whoever takes it says what is wrong
 	case reflect.Bool:
 		return s.scalar(path, n, "true or false", func(string) bool { return n.Tag == "!!bool" })
+	case reflect.Float64:
+		return s.scalar(path, n, "a number", func(v string) bool { _, err := strconv.ParseFloat(v, 64); return err == nil })
 	case reflect.Uint32:
 		return s.scalar(path, n, "a whole number, 0 or more", func(v string) bool { _, err := strconv.ParseUint(v, 10, 32); return err == nil })
 	default:

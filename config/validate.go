@@ -164,6 +164,14 @@ func (p Policy) validate(ps *problems) {
 		rules[r.Name] = r.Position
 		r.validate(ps)
 	}
+	detectors := map[string]Position{}
+	for _, d := range p.Detectors {
+		if first, twice := detectors[d.Name]; twice && d.Name != "" {
+			ps.add(d.Position, "detector %q stands twice, first at %s", d.Name, first)
+		}
+		detectors[d.Name] = d.Position
+		d.validate(ps)
+	}
 	grants := map[string]Position{}
 	for _, g := range p.Grants {
 		if first, twice := grants[g.Name]; twice && g.Name != "" {

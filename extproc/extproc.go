@@ -16,6 +16,7 @@ import (
 
 	"github.com/callgate/callgate/call"
 	"github.com/callgate/callgate/call/redact"
+	"github.com/callgate/callgate/extproc/mask"
 )
 
 // Recorder makes an event durable. It returns when the event is on disk.
@@ -38,6 +39,14 @@ type Messages interface {
 	Output(connection, function string) (protoreflect.MessageDescriptor, error)
 }
 
+// Detectors finds the detectors of the user's own that masks name: they come with
+// the policy, not with the call.
+type Detectors interface {
+	// Detector returns the detector of a name and version ("employee@0123…"),
+	// nil where it is not known.
+	Detector(ref string) *mask.Custom
+}
+
 // Config is what a [Server] needs.
 type Config struct {
 	Recorder Recorder
@@ -45,6 +54,8 @@ type Config struct {
 	Messages Messages
 	// Visible says what stands in lists of tools; nil: all does.
 	Visible Visible
+	// Detectors are those of the user's own; nil: there are none.
+	Detectors Detectors
 	// HashKey keys the "hash" way of masking: equal values get equal hashes
 	// on every replica with the same key. At least 16 bytes.
 	HashKey []byte
@@ -85,7 +96,7 @@ func New(cfg Config) *Server {
 	if cfg.Memory <= 0 {
 		cfg.Memory = 512 << 20
 	}
-	return &Server{cfg: cfg, maskers: maskers{hashKey: cfg.HashKey}, memory: budget{max: cfg.Memory}, async: make(chan struct{}, asyncRecords)}
+	return &Server{cfg: cfg, maskers: maskers{hashKey: cfg.HashKey, custom: cfg.Detectors}, memory: budget{max: cfg.Memory}, async: make(chan struct{}, asyncRecords)}
 }
 
 // errCut ends a stream whose response can't be passed on any further: Envoy

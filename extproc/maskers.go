@@ -3,6 +3,7 @@ package extproc
 import (
 	"encoding/json"
 	"fmt"
+	"strings"
 	"sync"
 
 	"github.com/callgate/callgate/call"
@@ -13,6 +14,7 @@ import (
 // decided them, since what they carry is the mask itself.
 type maskers struct {
 	hashKey []byte
+	custom  Detectors
 
 	mu   sync.Mutex
 	kept map[string]*mask.Masker
@@ -46,7 +48,21 @@ func (m *maskers) get(meta call.Metadata) (*mask.Masker, error) {
 	if k, ok := m.kept[string(key)]; ok {
 		return k, nil
 	}
-	masker, err := mask.Compile(spec, mask.Options{HashKey: m.hashKey})
+	options := mask.Options{HashKey: m.hashKey, Custom: map[string]*mask.Custom{}}
+	for _, r := range spec.Rules {
+		for _, ref := range r.Detect {
+			if !strings.Contains(ref, "@") {
+				continue
+			}
+			if m.custom != nil {
+				options.Custom[ref] = m.custom.Detector(ref)
+			}
+			if options.Custom[ref] == nil {
+				return nil, fmt.Errorf("the detector %s of this call's policy is not here; this replica has not got that policy", ref)
+			}
+		}
+	}
+	masker, err := mask.Compile(spec, options)
 	if err != nil {
 		return nil, fmt.Errorf("compile mask: %w", err)
 	}

@@ -94,6 +94,9 @@ func (r *response) begin(req *extprocv3.ProcessingRequest, m *extprocv3.HttpHead
 		if err != nil {
 			return r.withhold(err)
 		}
+		if masker != nil {
+			masker = masker.In(r.ctx)
+		}
 		r.masker = masker
 		r.keepOriginal()
 		if err := r.choose(m.GetEndOfStream()); err != nil {

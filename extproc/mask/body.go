@@ -2,6 +2,7 @@ package mask
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"math"
@@ -90,7 +91,7 @@ func (b *Body) Close() ([]byte, error) {
 }
 
 func (b *Body) done(out []byte, err error) ([]byte, error) {
-	if err != nil {
+	if err = cmp.Or(err, b.w.fault); err != nil {
 		b.err, b.buf = err, nil
 		return nil, err
 	}
@@ -164,6 +165,7 @@ func (b *Body) startJSON() {
 func (b *Body) advanceJSON(last bool) ([]byte, error) {
 	d := &b.doc
 	d.src, d.last = b.buf, last
+	b.w.ahead(b.buf)
 	err := d.run()
 	if err != nil && err != errMore {
 		return nil, err

@@ -41,6 +41,7 @@ type Custom struct {
 	literals []string // of which one is in every match of the pattern; none: not known
 	fold     bool
 	words    *dictionary
+	analyzer Analyzer
 }
 
 // NewCustom checks a definition and prepares it.

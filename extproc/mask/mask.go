@@ -2,6 +2,7 @@ package mask
 
 import (
 	"bytes"
+	"cmp"
 	"fmt"
 	"math"
 )
@@ -18,7 +19,8 @@ func (m *Masker) JSON(body []byte) (out []byte, found []Finding, err error) {
 	text := bytes.TrimPrefix(body, []byte("\xEF\xBB\xBF"))
 	w := m.walker()
 	defer w.done()
-	if err := w.document(text); err != nil {
+	w.ahead(text)
+	if err := cmp.Or(w.document(text), w.fault); err != nil {
 		return nil, nil, err
 	}
 	if len(w.edits) == 0 {
@@ -52,7 +54,7 @@ func (m *Masker) Text(body []byte) (out []byte, found []Finding, err error) {
 	}
 	w := m.walker()
 	defer w.done()
-	if err := w.anything(body, nil, 0); err != nil {
+	if err := cmp.Or(w.anything(body, nil, 0), w.fault); err != nil {
 		return nil, nil, err
 	}
 	return apply(body, w.edits), w.findings, nil
@@ -100,7 +102,7 @@ func (m *Masker) String(path, s string) (string, []Finding, error) {
 	case howNone:
 		if looksJSON(text) {
 			done, err := w.nested(text, nil, 0, w.cur, false)
-			if err != nil {
+			if err = cmp.Or(err, w.fault); err != nil {
 				return "", nil, err
 			}
 			if done {
@@ -108,6 +110,9 @@ func (m *Masker) String(path, s string) (string, []Finding, error) {
 			}
 		}
 		w.text(text, nil, 0, false, true)
+		if w.fault != nil {
+			return "", nil, w.fault
+		}
 		return string(apply(text, w.edits)), w.findings, nil
 	case howDrop:
 		s = ""
@@ -119,7 +124,7 @@ func (m *Masker) String(path, s string) (string, []Finding, error) {
 		s = string(m.concealWhole(v.how, text))
 	}
 	w.report(v.rule, v.kind, "")
-	return s, w.findings, nil
+	return s, w.findings, w.fault
 }
 
 // Field tells whether a path or key rule hides the field at a path, whatever is

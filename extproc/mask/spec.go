@@ -1,6 +1,7 @@
 package mask
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"slices"
@@ -137,6 +138,8 @@ type Masker struct {
 	detRule  [detCount]int // rule index by detector, -1 when off
 	caches   *sync.Pool    // of *nameCache
 	cipher   *ff1.Cipher   // of tokens, nil where no rule makes them
+
+	ctx context.Context // of the call, where there are analyzers to ask
 
 	hashKey     []byte
 	maxDepth    int

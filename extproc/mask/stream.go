@@ -2,6 +2,7 @@ package mask
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"math"
@@ -114,7 +115,7 @@ func (s *Stream) drain(out []byte, last bool) ([]byte, error) {
 			return nil, s.tooLarge()
 		}
 		edits, err := s.mask(unit)
-		if err != nil {
+		if err = cmp.Or(err, s.w.fault); err != nil {
 			return nil, err
 		}
 		out = append(out, apply(unit, edits)...)

@@ -29,6 +29,9 @@ type walker struct {
 	decoded []view // buffers by level
 	folded  view
 	path    []byte // scratch
+
+	analyzed map[string][]match // what analyzers said, by text
+	fault    error              // an analyzer could not say: withhold the response
 }
 
 // liveStates is the stretch of walker.states that holds the path states alive at
@@ -346,7 +349,12 @@ func (w *walker) matches(view []byte, values bool) []match {
 	if values {
 		w.scan.names = w.stack
 	}
-	return w.scan.scan(view)
+	found := w.scan.scan(view)
+	if t := w.m.det.custom; values && t != nil && t.asks() {
+		w.analyze(view)
+		found = w.scan.matches
+	}
+	return found
 }
 
 // numberValue masks the number src[from:to]: what takes its place is a string.
