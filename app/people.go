@@ -16,7 +16,6 @@ import (
 	"github.com/callgate/callgate/approvals"
 	"github.com/callgate/callgate/approvals/link"
 	"github.com/callgate/callgate/approvals/notify"
-	"github.com/callgate/callgate/approvals/sqlite"
 	"github.com/callgate/callgate/call"
 	"github.com/callgate/callgate/config"
 	"github.com/callgate/callgate/extauthz/identity"
@@ -29,7 +28,7 @@ type people struct {
 	verifier  *identity.Verifier
 	saml      *saml.Verifier // nil: no assertion is taken
 	tokens    *tokens.Issuer // nil: no token is given here
-	store     *sqlite.Store
+	store     approvalStore
 	approvals *approvals.Service
 	notifier  *notify.Notifier // nil: nobody is told
 	links     *link.Signer     // nil: nobody knows where people reach this
@@ -90,15 +89,18 @@ func openPeople(ctx context.Context, a *App) (_ *people, err error) {
 		}
 		log.Warn("starting without an issuer; its tokens are denied until it answers", "error", err)
 	}
-	if p.store, err = sqlite.Open(ctx, cfg.Approvals.File); err != nil {
-		return nil, fmt.Errorf("open the approval store: %w (approvals.file)", err)
+	if p.store, err = openApprovals(ctx, cfg.Approvals, log); err != nil {
+		return nil, err
 	}
-	desk := approvals.Config{Store: p.store, Recorder: t.recorder, Key: key, Log: log, Metrics: approvals.NewMetrics(reg)}
+	desk := approvals.Config{Store: p.store, Poll: pollOf(cfg.Approvals), StatusURL: statusURL(cfg), Recorder: t.recorder, Key: key, Log: log, Metrics: approvals.NewMetrics(reg)}
 	if err := p.openNotifier(cfg, reg, log); err != nil {
 		return nil, err
 	}
 	if p.notifier != nil {
 		desk.Notifier = p.notifier
+	}
+	if p.links != nil {
+		desk.PageURL = p.links.To
 	}
 	p.approvals = approvals.New(desk)
 	return p, nil

@@ -76,7 +76,10 @@ func rule(r config.Rule, defaults config.Approvers, own ownDetectors) policies.R
 	}
 	switch r.Action {
 	case "hold":
-		out.Hold = call.Hold{Stages: []call.Stage{{Approvers: call.Approvers(approvers)}}, Timeout: r.Hold.Timeout}
+		out.Hold = call.Hold{Stages: []call.Stage{{Approvers: call.Approvers(approvers)}}, Timeout: r.Hold.Timeout, Valid: r.Hold.Valid}
+		if retry, open, err := r.Hold.Wait.Retry(); retry && err == nil {
+			out.Hold.Wait, out.Hold.Open = call.WaitRetry, open
+		}
 	case "mask":
 		out.Mask = maskRule(r.Mask, own)
 	}

@@ -28,7 +28,19 @@ const (
 // Run looks for decisions of other processes and ends holds that nobody waits
 // for any more, until ctx ends. A store that is away is asked again.
 func (s *Service) Run(ctx context.Context) error {
+	stop := context.AfterFunc(ctx, func() { s.stopOnce.Do(func() { close(s.stopping) }) })
+	defer stop()
 	var g errgroup.Group
+	if w, ok := s.cfg.Store.(Watcher); ok {
+		g.Go(func() error {
+			return w.Watch(ctx, func(ids ...string) {
+				if len(ids) == 0 {
+					ids = s.waiters()
+				}
+				s.wake(ids...)
+			})
+		})
+	}
 	g.Go(func() error { s.every(ctx, s.cfg.Poll, s.poller()); return nil })
 	g.Go(func() error { s.every(ctx, sweepEvery, s.sweep); return nil })
 	g.Go(func() error { s.every(ctx, pruneEvery, s.prune); return nil })

@@ -49,6 +49,10 @@ type Config struct {
 	// Keep is how long ended holds stay in the store. Default 30 days; the
 	// audit trail keeps its own record.
 	Keep time.Duration
+	// StatusURL is where a caller that comes again can ask how far its approval
+	// is, and PageURL where a person can look at it until a time. Both may be nil.
+	StatusURL func(id string) string
+	PageURL   func(id string, until time.Time) string
 }
 
 // Service holds calls and takes people's decisions.
@@ -56,10 +60,13 @@ type Service struct {
 	cfg  Config
 	name string // of this replica, among those that use the store
 
+	stopping chan struct{} // closed when Run is about to end
+	stopOnce sync.Once
+
 	mu       sync.Mutex
-	waiting  map[string]chan struct{} // by hold; a send wakes its caller
-	recorded []Notice                 // steps that the trail has, and the store does not know of it
-	attended time.Time                // until then the store knows that this replica is there
+	waiting  map[string][]chan struct{} // by hold; a send wakes a caller
+	recorded []Notice                   // steps that the trail has, and the store does not know of it
+	attended time.Time                  // until then the store knows that this replica is there
 }
 
 const (
@@ -81,7 +88,7 @@ func New(cfg Config) *Service {
 	if cfg.Keep <= 0 {
 		cfg.Keep = defaultKeep
 	}
-	return &Service{cfg: cfg, name: newID("rep_"), waiting: map[string]chan struct{}{}}
+	return &Service{cfg: cfg, name: newID("rep_"), stopping: make(chan struct{}), waiting: map[string][]chan struct{}{}}
 }
 
 // Get returns a hold with its request as it came. What people look at is

@@ -18,6 +18,14 @@ type Store interface {
 	Replicas
 }
 
+// Watcher is a store that tells at once of what other processes decide. Changes
+// covers what it does not tell.
+type Watcher interface {
+	// Watch calls changed with the ids of holds that have left Open, and
+	// without any where some may have been missed, until ctx ends.
+	Watch(ctx context.Context, changed func(ids ...string)) error
+}
+
 // Change is a hold after what was done to it, without its body, and the steps
 // that this took; none where the hold stayed as it was.
 type Change struct {

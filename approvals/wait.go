@@ -18,20 +18,36 @@ const defaultTimeout = 2 * time.Minute
 // the ruling's time-out has passed, or ctx ends because the caller hung up. It
 // never fails; whatever goes wrong denies the call.
 //
+// Where the ruling has the caller come again it waits no longer than that says,
+// and whoever makes the same call finds the same hold.
+//
 // Outcomes: hold→allow once people said yes and the approval was taken up for
-// this very call; hold→deny when they said no, or when their answer can't be
-// had or recorded; hold→expired when no answer came while the call waited;
-// deny when nobody could be asked.
+// this very call; hold→deny when they said no, when they have not said yet and
+// the caller is to come again, or when their answer can't be had or recorded;
+// hold→expired when no answer came while the call waited; deny when nobody could
+// be asked.
 func (s *Service) Hold(ctx context.Context, c *call.Call, r call.Ruling) call.Decision {
 	started := time.Now()
 	h := s.newHold(c, r)
-	d := s.hold(ctx, c, &h)
+	d, taken := s.hold(ctx, c, &h)
+	for range 3 {
+		if !taken {
+			break
+		}
+		// Another of the caller's same calls was quicker: this one needs an
+		// approval of its own.
+		h = s.newHold(c, r)
+		d, taken = s.hold(ctx, c, &h)
+	}
 	d.Rule, d.PolicyVersion, d.Shadow = r.Rule, r.PolicyVersion, r.Shadow
 	if d.Outcome != call.Deny {
 		now := time.Now()
 		last, _ := h.Last()
 		d.Approval = &call.Approval{ID: h.ID, By: h.Deciders(), Comment: last.Comment, AskedAt: h.AskedAt, EndedAt: now, HeldFor: now.Sub(started),
 			Expires: h.Expires, Attempts: h.Attempts}
+		if d.Reason == call.ReasonApprovalPending {
+			d.Approval.Again = s.again(&h, now)
+		}
 	}
 	s.cfg.Metrics.ended.WithLabelValues(string(d.Reason)).Inc()
 	return d
@@ -48,25 +64,31 @@ func (s *Service) newHold(c *call.Call, r call.Ruling) Hold {
 			Body: c.Request.Body},
 		Owner: s.name, AskedAt: now, Expires: now.Add(cmp.Or(max(r.Hold.Timeout, 0), defaultTimeout)),
 	}
+	if r.Hold.Wait == call.WaitRetry {
+		h.Owner = ""
+	}
 	if s.cfg.Notifier != nil {
 		h.Targets = s.cfg.Notifier.Targets(h)
 	}
 	return h
 }
 
-func (s *Service) hold(ctx context.Context, c *call.Call, h *Hold) call.Decision {
+// hold asks and waits. It also tells whether the approval was taken up by another
+// of the caller's calls.
+func (s *Service) hold(ctx context.Context, c *call.Call, h *Hold) (d call.Decision, taken bool) {
 	switch {
 	case c.Identity.Anonymous():
 		// Nobody could be kept from approving a call of their own.
-		return call.Decision{Outcome: call.Deny, Reason: call.ReasonNoCredentials, Message: "a call without an identity can't be held for approval"}
+		return call.Decision{Outcome: call.Deny, Reason: call.ReasonNoCredentials, Message: "a call without an identity can't be held for approval"}, false
 	case len(h.Terms.Stages) == 0 || slices.ContainsFunc(h.Terms.Stages, func(s call.Stage) bool { return s.Nobody() }):
-		return call.Decision{Outcome: call.Deny, Reason: call.ReasonPolicyError, Message: fmt.Sprintf("rule %q holds calls and names nobody who may approve them", h.Rule)}
+		return call.Decision{Outcome: call.Deny, Reason: call.ReasonPolicyError, Message: fmt.Sprintf("rule %q holds calls and names nobody who may approve them", h.Rule)}, false
 	}
 	if len(c.Request.Headers.Values(call.HeaderBreakGlass)) > 0 {
-		return s.breakGlass(ctx, c, h)
+		return s.breakGlass(ctx, c, h), false
 	}
-	w := s.enter(h.ID)
-	defer func() { s.leave(h.ID) }()
+	w := make(chan struct{}, 1)
+	s.enter(h.ID, w)
+	defer func() { s.leave(h.ID, w) }()
 	var asked Change
 	if err := step(ctx, func(ctx context.Context) (err error) {
 		if err := s.attend(ctx); err != nil {
@@ -78,51 +100,70 @@ func (s *Service) hold(ctx context.Context, c *call.Call, h *Hold) call.Decision
 		if ctx.Err() != nil {
 			// It may be there all the same; nobody need decide about it.
 			s.end(ctx, h, Canceled)
-			return call.Decision{Outcome: call.Deny, Reason: call.ReasonCanceled, Message: "the caller hung up before an approval was asked for"}
+			return call.Decision{Outcome: call.Deny, Reason: call.ReasonCanceled, Message: "the caller hung up before an approval was asked for"}, false
 		}
 		s.away(ctx, h, "ask", err)
-		return call.Decision{Outcome: call.Deny, Reason: call.ReasonApprovalUnavailable, Message: "this call needs approval, and approvals can't be taken now; try again later"}
+		return call.Decision{Outcome: call.Deny, Reason: call.ReasonApprovalUnavailable, Message: "this call needs approval, and approvals can't be taken now; try again later"}, false
 	}
 	if len(asked.Steps) == 0 {
-		// It waited before, and its replica is gone.
-		s.leave(h.ID)
+		// It came before, or waited and its replica is gone.
+		s.leave(h.ID, w)
 		*h = asked.Hold
-		w = s.enter(h.ID)
+		s.enter(h.ID, w)
 		s.wake(h.ID) // it may be decided already
-		s.cfg.Log.InfoContext(ctx, "a call waits again for the approval that it waited for", "approval", h.ID, "call_id", c.ID, "asked_by", h.CallID)
+		s.cfg.Log.InfoContext(ctx, "a call comes again for the approval that it asked for", "approval", h.ID, "call_id", c.ID, "asked_by", h.CallID, "attempts", h.Attempts)
 	} else {
 		asked.Hold.Request.Body = h.Request.Body
 		*h = asked.Hold
 		if err := s.took(ctx, asked); err != nil {
 			s.end(ctx, h, Canceled)
 			if ctx.Err() != nil {
-				return s.canceled()
+				return s.canceled(), false
 			}
-			return s.unrecorded(ctx, h, err)
+			return s.unrecorded(ctx, h, err), false
 		}
 		s.cfg.Metrics.asked.Inc()
 		s.cfg.Log.InfoContext(ctx, "approval asked for", "approval", h.ID, "call_id", h.CallID, "rule", h.Rule, "connection", h.Connection, "function", h.Function, "expires", h.Expires)
 	}
 	s.cfg.Metrics.waiting.Inc()
 	defer s.cfg.Metrics.waiting.Dec()
-	return s.wait(ctx, c, h, w)
+	// People are shown what the store has. A call that waits long for them needs
+	// no second copy of its body; its own is the one that the approval is for.
+	h.Request.Body, h.ArgsJSON = nil, nil
+	d = s.wait(ctx, c, h, w)
+	return d, d.Reason == reasonTaken
 }
 
 // wait waits for what people say about h.
 func (s *Service) wait(ctx context.Context, c *call.Call, h *Hold, w <-chan struct{}) call.Decision {
-	deadline := time.NewTimer(time.Until(h.Expires))
+	retry := h.Terms.Wait == call.WaitRetry
+	until := time.Until(h.Expires)
+	if retry {
+		until = min(until, h.Terms.Open)
+	}
+	deadline := time.NewTimer(until)
 	defer deadline.Stop()
+	if retry && h.State != Open {
+		return s.settled(ctx, c, h)
+	}
 	var again <-chan time.Time // set after the store could not be asked
 	for {
 		select {
 		case <-ctx.Done():
+		case <-s.stopping:
+			return s.pending(h)
 		case <-deadline.C:
+			if retry && time.Now().Before(h.Expires) {
+				return s.pending(h)
+			}
 			return s.timedOut(ctx, c, h)
 		case <-w:
 		case <-again:
 		}
 		if ctx.Err() != nil {
-			s.end(ctx, h, Canceled)
+			if !retry && !s.stops() {
+				s.end(ctx, h, Canceled)
+			}
 			return s.canceled()
 		}
 		var st Status
@@ -164,6 +205,10 @@ func (s *Service) settled(ctx context.Context, c *call.Call, h *Hold) call.Decis
 			Message: fmt.Sprintf("nobody decided about this call within %s; make it again to ask again", h.Expires.Sub(h.AskedAt).Round(time.Second))}
 	case Canceled:
 		return s.canceled()
+	case Used:
+		if h.Terms.Wait == call.WaitRetry {
+			return call.Decision{Outcome: call.HoldDeny, Reason: reasonTaken}
+		}
 	}
 	s.cfg.Log.ErrorContext(ctx, "approval in a state it can't be in", "approval", h.ID, "call_id", h.CallID, "state", h.State)
 	return call.Decision{Outcome: call.HoldDeny, Reason: call.ReasonInternal, Message: "this call's approval was taken up elsewhere"}
@@ -182,6 +227,8 @@ func (s *Service) use(ctx context.Context, c *call.Call, h *Hold) call.Decision 
 		return s.canceled()
 	case errors.Is(err, ErrExpired):
 		return call.Decision{Outcome: call.HoldExpired, Reason: call.ReasonApprovalExpired, Message: "the approval came too late; make the call again"}
+	case errors.Is(err, ErrUsed) && h.Terms.Wait == call.WaitRetry:
+		return call.Decision{Outcome: call.HoldDeny, Reason: reasonTaken}
 	case errors.Is(err, ErrUsed), errors.Is(err, ErrBinding), errors.Is(err, ErrNotApproved), errors.Is(err, ErrNotFound):
 		s.cfg.Log.ErrorContext(ctx, "approval refused for the call it was given for", "approval", h.ID, "call_id", h.CallID, "error", err)
 		return call.Decision{Outcome: call.HoldDeny, Reason: call.ReasonInternal, Message: "this call's approval can't be used: " + err.Error()}
@@ -245,18 +292,21 @@ func (s *Service) away(ctx context.Context, h *Hold, step string, err error) {
 	s.cfg.Log.ErrorContext(ctx, "approval store is away", "approval", h.ID, "call_id", h.CallID, "step", step, "error", err)
 }
 
-func (s *Service) enter(id string) chan struct{} {
-	w := make(chan struct{}, 1)
+func (s *Service) enter(id string, w chan struct{}) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.waiting[id] = w
-	return w
+	s.waiting[id] = append(s.waiting[id], w)
 }
 
-func (s *Service) leave(id string) {
+func (s *Service) leave(id string, w chan struct{}) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	delete(s.waiting, id)
+	left := slices.DeleteFunc(s.waiting[id], func(other chan struct{}) bool { return other == w })
+	if len(left) == 0 {
+		delete(s.waiting, id)
+		return
+	}
+	s.waiting[id] = left
 }
 
 // wake makes the waiting calls of these holds, if they are here, look.
@@ -264,7 +314,7 @@ func (s *Service) wake(ids ...string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, id := range ids {
-		if w, here := s.waiting[id]; here {
+		for _, w := range s.waiting[id] {
 			select {
 			case w <- struct{}{}:
 			default: // already told

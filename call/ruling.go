@@ -38,6 +38,8 @@ type Hold struct {
 	// Timeout is how long people have to decide.
 	Timeout time.Duration `json:"timeout,omitempty"`
 	Wait    WaitMode      `json:"wait,omitempty"`
+	// Open is how long a caller that comes again is kept waiting first.
+	Open time.Duration `json:"open,omitempty"`
 	// Valid is how long an approval can be taken up after it was given, where
 	// the caller comes again; 0: until the time to decide is over.
 	Valid time.Duration `json:"valid,omitempty"`
@@ -66,6 +68,14 @@ const (
 	WaitHeld  WaitMode = "wait"  // with its request open; the zero value too
 	WaitRetry WaitMode = "retry" // by making the call again
 )
+
+// KeptOpen is the longest that a request waits for people.
+func (h Hold) KeptOpen() time.Duration {
+	if h.Wait == WaitRetry {
+		return min(h.Open, h.Timeout)
+	}
+	return h.Timeout
+}
 
 // Approvers are all that the stages ask.
 func (h Hold) Approvers() Approvers {

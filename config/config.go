@@ -128,8 +128,11 @@ type Claims struct {
 
 // Approvals says where held calls are kept and who may decide by default.
 type Approvals struct {
-	// File is the SQLite database. Default: approvals.db in state_dir.
+	// File is the SQLite database of one machine. Default: approvals.db in
+	// state_dir. It is not used with postgres.
 	File string `yaml:"file"`
+	// Postgres is the store of several replicas. Default: the file.
+	Postgres Postgres `yaml:"postgres"`
 	// Approvers may decide where the rule names nobody.
 	Approvers Approvers `yaml:"approvers"`
 	// URL is where people reach the console, such as

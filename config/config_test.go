@@ -235,3 +235,44 @@ func TestClickHouseHosts(t *testing.T) {
 		}
 	}
 }
+
+func TestHoldWaitAndPostgres(t *testing.T) {
+	const rule = "connections:\n  - {name: crm, protocol: http, upstream: {url: http://crm:1/}, functions: [{name: f, method: GET, path: /f}]}\nrules:\n  - {name: r, action: hold, hold: {approvers: {groups: [g]}, %s}}\n"
+	const store = "approvals: {postgres: {%s}}\n"
+	for text, want := range map[string]string{
+		strings.Replace(rule, "%s", "wait: open, timeout: 1h", 1):                                                                    "",
+		strings.Replace(rule, "%s", "wait: retry, timeout: 48h, valid: 1h", 1):                                                       "",
+		strings.Replace(rule, "%s", "wait: 20s, timeout: 48h", 1):                                                                    "",
+		strings.Replace(rule, "%s", "timeout: 48h", 1):                                                                               "Envoy keeps the call open that long",
+		strings.Replace(rule, "%s", "wait: retry, timeout: 1000h", 1):                                                                "is outside 0s to 168h",
+		strings.Replace(rule, "%s", "wait: soon", 1):                                                                                 `"soon" is none of open, retry and a duration`,
+		strings.Replace(rule, "%s", "wait: -2s", 1):                                                                                  "none of open, retry",
+		strings.Replace(rule, "%s", "wait: 3m, timeout: 2m", 1):                                                                      "longer than hold.timeout",
+		strings.Replace(rule, "%s", "wait: 2h, timeout: 48h", 1):                                                                     "longer than hold.timeout, or than 1h",
+		strings.Replace(rule, "%s", "wait: retry, valid: 1s", 1):                                                                     "hold.valid 1s is outside",
+		strings.Replace(rule, "%s", "valid: 5m", 1):                                                                                  "hold.valid is for callers that come again",
+		strings.Replace(store, "%s", "url: \"postgres://gate@db1:5432,db2:5432/callgate\", password: {env: PW}, ca_file: ca.pem", 1): "",
+		strings.Replace(store, "%s", "url: \"postgres://gate@localhost/callgate\", tls: off", 1):                                     "",
+		strings.Replace(store, "%s", "url: \"postgres://gate:geheim@db/callgate\"", 1):                                               "holds a password",
+		strings.Replace(store, "%s", "url: \"postgres://gate@db/callgate?sslmode=disable\"", 1):                                      "has parameters",
+		strings.Replace(store, "%s", "url: \"postgres://db/callgate\"", 1):                                                           "want postgres://user@host:port/database",
+		strings.Replace(store, "%s", "url: \"mysql://gate@db/callgate\"", 1):                                                         "want postgres://",
+		strings.Replace(store, "%s", "url: \"postgres://gate@db/callgate\", tls: maybe", 1):                                          "choose verify or off",
+		strings.Replace(store, "%s", "url: \"postgres://gate@db/callgate\", tls: off, ca_file: ca.pem", 1):                           "would do nothing",
+		strings.Replace(store, "%s", "url: \"postgres://gate@db/callgate\", cert_file: a.pem", 1):                                    "belong together",
+		strings.Replace(store, "%s", "url: \"postgres://gate@db/callgate\", max_connections: 5000", 1):                               "outside 1 to 1000",
+		strings.Replace(store, "%s", "ca_file: ca.pem", 1):                                                                           "url is missing",
+	} {
+		file := filepath.Join(t.TempDir(), "callgate.yaml")
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		_, err := Load(file, nil)
+		switch {
+		case want == "" && err != nil && (strings.Contains(err.Error(), "hold") || strings.Contains(err.Error(), "postgres")):
+			t.Errorf("%s%v", text, err)
+		case want != "" && (err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "geheim")):
+			t.Errorf("%s%v\nwant %q", text, err, want)
+		}
+	}
+}

@@ -268,8 +268,43 @@ type Rule struct {
 // Hold is how a rule's held calls wait.
 type Hold struct {
 	Approvers Approvers `yaml:"approvers"`
-	// Timeout is how long Envoy keeps the call open. Default 2m, at most 1h.
+	// Timeout is how long people have to decide. Default 2m, at most 1h where
+	// Envoy keeps the call open, else 168h (a week).
 	Timeout time.Duration `yaml:"timeout"`
+	// Wait is how the caller waits: open (default) keeps its request open; retry
+	// tells it at once to make the very same call again later; a duration such
+	// as 20s keeps it open that long and tells it then.
+	Wait Wait `yaml:"wait"`
+	// Valid is how long an approval can be taken up after it was given, where
+	// callers come again. Default 10m, at most 24h.
+	Valid time.Duration `yaml:"valid"`
+}
+
+// Wait is how a held call's caller waits: open, retry or a duration.
+type Wait string
+
+// Retry reports whether the caller comes again, and how long its request is kept
+// open before it is told so.
+func (w Wait) Retry() (bool, time.Duration, error) {
+	switch w {
+	case "", "open":
+		return false, 0, nil
+	case "retry":
+		return true, 0, nil
+	}
+	d, err := time.ParseDuration(string(w))
+	if err != nil || d <= 0 {
+		return false, 0, fmt.Errorf("%q is none of open, retry and a duration such as 20s", string(w))
+	}
+	return true, d, nil
+}
+
+// KeptOpen is the longest that Envoy keeps a request open.
+func (h Hold) KeptOpen() time.Duration {
+	if retry, open, err := h.Wait.Retry(); retry && err == nil {
+		return min(open, h.Timeout)
+	}
+	return h.Timeout
 }
 
 // Unrecorded names the connections whose calls are let through when they can't

@@ -175,6 +175,9 @@ func readPolicy(doc document, find files, p *problems) Policy {
 		r.said = digest(plain(item(doc, "rules", i)))
 		if r.Action == "hold" {
 			set(&r.Hold.Timeout, 2*time.Minute)
+			if retry, _, _ := r.Hold.Wait.Retry(); retry {
+				set(&r.Hold.Valid, 10*time.Minute)
+			}
 		}
 		if r.Action == "mask" {
 			set(&r.Mask.How, "redact")

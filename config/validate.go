@@ -13,8 +13,14 @@ import (
 	"time"
 )
 
-// MaxHold is the longest that a call can be held open.
-const MaxHold = time.Hour
+const (
+	// MaxHold is the longest that a call can be held open.
+	MaxHold = time.Hour
+	// MaxAsked is the longest that people can have to decide where nobody waits.
+	MaxAsked = 7 * 24 * time.Hour
+	// MaxValid is the longest that an approval can wait to be taken up.
+	MaxValid = 24 * time.Hour
+)
 
 func (c *Config) validate(doc document, p *problems) {
 	bad := func(path, format string, args ...any) {
@@ -90,6 +96,7 @@ func (c *Config) validate(doc document, p *problems) {
 	}
 	c.validateIdentity(bad)
 	c.validateConsole(bad)
+	c.Approvals.Postgres.validate("approvals.postgres", bad)
 	if i := c.Audit.Ledger.Interval; i < 100*time.Millisecond || i > 10*time.Second {
 		bad("audit.ledger.interval", "%s is outside 100ms to 10s, in which every record must be signed", i)
 	}
@@ -370,11 +377,23 @@ func (r Rule) validate(ps *problems) {
 	if !slices.Contains(actions, r.Action) {
 		bad("action", "action %q is not known; choose %s%s", r.Action, strings.Join(actions, ", "), suggest(r.Action, actions))
 	}
-	if r.Action != "hold" && (r.Hold.Timeout != 0 || len(r.Hold.Approvers.Groups)+len(r.Hold.Approvers.People) > 0) {
+	if r.Action != "hold" && (r.Hold.Timeout != 0 || r.Hold.Wait != "" || r.Hold.Valid != 0 || len(r.Hold.Approvers.Groups)+len(r.Hold.Approvers.People) > 0) {
 		bad("hold", "hold is for action hold only")
 	}
-	if r.Hold.Timeout < 0 || r.Hold.Timeout > MaxHold {
-		bad("hold.timeout", "hold.timeout %s is outside 0s to %s; Envoy keeps the call open that long", r.Hold.Timeout, MaxHold)
+	retry, open, err := r.Hold.Wait.Retry()
+	switch {
+	case err != nil:
+		bad("hold.wait", "hold.wait %v", err)
+	case !retry && (r.Hold.Timeout < 0 || r.Hold.Timeout > MaxHold):
+		bad("hold.timeout", "hold.timeout %s is outside 0s to %s; Envoy keeps the call open that long. With hold.wait: retry, or 20s, people can have %s", r.Hold.Timeout, MaxHold, MaxAsked)
+	case retry && (r.Hold.Timeout < 0 || r.Hold.Timeout > MaxAsked):
+		bad("hold.timeout", "hold.timeout %s is outside 0s to %s", r.Hold.Timeout, MaxAsked)
+	case retry && (open > MaxHold || open > r.Hold.Timeout && r.Hold.Timeout > 0):
+		bad("hold.wait", "hold.wait %s is longer than hold.timeout, or than %s; a shorter one tells the caller to come again", open, MaxHold)
+	case retry && (r.Hold.Valid < time.Minute || r.Hold.Valid > MaxValid) && r.Action == "hold":
+		bad("hold.valid", "hold.valid %s is outside 1m0s to %s; the caller must come again within it", r.Hold.Valid, MaxValid)
+	case !retry && r.Hold.Valid != 0:
+		bad("hold.valid", "hold.valid is for callers that come again; set hold.wait to retry or to a duration such as 20s")
 	}
 	hides := len(r.Mask.Paths)+len(r.Mask.Keys)+len(r.Mask.Detect) > 0
 	switch {

@@ -17,6 +17,7 @@ import (
 type Approvals interface {
 	List(ctx context.Context, f approvals.Filter, by *call.Identity) ([]approvals.Hold, error)
 	Show(ctx context.Context, id string) (approvals.View, error)
+	Standing(ctx context.Context, id string, by call.Identity) (approvals.Standing, error)
 	Decide(ctx context.Context, id string, by call.Identity, a approvals.Answer) (approvals.Hold, error)
 }
 
@@ -57,6 +58,7 @@ func (s *Server) Handler() http.Handler {
 	mux.HandleFunc("POST /api/v1/audit/erase", s.as(s.erase))
 	mux.HandleFunc("GET /api/v1/approvals", s.as(s.list))
 	mux.HandleFunc("GET /api/v1/approvals/{id}", s.as(s.show))
+	mux.HandleFunc("GET /api/v1/approvals/{id}/status", s.as(s.standing))
 	mux.HandleFunc("POST /api/v1/approvals/{id}/approve", s.as(s.decide(true)))
 	mux.HandleFunc("POST /api/v1/approvals/{id}/deny", s.as(s.decide(false)))
 	s.control(mux)

@@ -74,7 +74,7 @@ func newPlan(in Input) (plan, error) {
 			}
 			switch r.Action {
 			case "hold":
-				out.hold = max(out.hold, r.Hold.Timeout)
+				out.hold = max(out.hold, r.Hold.KeptOpen())
 			case "mask":
 				out.masked = true
 			}

@@ -12,8 +12,12 @@ import (
 	"github.com/callgate/callgate/call"
 )
 
-// maxHold is the longest that a call can be held open.
-const maxHold = time.Hour
+const (
+	// maxHold is the longest that a call can be held open.
+	maxHold = time.Hour
+	// maxAsked is the longest that people can have to decide where nobody waits.
+	maxAsked = 7 * 24 * time.Hour
+)
 
 // Config is what a rule set is compiled against.
 type Config struct {
@@ -264,8 +268,8 @@ func (c *compiler) checkAction(r *Rule, bad func(Position, string, ...any)) {
 		bad(r.Position, "holds calls and names nobody who may approve them; set hold.approvers.groups or hold.approvers.people")
 	case slices.Contains(approvers.Groups, "") || slices.Contains(approvers.People, ""):
 		bad(r.Position, "names an approver that is empty")
-	case r.Hold.Timeout <= 0 || r.Hold.Timeout > maxHold:
-		bad(r.Position, "hold.timeout %s is outside 1ns to %s; the caller waits that long", r.Hold.Timeout, maxHold)
+	case r.Hold.Timeout <= 0 || r.Hold.Timeout > maxAsked || r.Hold.KeptOpen() > maxHold:
+		bad(r.Position, "hold.timeout %s is outside 1ns to %s, or %s where callers come again (hold.wait)", r.Hold.Timeout, maxHold, maxAsked)
 	}
 	hides := len(r.Mask.Paths)+len(r.Mask.Keys)+len(r.Mask.Detect) > 0
 	switch {

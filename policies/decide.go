@@ -27,7 +27,7 @@ type index struct {
 
 func (ix *index) add(r *rule) {
 	if r.action == Hold && !r.shadow {
-		ix.longestHold = max(ix.longestHold, r.hold.Timeout)
+		ix.longestHold = max(ix.longestHold, r.hold.KeptOpen())
 	}
 	switch {
 	case len(r.functions) == 0:

@@ -69,7 +69,10 @@ type Store struct {
 	seen seen
 }
 
-var _ approvals.Store = (*Store)(nil)
+var (
+	_ approvals.Store   = (*Store)(nil)
+	_ approvals.Watcher = (*Store)(nil)
+)
 
 // New returns a Store. It fails only where the configuration is at fault: the
 // database may be away.

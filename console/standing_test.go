@@ -1,0 +1,61 @@
+package console
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"net/http"
+	"testing"
+	"time"
+
+	"github.com/callgate/callgate/approvals"
+	"github.com/callgate/callgate/call"
+)
+
+func (d *desk) Standing(_ context.Context, id string, by call.Identity) (approvals.Standing, error) {
+	if id != hold.ID || approvals.PersonOf(by) != approvals.PersonOf(hold.Identity) {
+		return approvals.Standing{}, approvals.ErrNotFound
+	}
+	return approvals.Standing{ID: id, State: approvals.Open, Expires: time.Date(2026, 11, 26, 12, 0, 0, 0, time.UTC), UseBy: time.Unix(1, 0), RetryAfter: 4200 * time.Millisecond}, d.err
+}
+
+// How far an approval is, is told to whose it is and to nobody else, approvers
+// included: they are shown more, elsewhere.
+func TestStanding(t *testing.T) {
+	s := api(t, &desk{})
+	ask := func(s, token, id string) (int, http.Header, map[string]any) {
+		t.Helper()
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, s+"/api/v1/approvals/"+id+"/status", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if token != "" {
+			req.Header.Set("authorization", "Bearer "+token)
+		}
+		resp, err := http.DefaultClient.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer resp.Body.Close()
+		var out map[string]any
+		if err := json.NewDecoder(resp.Body).Decode(&out); err != nil {
+			t.Fatal(err)
+		}
+		return resp.StatusCode, resp.Header, out
+	}
+	status, header, got := ask(s.URL, "alice", hold.ID)
+	if status != 200 || header.Get("retry-after") != "5" || header.Get("cache-control") != "no-store" || got["state"] != "open" || got["retry_after"] != 5.0 || got["expires"] != "2026-11-26T12:00:00Z" || got["use_by"] != nil {
+		t.Errorf("%d %v %v", status, header, got)
+	}
+	for token, want := range map[string]int{"": 401, "forged": 401, "away": 503, "bob": 404, "mallory": 404, "carol2": 404} {
+		if status, _, got := ask(s.URL, token, hold.ID); status != want {
+			t.Errorf("%q: %d %v, want %d", token, status, got, want)
+		}
+	}
+	if status, _, _ := ask(s.URL, "alice", "apr_other"); status != 404 {
+		t.Errorf("another: %d", status)
+	}
+	if status, _, _ := ask(api(t, &desk{err: errors.New("away")}).URL, "alice", hold.ID); status != 503 {
+		t.Errorf("without the store: %d", status)
+	}
+}
