@@ -83,11 +83,15 @@ func TestJSON(t *testing.T) {
 // Text and JSON that another type was given are masked as a whole as well.
 func TestWhole(t *testing.T) {
 	for name, tt := range map[string]struct{ contentType, body string }{
-		"problem":        {"application/problem+json; charset=utf-8", `{"detail":"` + card + `"}`},
-		"text":           {"text/plain", "card " + card},
-		"csv":            {"text/csv", "a,b\n1," + card},
-		"json as text":   {"text/plain", `{"a":"4111\u0031111 11111111"}`[:6] + `"` + card + `"}`},
-		"no type at all": {"", `{"a":"` + card + `"}`},
+		"problem":         {"application/problem+json; charset=utf-8", `{"detail":"` + card + `"}`},
+		"text":            {"text/plain", "card " + card},
+		"csv":             {"text/csv", "a,b\n1," + card},
+		"json as text":    {"text/plain", `{"a":"4111\u0031111 11111111"}`[:6] + `"` + card + `"}`},
+		"xml":             {"application/xml", "<a>" + card + "</a>"},
+		"html":            {"text/html; charset=utf-8", "<p>" + card[:4] + "<b>" + card[4:] + "</b></p>"},
+		"a form":          {"application/x-www-form-urlencoded", "a=" + card},
+		"a form in parts": {"multipart/form-data; boundary=b", "--b\r\nContent-Disposition: form-data; name=\"a\"\r\n\r\n" + card + "\r\n--b--\r\n"},
+		"no type at all":  {"", `{"a":"` + card + `"}`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			b := start(t)

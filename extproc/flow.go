@@ -46,7 +46,7 @@ func (s shape) flow() (flow, error) {
 	f, err := s.known()
 	var no *unreadable
 	if errors.As(err, &no) && s.meta.Response.Binary == call.BinaryPass {
-		return &sniffed{shape: s, was: no}, nil
+		return s.binary(), nil
 	}
 	return f, err
 }
@@ -74,15 +74,26 @@ func (s shape) known() (flow, error) {
 		return nil, &unreadable{fmt.Sprintf("a response in charset %q", cs)}
 	}
 	m := s.masker
-	switch {
-	case s.meta.Protocol == call.GRPC:
+	if s.meta.Protocol == call.GRPC {
 		return s.grpc()
-	case media == "text/event-stream", ndjson[media]:
+	}
+	switch mask.KindOf(media) {
+	case mask.Units:
 		return &flowing{masking: m.NewStream(declared, s.limits.Whole), early: true}, nil
-	case media == "application/json", media == "text/json", strings.HasSuffix(media, "+json"):
+	case mask.JSON:
 		return &flowing{masking: m.NewJSON(s.limits)}, nil
-	case media == "", strings.HasPrefix(media, "text/"), textual[media]:
+	case mask.Text:
 		return &flowing{masking: m.NewText(s.limits)}, nil
+	case mask.Table:
+		table := m.NewCSV(mask.Comma(media), params["header"] == "absent", s.limits.Whole)
+		return &sniffed{decide: func(head []byte) flow {
+			if mask.OpensJSON(head) { // whatever it is said to be
+				return &flowing{masking: m.NewText(s.limits)}
+			}
+			return &flowing{masking: table}
+		}}, nil
+	case mask.Document:
+		return &whole{masker: m, contentType: declared, limit: s.limits.Whole}, nil
 	default:
 		return nil, &unreadable{fmt.Sprintf("a response of type %q", media)}
 	}
@@ -94,17 +105,6 @@ func (s shape) grpc() (flow, error) {
 		return nil, fmt.Errorf("the type of the response is not known, so it can't be masked: %w", err)
 	}
 	return &framed{masker: s.masker, output: out, limit: s.limits.Whole}, nil
-}
-
-var ndjson = map[string]bool{
-	"application/x-ndjson": true, "application/ndjson": true, "application/jsonl": true,
-	"application/x-jsonlines": true, "application/jsonlines": true,
-}
-
-// textual are types of text outside text/.
-var textual = map[string]bool{
-	"application/javascript": true, "application/x-javascript": true, "application/ecmascript": true,
-	"application/yaml": true, "application/x-yaml": true, "application/toml": true, "application/sql": true, "application/graphql": true,
 }
 
 // passing hides nothing.
@@ -136,14 +136,45 @@ func (f *flowing) findings() []mask.Finding       { return f.Findings() }
 func (f *flowing) waits() bool                    { return !f.early }
 func (f *flowing) held() int                      { return f.Held() }
 
-// sniffed is a response that the connection lets through although its type can't
-// be masked. What is text all the same is masked as text: the type may be wrong.
-type sniffed struct {
-	shape
-	was  *unreadable
-	buf  []byte
-	next flow
+// whole is a document that is masked when all of it is there.
+type whole struct {
+	masker      *mask.Masker
+	contentType string
+	limit       int
+	body        []byte
+	found       []mask.Finding
 }
+
+func (f *whole) write(p []byte) ([]byte, error) {
+	if len(f.body)+len(p) > f.limit {
+		return nil, fmt.Errorf("a document of type %s over %d bytes can't be held to be masked; raise the connection's max_response or let the function answer in pages", f.contentType, f.limit)
+	}
+	f.body = append(f.body, p...)
+	return nil, nil
+}
+
+func (f *whole) close() ([]byte, error) {
+	if len(f.body) == 0 {
+		return nil, nil
+	}
+	out, found, err := f.masker.Whole(f.contentType, f.body)
+	f.found = found
+	return out, err
+}
+
+func (f *whole) findings() []mask.Finding { return f.found }
+func (*whole) waits() bool                { return true }
+func (f *whole) held() int                { return 2 * cap(f.body) } // and what it becomes
+
+// sniffed is a response whose first bytes show how it is handled.
+type sniffed struct {
+	decide func(head []byte) flow
+	buf    []byte
+	next   flow
+}
+
+// sniffBytes is how much of a body that takes.
+const sniffBytes = 4 << 10
 
 func (f *sniffed) write(p []byte) ([]byte, error) {
 	if f.next != nil {
@@ -152,19 +183,12 @@ func (f *sniffed) write(p []byte) ([]byte, error) {
 	if f.buf = append(f.buf, p...); len(f.buf) < sniffBytes {
 		return nil, nil
 	}
-	return f.decide(false)
+	return f.begin()
 }
 
-// sniffBytes is how much of a body shows whether it is text.
-const sniffBytes = 4 << 10
-
-func (f *sniffed) decide(last bool) ([]byte, error) {
-	f.next = &passed{finding: mask.Finding{Rule: "binary: pass", Type: "passed", Path: f.headers.Get("content-type"), Count: 1}}
-	if isText(f.buf, last) {
-		f.next = &flowing{masking: f.masker.NewText(f.limits)}
-	}
+func (f *sniffed) begin() ([]byte, error) {
 	buf := f.buf
-	f.buf = nil
+	f.next, f.buf = f.decide(buf), nil
 	return f.next.write(buf)
 }
 
@@ -172,7 +196,7 @@ func (f *sniffed) close() ([]byte, error) {
 	var out []byte
 	if f.next == nil {
 		var err error
-		if out, err = f.decide(true); err != nil {
+		if out, err = f.begin(); err != nil {
 			return nil, err
 		}
 	}
@@ -186,12 +210,25 @@ func (f *sniffed) findings() []mask.Finding {
 	}
 	return f.next.findings()
 }
+
 func (*sniffed) waits() bool { return true }
+
 func (f *sniffed) held() int {
 	if f.next == nil {
 		return cap(f.buf)
 	}
 	return f.next.held()
+}
+
+// binary is a response that the connection lets through although its type can't
+// be masked. What is text all the same is masked as text: the type may be wrong.
+func (s shape) binary() flow {
+	return &sniffed{decide: func(head []byte) flow {
+		if isText(head, len(head) < sniffBytes) {
+			return &flowing{masking: s.masker.NewText(s.limits)}
+		}
+		return &passed{finding: mask.Finding{Rule: "binary: pass", Type: "passed", Path: s.headers.Get("content-type"), Count: 1}}
+	}}
 }
 
 // isText tells whether bytes are the beginning of a text in UTF-8.

@@ -1,0 +1,265 @@
+package mask
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"mime"
+	"strings"
+	"unicode/utf8"
+
+	"golang.org/x/net/html"
+	"golang.org/x/net/html/atom"
+)
+
+// HTML masks a page: its text, also where inline elements part a value, the
+// values of attributes, comments, and scripts, of which those that are JSON are
+// masked as JSON. Names of fields and attributes that a key rule has hide the
+// value beside them. Field paths apply to JSON in scripts alone. On an error
+// withhold the response.
+func (m *Masker) HTML(body []byte) (out []byte, found []Finding, err error) {
+	if err := checkSize(body); err != nil {
+		return nil, nil, err
+	}
+	if !utf8.Valid(body) {
+		return nil, nil, fmt.Errorf("the page is not UTF-8: %w", ErrInvalid)
+	}
+	h := &page{w: m.walker(), src: body}
+	if err := h.parse(); err != nil {
+		return nil, nil, err
+	}
+	return h.w.finish(body), h.w.findings, nil
+}
+
+type page struct {
+	w    *walker
+	src  []byte
+	text gathered // what is read as one text
+}
+
+// inline are elements that don't end a text: a reader sees none of them between
+// two words.
+var inline = map[atom.Atom]bool{
+	atom.A: true, atom.Abbr: true, atom.Acronym: true, atom.B: true, atom.Bdi: true, atom.Bdo: true, atom.Big: true, atom.Cite: true, atom.Code: true,
+	atom.Data: true, atom.Del: true, atom.Dfn: true, atom.Em: true, atom.Font: true, atom.I: true, atom.Ins: true, atom.Kbd: true, atom.Label: true,
+	atom.Mark: true, atom.Nobr: true, atom.Q: true, atom.S: true, atom.Samp: true, atom.Small: true, atom.Span: true, atom.Strike: true, atom.Strong: true,
+	atom.Sub: true, atom.Sup: true, atom.Time: true, atom.Tt: true, atom.U: true, atom.Var: true, atom.Wbr: true,
+}
+
+func (h *page) parse() error {
+	z := html.NewTokenizer(bytes.NewReader(h.src))
+	at, script := 0, ""
+	for {
+		kind := z.Next()
+		start := at
+		at += len(z.Raw())
+		switch kind {
+		case html.ErrorToken:
+			if !errors.Is(z.Err(), io.EOF) {
+				return fmt.Errorf("html at byte %d: not readable: %w", start, ErrInvalid)
+			}
+			if err := h.flush(); err != nil {
+				return err
+			}
+			h.raw(start, len(h.src)) // a tag that does not end
+			return nil
+		case html.TextToken:
+			switch script {
+			case "":
+				h.text.add(h.src, start, at, "&", characterHTML)
+			case "json":
+				if err := h.w.value(h.src, start, at, verdict{}, "", nil, inScript); err != nil {
+					return err
+				}
+			default:
+				h.raw(start, at)
+			}
+		case html.StartTagToken, html.SelfClosingTagToken:
+			name, _ := z.TagName()
+			a := atom.Lookup(name)
+			if !inline[a] {
+				if err := h.flush(); err != nil {
+					return err
+				}
+			}
+			if err := h.attributes(start, at); err != nil {
+				return err
+			}
+			if script = ""; a == atom.Script || a == atom.Style {
+				script = "code"
+				if kind, ok := attributeOf(h.src[start:at], "type"); ok && isJSON(kind) {
+					script = "json"
+				}
+			}
+		case html.EndTagToken:
+			name, _ := z.TagName()
+			if script = ""; !inline[atom.Lookup(name)] {
+				if err := h.flush(); err != nil {
+					return err
+				}
+			}
+			h.raw(start, at) // end tags may have attributes, which nobody reads
+		default: // comments, document types
+			h.raw(start, at)
+		}
+	}
+}
+
+// flush searches the text gathered so far.
+func (h *page) flush() error {
+	defer h.text.clear()
+	if len(h.text.parts) == 0 {
+		return nil
+	}
+	n := len(h.w.edits)
+	if err := h.w.anything(h.text.b, h.text.at, 0); err != nil {
+		return err
+	}
+	h.w.split(n, h.text.parts, escapeMarkup)
+	return nil
+}
+
+// raw searches what is not read as text: code, comments.
+func (h *page) raw(start, end int) {
+	if start >= end {
+		return
+	}
+	n := len(h.w.edits)
+	h.w.text(h.src[start:end], nil, start, false, true)
+	h.w.split(n, []part{{start, end}}, safe)
+}
+
+// safe lets nothing stand that could end a string, a comment or a script.
+func safe(repl []byte) []byte {
+	if bytes.ContainsAny(repl, "'\"`\\<>&\r\n-=/ ") {
+		return []byte(hidden)
+	}
+	return repl
+}
+
+// inScript keeps JSON from ending the script that it stands in.
+func inScript(repl []byte) []byte { return bytes.ReplaceAll(repl, []byte("<"), []byte(`\u003c`)) }
+
+// attribute is one of a tag: where its name and value stand.
+type attribute struct {
+	name       string
+	at         int // where the name begins
+	start, end int // of the value
+	quoted     bool
+}
+
+func space(c byte) bool { return c == ' ' || c == '\t' || c == '\n' || c == '\f' || c == '\r' }
+
+// tagName returns where a tag's name ends.
+func tagName(tag []byte) int {
+	i := 1
+	for i < len(tag) && !space(tag[i]) && tag[i] != '/' && tag[i] != '>' {
+		i++
+	}
+	return i
+}
+
+// scan reads the attributes of a tag (WHATWG HTML §13.2.5.32 on).
+func scan(tag []byte) []attribute {
+	var out []attribute
+	i := tagName(tag)
+	for i < len(tag) {
+		if space(tag[i]) || tag[i] == '/' {
+			i++
+			continue
+		}
+		if tag[i] == '>' {
+			break
+		}
+		from := i
+		i++ // a = here is a part of the name
+		for i < len(tag) && !space(tag[i]) && tag[i] != '/' && tag[i] != '>' && tag[i] != '=' {
+			i++
+		}
+		a := attribute{name: strings.ToLower(string(tag[from:i])), at: from}
+		for i < len(tag) && space(tag[i]) {
+			i++
+		}
+		if i < len(tag) && tag[i] == '=' {
+			for i++; i < len(tag) && space(tag[i]); i++ {
+			}
+			if i < len(tag) && (tag[i] == '"' || tag[i] == '\'') {
+				a.quoted, a.start = true, i+1
+				n := bytes.IndexByte(tag[i+1:], tag[i])
+				if n < 0 {
+					n = len(tag) - i - 1
+				}
+				a.end = a.start + n
+				i = a.end + 1
+			} else {
+				for a.start = i; i < len(tag) && !space(tag[i]) && tag[i] != '>'; i++ {
+				}
+				a.end = i
+			}
+		}
+		out = append(out, a)
+	}
+	return out
+}
+
+func attributeOf(tag []byte, name string) (string, bool) {
+	for _, a := range scan(tag) {
+		if a.name == name {
+			return html.UnescapeString(string(tag[a.start:a.end])), true
+		}
+	}
+	return "", false
+}
+
+func isJSON(contentType string) bool {
+	media, _, err := mime.ParseMediaType(contentType)
+	return err == nil && (media == "application/json" || strings.HasSuffix(media, "+json") || media == "importmap" || media == "speculationrules")
+}
+
+func (h *page) attributes(start, end int) error {
+	w := h.w
+	tag := h.src[start:end]
+	list := scan(tag)
+	// A field tells by its name what its value is.
+	named := verdict{}
+	for _, a := range list {
+		if a.name == "name" || a.name == "id" || a.name == "property" {
+			if r := w.m.keyRule([]byte(html.UnescapeString(string(tag[a.start:a.end])))); r >= 0 {
+				named = w.m.stricterVerdict(named, verdict{w.m.hows[r], r, typeKey})
+			}
+		}
+	}
+	h.raw(start+1, start+tagName(tag))
+	w.push()
+	defer w.pop()
+	for _, a := range list {
+		h.raw(start+a.at, start+a.at+len(a.name))
+		name := strings.TrimPrefix(a.name, "data-")
+		w.stack[len(w.stack)-1] = frame{key: []byte(name), kind: frameKey}
+		v := verdict{}
+		if a.name == "value" || a.name == "content" {
+			v = named
+		}
+		if r := w.m.keyRule([]byte(name)); r >= 0 {
+			v = w.m.stricterVerdict(v, verdict{w.m.hows[r], r, typeKey})
+		}
+		form := escapeMarkup
+		if !a.quoted {
+			form = safe
+		}
+		if err := w.value(h.src, start+a.start, start+a.end, v, "&%", characterOrPercent, form); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// characterOrPercent reads what an attribute may have for a character: many hold
+// URLs.
+func characterOrPercent(text []byte) (rune, int) {
+	if text[0] == '%' {
+		return percent(text)
+	}
+	return characterHTML(text)
+}
