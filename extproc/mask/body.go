@@ -86,6 +86,7 @@ func (b *Body) Close() ([]byte, error) {
 	out, err := b.done(b.advance(true))
 	if err == nil {
 		b.err, b.buf = errClosed, nil
+		b.w.done()
 	}
 	return out, err
 }

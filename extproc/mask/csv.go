@@ -61,6 +61,7 @@ func (c *CSV) Close() ([]byte, error) {
 	out, err := c.drain(true)
 	if err == nil {
 		c.err, c.buf = errClosed, nil
+		c.w.done()
 	}
 	return out, err
 }

@@ -156,6 +156,7 @@ func (m *Masker) multipart(boundary string, body []byte, depth int) (out []byte,
 		return nil, nil, fmt.Errorf("multipart body: %w", ErrTooDeep)
 	}
 	w := m.walker()
+	defer w.done()
 	mark := []byte("--" + boundary)
 	i := bytes.Index(body, mark)
 	if i < 0 || i > 0 && body[i-1] != '\n' {

@@ -19,6 +19,7 @@ func (m *Masker) Form(body []byte) (out []byte, found []Finding, err error) {
 		return nil, nil, fmt.Errorf("the form is not UTF-8: %w", ErrInvalid)
 	}
 	w := m.walker()
+	defer w.done()
 	v := w.arrive(verdict{})
 	for i := 0; i <= len(body); {
 		end := len(body)
@@ -79,6 +80,7 @@ func encodePercent(repl []byte) []byte { return []byte(url.QueryEscape(string(re
 // where they are percent-encoded. Parameters are fields to key rules.
 func (m *Masker) URL(s string) (string, []Finding, error) {
 	w := m.walker()
+	defer w.done()
 	if err := w.value([]byte(s), 0, len(s), verdict{}, "%", percent, encodePercent); err != nil {
 		return "", nil, err
 	}

@@ -26,6 +26,7 @@ func (m *Masker) HTML(body []byte) (out []byte, found []Finding, err error) {
 		return nil, nil, fmt.Errorf("the page is not UTF-8: %w", ErrInvalid)
 	}
 	h := &page{w: m.walker(), src: body}
+	defer h.w.done()
 	if err := h.parse(); err != nil {
 		return nil, nil, err
 	}
@@ -225,7 +226,7 @@ func (h *page) attributes(start, end int) error {
 	named := verdict{}
 	for _, a := range list {
 		if a.name == "name" || a.name == "id" || a.name == "property" {
-			if r := w.m.keyRule([]byte(html.UnescapeString(string(tag[a.start:a.end])))); r >= 0 {
+			if r := w.name([]byte(html.UnescapeString(string(tag[a.start:a.end])))).rule; r >= 0 {
 				named = w.m.stricterVerdict(named, verdict{w.m.hows[r], r, typeKey})
 			}
 		}
@@ -236,12 +237,12 @@ func (h *page) attributes(start, end int) error {
 	for _, a := range list {
 		h.raw(start+a.at, start+a.at+len(a.name))
 		name := strings.TrimPrefix(a.name, "data-")
-		w.stack[len(w.stack)-1] = frame{key: []byte(name), kind: frameKey}
+		w.stack[len(w.stack)-1] = frame{key: []byte(name), info: w.name([]byte(name)), kind: frameKey}
 		v := verdict{}
 		if a.name == "value" || a.name == "content" {
 			v = named
 		}
-		if r := w.m.keyRule([]byte(name)); r >= 0 {
+		if r := w.stack[len(w.stack)-1].info.rule; r >= 0 {
 			v = w.m.stricterVerdict(v, verdict{w.m.hows[r], r, typeKey})
 		}
 		form := escapeMarkup

@@ -79,7 +79,7 @@ func (w *walker) finish(body []byte) []byte {
 // may or may not have a prefix. With index >= 0 it is also that element of a list
 // of this name.
 func (w *walker) enterName(live liveStates, v verdict, index int, names ...string) verdict {
-	w.stack[len(w.stack)-1] = frame{key: []byte(names[0]), kind: frameKey}
+	w.stack[len(w.stack)-1] = frame{key: []byte(names[0]), info: w.name([]byte(names[0])), kind: frameKey}
 	if len(w.m.paths.steps) > 0 {
 		from := len(w.states)
 		for _, name := range names {
@@ -92,7 +92,7 @@ func (w *walker) enterName(live liveStates, v verdict, index int, names ...strin
 		v = w.arrive(v)
 	}
 	for _, name := range names {
-		if r := w.m.keyRule([]byte(name)); r >= 0 {
+		if r := w.name([]byte(name)).rule; r >= 0 {
 			v = w.m.stricterVerdict(v, verdict{w.m.hows[r], r, typeKey})
 		}
 	}
@@ -130,7 +130,7 @@ func reference(text []byte) (rune, int) {
 		return 0, 0
 	}
 	if text[1] == '#' {
-		return number(text[2:end]), end + 1
+		return codePoint(text[2:end]), end + 1
 	}
 	switch string(text[1:end]) {
 	case "lt":
@@ -147,8 +147,8 @@ func reference(text []byte) (rune, int) {
 	return 0, 0
 }
 
-// number reads the digits of a numeric reference; what is no character is U+FFFD.
-func number(digits []byte) rune {
+// codePoint reads the digits of a numeric reference; what is no character is U+FFFD.
+func codePoint(digits []byte) rune {
 	base := 10
 	if len(digits) > 0 && digits[0]|0x20 == 'x' {
 		base, digits = 16, digits[1:]
@@ -177,7 +177,7 @@ func characterHTML(text []byte) (rune, int) {
 		if end == from {
 			return 0, 0
 		}
-		r := number(text[2:end])
+		r := codePoint(text[2:end])
 		if end < len(text) && text[end] == ';' {
 			end++
 		}

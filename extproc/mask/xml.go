@@ -20,6 +20,7 @@ func (m *Masker) XML(body []byte) (out []byte, found []Finding, err error) {
 		return nil, nil, err
 	}
 	x := &xmlDoc{w: m.walker(), src: body}
+	defer x.w.done()
 	if err := x.parse(); err != nil {
 		return nil, nil, err
 	}
@@ -209,7 +210,7 @@ func (w *walker) value(src []byte, start, end int, v verdict, sign string, decod
 	}
 	var g gathered
 	g.add(src, start, end, sign, decode)
-	if v.how != howNone {
+	if v = w.leaf(v); v.how != howNone {
 		w.hide(start, end, g.b, v, form)
 		return nil
 	}
@@ -241,6 +242,10 @@ func (x *xmlDoc) end(start, end int) error {
 			w.hide(e.from, start, text, e.v, escapeMarkup)
 		}
 	case x.mute == 0 && len(e.text.parts) > 0:
+		if v := w.leaf(verdict{}); v.how != howNone && len(e.nth) == 0 && len(bytes.TrimSpace(e.text.b)) > 0 {
+			w.hide(e.from, start, e.text.b, v, escapeMarkup)
+			break
+		}
 		n := len(w.edits)
 		if err = w.anything(e.text.b, e.text.at, 0); err == nil {
 			w.split(n, e.text.parts, escapeMarkup)
