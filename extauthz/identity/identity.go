@@ -239,6 +239,9 @@ func (v *Verifier) parse(ctx context.Context, token string, now time.Time, heade
 	if keyErr != nil {
 		return none(keyErr)
 	}
+	if !salted(header.Algorithm(), signing, token) {
+		return none(refuse(call.ReasonInvalidToken, "the token's signature or claims are not valid"))
+	}
 	t, err := jwt.Parse([]byte(token),
 		jwt.WithKey(header.Algorithm(), signing), jwt.WithValidate(true), jwt.WithContext(ctx),
 		jwt.WithClock(jwt.ClockFunc(func() time.Time { return now })), jwt.WithAcceptableSkew(v.cfg.ClockSkew),
@@ -267,28 +270,49 @@ func plainType(h jws.Headers) string {
 	return strings.TrimPrefix(strings.ToLower(h.Type()), "application/")
 }
 
-// peek reads the header and the issuer of a token that nobody has verified yet.
-func (v *Verifier) peek(token string) (jws.Headers, string, *Error) {
+// head reads the header of a token in compact form that nobody has verified yet.
+func head(token string) (jws.Headers, *Error) {
 	m, err := jws.Parse([]byte(token), jws.WithCompact())
 	if err != nil || len(m.Signatures()) != 1 {
-		return nil, "", refuse(call.ReasonInvalidToken, "the token is not a signed JWT in compact form")
+		return nil, refuse(call.ReasonInvalidToken, "the token is not a signed JWT in compact form")
 	}
 	h := m.Signatures()[0].ProtectedHeaders()
 	switch {
 	case len(h.Critical()) > 0:
-		return nil, "", refuse(call.ReasonInvalidToken, "the token has critical header parameters (crit), which are not supported")
+		return nil, refuse(call.ReasonInvalidToken, "the token has critical header parameters (crit), which are not supported")
 	case typesRefused[plainType(h)]:
-		return nil, "", refuse(call.ReasonInvalidToken, "the token is of a type that is not for calls; send an access token")
+		return nil, refuse(call.ReasonInvalidToken, "the token is of a type that is not for calls; send an access token")
 	}
-	// A name that stands twice is read differently from library to library.
-	for _, part := range strings.SplitN(token, ".", 3)[:2] {
+	parts := strings.Split(token, ".")
+	for n, part := range parts {
+		// Bits that no decoder reads would give one token many texts.
 		data, err := base64.RawURLEncoding.Strict().DecodeString(part)
-		if err == nil {
+		if err == nil && strings.ContainsAny(part, "\r\n") {
+			err = errAmbiguous
+		}
+		if err == nil && n == 0 {
+			// A name that stands twice is read differently from library to library.
 			_, err = onlyOnce(data)
 		}
-		if err != nil {
-			return nil, "", refuse(call.ReasonInvalidToken, "the token's header or claims are ambiguous or can't be read")
+		if err != nil || len(parts) != 3 || len(data) == 0 && n != 1 {
+			return nil, refuse(call.ReasonInvalidToken, "the token's header or claims are ambiguous or can't be read")
 		}
+	}
+	return h, nil
+}
+
+// peek reads the header and the issuer of a token that nobody has verified yet.
+func (v *Verifier) peek(token string) (jws.Headers, string, *Error) {
+	h, bad := head(token)
+	if bad != nil {
+		return nil, "", bad
+	}
+	payload, err := base64.RawURLEncoding.DecodeString(strings.Split(token, ".")[1])
+	if err == nil {
+		_, err = onlyOnce(payload)
+	}
+	if err != nil {
+		return nil, "", refuse(call.ReasonInvalidToken, "the token's header or claims are ambiguous or can't be read")
 	}
 	t, err := jwt.ParseInsecure([]byte(token))
 	if err != nil {

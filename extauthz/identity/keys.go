@@ -2,6 +2,11 @@ package identity
 
 import (
 	"context"
+	"crypto"
+	"crypto/rsa"
+	_ "crypto/sha256" // of RSASSA-PSS
+	_ "crypto/sha512"
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -9,6 +14,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -227,9 +233,33 @@ func (i *issuer) find(kid string, alg jwa.SignatureAlgorithm) (jwk.Key, uint64) 
 	return found, generation
 }
 
+// salted reports whether an RSASSA-PSS signature has a salt as long as its hash
+// (RFC 7518 §3.5); the library takes one of any length. Others have none.
+func salted(alg jwa.SignatureAlgorithm, k jwk.Key, token string) bool {
+	hash, pss := map[jwa.SignatureAlgorithm]crypto.Hash{jwa.PS256: crypto.SHA256, jwa.PS384: crypto.SHA384, jwa.PS512: crypto.SHA512}[alg]
+	if !pss {
+		return true
+	}
+	var public rsa.PublicKey
+	dot := strings.LastIndexByte(token, '.')
+	if dot < 0 || k.Raw(&public) != nil {
+		return false
+	}
+	sig, err := base64.RawURLEncoding.DecodeString(token[dot+1:])
+	if err != nil {
+		return false
+	}
+	h := hash.New()
+	h.Write([]byte(token[:dot]))
+	return rsa.VerifyPSS(&public, hash, h.Sum(nil), sig, &rsa.PSSOptions{SaltLength: rsa.PSSSaltLengthEqualsHash}) == nil
+}
+
 // fits reports whether a published key is one for signatures of this algorithm.
 func fits(k jwk.Key, alg jwa.SignatureAlgorithm) bool {
 	if use := k.KeyUsage(); use != "" && use != "sig" {
+		return false
+	}
+	if ops := k.KeyOps(); len(ops) > 0 && !slices.Contains(ops, jwk.KeyOpVerify) {
 		return false
 	}
 	if own := k.Algorithm().String(); own != "" && own != alg.String() {
