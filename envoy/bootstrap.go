@@ -1,12 +1,16 @@
 package envoy
 
 import (
+	"errors"
 	"fmt"
+	"path"
 
 	bootstrapv3 "github.com/envoyproxy/go-control-plane/envoy/config/bootstrap/v3"
 	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	endpointv3 "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
+	tlsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/tls/v3"
+	matcherv3 "github.com/envoyproxy/go-control-plane/envoy/type/matcher/v3"
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/types/known/anypb"
 )
@@ -16,6 +20,63 @@ type BootstrapConfig struct {
 	Node  string // node id, which audit rows name
 	XDS   string // host:port of the control plane
 	Admin string // host:port of Envoy's admin interface; empty: none
+	TLS   BootstrapTLS
+}
+
+// BootstrapTLS protects the way to the control plane: files on the host of Envoy,
+// which reads the certificate and its key anew when they are replaced.
+type BootstrapTLS struct {
+	// CertFile and KeyFile are what Envoy shows of itself; both or neither.
+	CertFile, KeyFile string
+	// CAFile is what the control plane's certificate must chain to. Empty, and
+	// with no certificate to show either: plain text.
+	CAFile string
+	// ServerName is what that certificate must be for. Default: the host of XDS.
+	ServerName string
+}
+
+// socket is how the control plane is reached; nil: in plain text.
+func (t BootstrapTLS) socket(host string) (*corev3.TransportSocket, error) {
+	if t.CertFile == "" && t.CAFile == "" {
+		return nil, nil
+	}
+	if (t.CertFile == "") != (t.KeyFile == "") {
+		return nil, errors.New("a certificate and its key go together; name both or neither")
+	}
+	ca := t.CAFile
+	if ca == "" {
+		ca = SystemRoots
+	}
+	name := t.ServerName
+	if name == "" {
+		name = host
+	}
+	san := tlsv3.SubjectAltNameMatcher_DNS
+	context := &tlsv3.UpstreamTlsContext{Sni: name}
+	if (target{host: name}).literal() {
+		san, context.Sni = tlsv3.SubjectAltNameMatcher_IP_ADDRESS, ""
+	}
+	context.CommonTlsContext = &tlsv3.CommonTlsContext{
+		TlsParams:     &tlsv3.TlsParameters{TlsMinimumProtocolVersion: tlsv3.TlsParameters_TLSv1_2, TlsMaximumProtocolVersion: tlsv3.TlsParameters_TLSv1_3},
+		AlpnProtocols: []string{"h2"},
+		ValidationContextType: &tlsv3.CommonTlsContext_ValidationContext{ValidationContext: &tlsv3.CertificateValidationContext{
+			TrustedCa: file(ca),
+			MatchTypedSubjectAltNames: []*tlsv3.SubjectAltNameMatcher{{SanType: san,
+				Matcher: &matcherv3.StringMatcher{MatchPattern: &matcherv3.StringMatcher_Exact{Exact: name}}}}}},
+	}
+	if t.CertFile != "" {
+		context.CommonTlsContext.TlsCertificates = []*tlsv3.TlsCertificate{{CertificateChain: file(t.CertFile), PrivateKey: file(t.KeyFile),
+			WatchedDirectory: &corev3.WatchedDirectory{Path: path.Dir(t.CertFile)}}}
+	}
+	typed, err := packed(context)
+	if err != nil {
+		return nil, err
+	}
+	return &corev3.TransportSocket{Name: "envoy.transport_sockets.tls", ConfigType: &corev3.TransportSocket_TypedConfig{TypedConfig: typed}}, nil
+}
+
+func file(name string) *corev3.DataSource {
+	return &corev3.DataSource{Specifier: &corev3.DataSource_Filename{Filename: name}}
 }
 
 // Bootstrap returns Envoy's bootstrap as JSON, which Envoy reads as YAML. It
@@ -28,6 +89,10 @@ func Bootstrap(c BootstrapConfig) ([]byte, error) {
 	options, err := protocolOptions(true)
 	if err != nil {
 		return nil, err
+	}
+	socket, err := c.TLS.socket(xds.host)
+	if err != nil {
+		return nil, fmt.Errorf("control plane: %w", err)
 	}
 	kind := clusterv3.Cluster_STRICT_DNS
 	if xds.literal() {
@@ -44,6 +109,7 @@ func Bootstrap(c BootstrapConfig) ([]byte, error) {
 		},
 		StaticResources: &bootstrapv3.Bootstrap_StaticResources{Clusters: []*clusterv3.Cluster{{
 			Name: "xds", ClusterDiscoveryType: &clusterv3.Cluster_Type{Type: kind}, ConnectTimeout: seconds(connectTimeout),
+			TransportSocket:               socket,
 			TypedExtensionProtocolOptions: map[string]*anypb.Any{httpOptions: options},
 			// A control plane that vanished without a word is noticed, so that
 			// Envoy connects anew.

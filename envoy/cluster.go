@@ -20,9 +20,9 @@ const (
 	// of 1024 would let that many held calls or open event streams block all
 	// others; memory is bounded by what the calls themselves hold.
 	inFlight = 100_000
-	// systemRoots is where Debian, Ubuntu, Alpine and Envoy's own images keep
+	// SystemRoots is where Debian, Ubuntu, Alpine and Envoy's own images keep
 	// the trusted roots.
-	systemRoots = "/etc/ssl/certs/ca-certificates.crt"
+	SystemRoots = "/etc/ssl/certs/ca-certificates.crt"
 )
 
 // httpOptions is the extension name under which a cluster says how it speaks HTTP.
@@ -85,7 +85,7 @@ func addValidation(out *Resources, p plan, c connection) (func(*tlsv3.CommonTlsC
 	if c.Upstream.CAFile == "" {
 		return func(t *tlsv3.CommonTlsContext) {
 			t.ValidationContextType = &tlsv3.CommonTlsContext_ValidationContext{ValidationContext: &tlsv3.CertificateValidationContext{
-				TrustedCa:                 &corev3.DataSource{Specifier: &corev3.DataSource_Filename{Filename: systemRoots}},
+				TrustedCa:                 &corev3.DataSource{Specifier: &corev3.DataSource_Filename{Filename: SystemRoots}},
 				MatchTypedSubjectAltNames: names}}
 		}, nil
 	}

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	bootstrapv3 "github.com/envoyproxy/go-control-plane/envoy/config/bootstrap/v3"
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
@@ -207,5 +208,26 @@ func TestBootstrapNamesOnlyTheControlPlane(t *testing.T) {
 	if got.Node.ID != "edge-1" || got.Admin != nil || len(got.Static.Clusters) != 1 || got.Static.Clusters[0].Name != "xds" ||
 		len(got.Static.Listeners) != 0 || got.Dynamic.ADS.Type != "DELTA_GRPC" {
 		t.Errorf("bootstrap: %s", b)
+	}
+}
+
+// The bootstrap of an Envoy that shows a certificate to a control plane that it
+// verifies.
+func TestBootstrapOverTLS(t *testing.T) {
+	b, err := Bootstrap(BootstrapConfig{Node: "edge-1", XDS: "control.internal:18000", Admin: "127.0.0.1:9901",
+		TLS: BootstrapTLS{CertFile: "/etc/envoy/edge.crt", KeyFile: "/etc/envoy/edge.key", CAFile: "/etc/envoy/fleet-ca.pem"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := new(bootstrapv3.Bootstrap)
+	if err := protojson.Unmarshal(b, got); err != nil {
+		t.Fatal(err)
+	}
+	if err := got.ValidateAll(); err != nil {
+		t.Error(err)
+	}
+	golden(t, filepath.Join("testdata", "bootstrap.tls.json"), []proto.Message{got})
+	if _, err := Bootstrap(BootstrapConfig{Node: "edge-1", XDS: "control.internal:18000", TLS: BootstrapTLS{CertFile: "a"}}); err == nil {
+		t.Error("a certificate without its key")
 	}
 }
