@@ -27,6 +27,7 @@ type fleet struct {
 	*world
 	log     *slog.Logger
 	server  string // the decision server's configuration
+	saml    *provider
 	control func()
 	decide  func()
 	group   errgroup.Group
@@ -54,28 +55,29 @@ func (f *fleet) run(ctx context.Context, file string, roles ...app.Role) (func()
 func startFleet(t *testing.T) *fleet {
 	t.Helper()
 	keepSecrets(t)
-	f := &fleet{log: slog.New(slog.DiscardHandler)}
+	f := &fleet{log: slog.New(slog.DiscardHandler), saml: newProvider(t)}
 	dir := filepath.Join(t.TempDir(), "stack")
 	up := make(chan struct{}) // closed when what follows is set
 	serve := func(ctx context.Context, file string) error {
-		text, err := os.ReadFile(file)
+		given, err := os.ReadFile(file)
 		if err != nil {
 			return err
 		}
+		text := f.saml.believe(t, filepath.Dir(file), string(given))
 		metrics := ""
-		for line := range strings.Lines(string(text)) {
+		for line := range strings.Lines(text) {
 			if _, after, ok := strings.Cut(line, "metrics: "); ok {
 				metrics = strings.TrimSpace(after)
 			}
 		}
-		_, after, ok := strings.Cut(string(text), "xds: ")
+		_, after, ok := strings.Cut(text, "xds: ")
 		if !ok {
 			return errors.New("no xds address in the configuration")
 		}
 		xds, _, _ := strings.Cut(after, "\n")
 		// The decision server knows the control plane and no policy.
 		own := strings.NewReplacer("node: demo", "node: server-1", "state_dir: state", "state_dir: state-server", "policies_dir: policies\n", "",
-			"control:\n", "control:\n  server: "+xds+"\n  labels: [track=stable]\n").Replace(string(text))
+			"control:\n", "control:\n  server: "+xds+"\n  labels: [track=stable]\n").Replace(text)
 		f.server = filepath.Join(filepath.Dir(file), "server.yaml")
 		if err := os.WriteFile(f.server, []byte(own), 0o600); err != nil {
 			return err
@@ -83,7 +85,7 @@ func startFleet(t *testing.T) *fleet {
 		// Both would serve metrics at one address; the demo asks the decision
 		// server's.
 		plane := filepath.Join(filepath.Dir(file), "plane.yaml")
-		if err := os.WriteFile(plane, []byte(strings.Replace(string(text), "metrics: "+metrics, `metrics: "127.0.0.1:0"`, 1)), 0o600); err != nil {
+		if err := os.WriteFile(plane, []byte(strings.Replace(text, "metrics: "+metrics, `metrics: "127.0.0.1:0"`, 1)), 0o600); err != nil {
 			return err
 		}
 		if f.control, err = f.run(ctx, plane, app.XDS, app.Console); err != nil {
@@ -155,6 +157,7 @@ func TestFleet(t *testing.T) {
 		t.Fatalf("status %+v, %v", status, err)
 	}
 	first := status.PolicyVersion
+	delegated := f.exchanges(t)
 
 	// Alice may not push, nor may an agent of bob's.
 	if _, err := console.NewClient("http://"+f.Addrs.Console, f.alice).Push(t.Context(), f.policy(t, func(string) string { return nobody })); err == nil || !strings.Contains(err.Error(), "control.administrators") {
@@ -291,6 +294,10 @@ func TestFleet(t *testing.T) {
 	}
 	expect("revoked", get(f.alice), 401, "revoked_token")
 	expect("an agent of hers, revoked", get(f.agent), 401, "revoked_token")
+	expect("what was exchanged for hers", get(delegated), 401, "revoked_token")
+	if no := f.redeem(t, access(f.alice)); no.Error != "invalid_request" || !strings.Contains(no.Description, "revoked") {
+		t.Errorf("a revoked token is exchanged: %+v", no)
+	}
 	if _, err := f.api().Lift(t.Context(), rev.ID, ""); err != nil {
 		t.Fatal(err)
 	}

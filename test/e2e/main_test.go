@@ -35,6 +35,7 @@ type world struct {
 	logs                         *journal
 	scheme                       string
 	alice, bob, agent, ci, stale string
+	own                          string // the agent's token for itself
 }
 
 var (
@@ -152,8 +153,8 @@ func startWith(ctx context.Context, cfg demo.Config, logs *journal) (*world, fun
 	w.bob = token(flows.Login(ctx, issuer.Bob, issuer.Bob+"-demo-password"))
 	w.ci = token(flows.ClientCredentials(ctx, issuer.CIDeploy, issuer.CIDeploy+"-demo-secret"))
 	w.stale = token(flows.ClientCredentials(ctx, issuer.CIStale, issuer.CIStale+"-demo-secret"))
-	own := token(flows.ClientCredentials(ctx, issuer.SupportAgent, issuer.SupportAgent+"-demo-secret"))
-	w.agent = token(flows.Exchange(ctx, issuer.SupportAgent, issuer.SupportAgent+"-demo-secret", w.alice, own))
+	w.own = token(flows.ClientCredentials(ctx, issuer.SupportAgent, issuer.SupportAgent+"-demo-secret"))
+	w.agent = token(flows.Exchange(ctx, issuer.SupportAgent, issuer.SupportAgent+"-demo-secret", w.alice, w.own))
 	return w, w.Stop, nil
 }
 
