@@ -22,10 +22,10 @@ func one(m *extprocv3.ProcessingResponse) []*extprocv3.ProcessingResponse {
 var validators = []string{"content-length", "etag", "digest", "repr-digest", "content-digest", "content-md5"}
 
 // headersOK lets the response headers go, without what is no longer true.
-func (r *response) headersOK(mutation *extprocv3.HeaderMutation) *extprocv3.ProcessingResponse {
-	common := &extprocv3.CommonResponse{HeaderMutation: mutation}
+func (r *response) headersOK() *extprocv3.ProcessingResponse {
+	common := &extprocv3.CommonResponse{HeaderMutation: r.mutation}
 	if _, same := r.flow.(*passing); !same || r.masker != nil {
-		if mutation == nil {
+		if common.HeaderMutation == nil {
 			common.HeaderMutation = &extprocv3.HeaderMutation{}
 		}
 		common.HeaderMutation.RemoveHeaders = append(common.HeaderMutation.RemoveHeaders, validators...)

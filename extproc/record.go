@@ -69,7 +69,7 @@ func (r *response) event(interrupted bool, withheld string) call.Event {
 		a.Body = new(call.Tape).Body(r.headers.Get("content-type"), "")
 	}
 	if r.flow != nil {
-		a.Masked = r.masked(append(r.flow.findings(), r.inStatus...))
+		a.Masked = r.masked(r.findings())
 	}
 	if r.outcome != nil {
 		a.RPCStatus, a.ToolError = r.outcome.Result(r.trailers)

@@ -33,14 +33,17 @@ type response struct {
 	// rewritten says that parts of the response are taken out, masks apart.
 	rewritten bool
 	inStatus  []mask.Finding // what was hidden in a gRPC status
-	tape      *call.Tape
-	original  *original // nil: not kept
-	outcome   *protocol.Outcome
-	share     share
-	stop      func() // ends the decoders, if any
-	sent      bool   // the headers have gone to the caller
-	done      bool   // nothing more will come or go
-	recorded  bool
+	inHeaders []mask.Finding // and in headers and trailers
+	// mutation is what changes of the headers.
+	mutation *extprocv3.HeaderMutation
+	tape     *call.Tape
+	original *original // nil: not kept
+	outcome  *protocol.Outcome
+	share    share
+	stop     func() // ends the decoders, if any
+	sent     bool   // the headers have gone to the caller
+	done     bool   // nothing more will come or go
+	recorded bool
 }
 
 // handle takes one message and returns what to answer. An error cuts the
@@ -57,6 +60,9 @@ func (r *response) handle(req *extprocv3.ProcessingRequest) ([]*extprocv3.Proces
 	case *extprocv3.ProcessingRequest_ResponseTrailers:
 		r.trailers = headersOf(m.ResponseTrailers.GetTrailers())
 		mutation, err := r.maskStatus(r.trailers)
+		if err == nil {
+			r.trailers, mutation, err = r.maskHeaders(r.trailers, mutation)
+		}
 		if err != nil {
 			return r.withhold(err)
 		}
@@ -102,6 +108,9 @@ func (r *response) begin(req *extprocv3.ProcessingRequest, m *extprocv3.HttpHead
 		if err := r.choose(m.GetEndOfStream()); err != nil {
 			return r.withhold(err)
 		}
+		if r.headers, r.mutation, err = r.maskHeaders(r.headers, nil); err != nil {
+			return r.withhold(err)
+		}
 		if r.rewritten && r.mode == extprocfilterv3.ProcessingMode_NONE {
 			return r.withhold(errors.New("envoy does not send the response body, so what the caller may not use can't be taken out of it; set response_body_mode"))
 		}
@@ -119,14 +128,15 @@ func (r *response) begin(req *extprocv3.ProcessingRequest, m *extprocv3.HttpHead
 		if err != nil {
 			return r.withhold(err)
 		}
-		return r.finish(r.headersOK(mutation))
+		r.mutation = merged(r.mutation, mutation)
+		return r.finish(r.headersOK())
 	case r.mode == extprocfilterv3.ProcessingMode_NONE:
-		return r.finish(r.headersOK(nil))
+		return r.finish(r.headersOK())
 	case r.flow.waits() && r.duplex():
 		return nil, nil // the headers wait for the body
 	default:
 		r.sent = true
-		return one(r.headersOK(nil)), nil
+		return one(r.headersOK()), nil
 	}
 }
 
@@ -209,7 +219,7 @@ func (r *response) body(p []byte, end bool) ([]*extprocv3.ProcessingResponse, er
 	messages := r.chunks(out, false)
 	if !r.sent {
 		r.sent = true
-		messages = append(one(r.headersOK(nil)), messages...)
+		messages = append(one(r.headersOK()), messages...)
 	}
 	return messages, nil
 }
@@ -233,7 +243,7 @@ func (r *response) finish(rest ...*extprocv3.ProcessingResponse) ([]*extprocv3.P
 	}
 	if !r.sent && r.flow.waits() && r.duplex() {
 		r.sent = true
-		rest = append(one(r.headersOK(nil)), rest...)
+		rest = append(one(r.headersOK()), rest...)
 	}
 	r.done = true
 	return rest, nil

@@ -154,6 +154,27 @@ var returns = []returned{
 	{"form", typed("application/x-www-form-urlencoded", "a=4111+1111+1111+1111&password="+plantedPhone), shown{200, "a=%5Bredacted%3Acard%5D&password=%5Bredacted%5D", ""}},
 	{"multipart", typed("multipart/form-data; boundary=b", "--b\r\nContent-Disposition: form-data; name=\"password\"\r\n\r\n"+plantedPhone+"\r\n--b--\r\n"), shown{200, "", "[redacted]"}},
 	{"ranges", typed("multipart/byteranges; boundary=b", "--b\r\nContent-Type: application/json\r\n\r\n"+sensitive+"\r\n--b--\r\n"), shown{502, "", withheld}},
+	{"headers", typed("application/json", "{}", "x-card", plantedCard, "x-card", "two", "set-cookie", "password="+plantedPhone+"; Path=/", "set-cookie", "theme=dark",
+		"link", "</a?to="+strings.Replace(plantedMail, "@", "%40", 1)+">; rel=next", "password", plantedPhone, "etag", `"`+plantedCard+`"`, "content-digest", "sha-256=:"+plantedCard+":"), shown{200, "{}", ""}},
+	{"a redirect", func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("location", "https://elsewhere.example/?card=4111%201111%201111%201111&m="+plantedMail)
+		w.WriteHeader(http.StatusFound)
+	}, shown{302, "", ""}},
+	{"not modified", func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("etag", `"`+plantedCard+`"`)
+		w.Header().Set("x-owner", plantedMail)
+		w.WriteHeader(http.StatusNotModified)
+	}, shown{304, "", ""}},
+	{"no content", func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("x-owner", plantedMail)
+		w.WriteHeader(http.StatusNoContent)
+	}, shown{204, "", ""}},
+	{"trailers", func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("content-type", "application/json")
+		w.Header().Set("trailer", "x-owner")
+		_, _ = io.WriteString(w, sensitive)
+		w.Header().Set("x-owner", plantedMail)
+	}, shown{200, cleaned, ""}},
 	{"binary", typed("application/octet-stream", "\x00\x01"+plantedCard), shown{502, "", withheld}},
 }
 
@@ -253,11 +274,15 @@ func clean(t *testing.T, a answer) {
 func TestMaskedAnswers(t *testing.T) {
 	versions(t, func(t *testing.T, c *http.Client) {
 		c.Transport.(*http.Transport).DisableCompression = true
+		c.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 		for _, r := range returns {
 			t.Run(r.name, func(t *testing.T) {
 				path := masked(t, shared, r.name, r.answer)
 				a, err := shared.try(t.Context(), c, shared.alice, "GET", path, "", "range", "bytes=0-20", "accept-encoding", "gzip, br")
 				clean(t, a)
+				if head, err := shared.try(t.Context(), c, shared.alice, "HEAD", path, ""); err == nil {
+					clean(t, head)
+				}
 				if r.want.status == 0 {
 					if err == nil && a.status == http.StatusOK {
 						t.Errorf("passed: %+v", a)

@@ -1,0 +1,80 @@
+package extproc
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	extprocv3 "github.com/envoyproxy/go-control-plane/envoy/service/ext_proc/v3"
+
+	"github.com/callgate/callgate/call"
+	"github.com/callgate/callgate/extproc/mask"
+)
+
+// maskHeaders hides what headers or trailers say, and changes h, which is
+// recorded, likewise. mutation may be nil where nothing is to be done.
+func (r *response) maskHeaders(h call.Headers, mutation *extprocv3.HeaderMutation) (call.Headers, *extprocv3.HeaderMutation, error) {
+	if r.masker == nil {
+		return h, mutation, nil
+	}
+	if mutation == nil {
+		mutation = &extprocv3.HeaderMutation{}
+	}
+	var out call.Headers
+	changed := map[string]bool{}
+	for _, f := range h {
+		switch {
+		case strings.HasPrefix(f.Name, ":"), strings.HasPrefix(f.Name, call.HeaderPrefix), slices.Contains(validators, f.Name), f.Name == "grpc-message", f.Name == "grpc-status":
+			out = append(out, f)
+			continue
+		case r.meta.Protocol == call.GRPC && strings.HasSuffix(f.Name, "-bin"):
+			// A message of a type that nobody here knows.
+			changed[f.Name] = true
+			continue
+		}
+		value, found, drop, err := r.masker.Header(f.Name, f.Value)
+		if err != nil {
+			return nil, nil, fmt.Errorf("the header %s can't be masked: %w", f.Name, err)
+		}
+		for i := range found {
+			found[i].Path = "header." + f.Name
+		}
+		r.inHeaders = append(r.inHeaders, found...)
+		changed[f.Name] = changed[f.Name] || drop || value != f.Value
+		if !drop {
+			out = append(out, call.Header{Name: f.Name, Value: value})
+		}
+	}
+	for name := range changed {
+		if !changed[name] {
+			continue
+		}
+		values := out.Values(name)
+		if len(values) == 0 {
+			mutation.RemoveHeaders = append(mutation.RemoveHeaders, name)
+		}
+		for i, v := range values {
+			set := header(name, v)
+			if i > 0 { // the first one took the place of all that were there
+				set.AppendAction = corev3.HeaderValueOption_APPEND_IF_EXISTS_OR_ADD
+			}
+			mutation.SetHeaders = append(mutation.SetHeaders, set)
+		}
+	}
+	return out, mutation, nil
+}
+
+// findings are all that was hidden of the response.
+func (r *response) findings() []mask.Finding {
+	return slices.Concat(r.flow.findings(), r.inHeaders, r.inStatus)
+}
+
+// merged is both mutations in one.
+func merged(a, b *extprocv3.HeaderMutation) *extprocv3.HeaderMutation {
+	if a == nil || b == nil {
+		return cmp.Or(a, b)
+	}
+	return &extprocv3.HeaderMutation{SetHeaders: slices.Concat(a.GetSetHeaders(), b.GetSetHeaders()), RemoveHeaders: slices.Concat(a.GetRemoveHeaders(), b.GetRemoveHeaders())}
+}
