@@ -18,8 +18,9 @@ import (
 
 func (a *App) serveConsole(ctx context.Context, l net.Listener) error {
 	cfg := console.Config{Approvals: a.people.approvals, Identifier: a.people.verifier, Status: a.status, Audit: a.audit,
-		Eraser: a.eraser(), Administrators: call.Approvers(a.cfg.Audit.Administrators), Log: a.log,
-		Controllers: call.Approvers(a.cfg.Control.Administrators), Tokens: a.people.tokenHandler()}
+		Eraser: a.eraser(), Administrators: call.Approvers(a.cfg.Audit.Administrators),
+		Unsealer: a.unsealer(), Investigators: call.Approvers(a.cfg.Audit.Unseal.Investigators),
+		Controllers: call.Approvers(a.cfg.Control.Administrators), Tokens: a.people.tokenHandler(), Log: a.log}
 	if a.plane != nil {
 		cfg.Control = a.plane
 	}

@@ -219,6 +219,7 @@ const (
 	ChangeKeyAdded        = "key.added"   // Version is the verifier key that signs from now on
 	ChangeKeyRevoked      = "key.revoked" // Version is the verifier key that is trusted no more
 	ChangeErased          = "audit.erased"
+	ChangeUnsealed        = "audit.unsealed" // what masks hid of these calls was released to By
 
 	ChangeGrantGiven       = "grant.given" // Version is the grant's id, as below
 	ChangeGrantTaken       = "grant.taken_back"

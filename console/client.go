@@ -77,6 +77,12 @@ func (c *Client) Erase(ctx context.Context, ask Erase) (Erased, error) {
 	return out, patient.do(ctx, http.MethodPost, "/api/v1/audit/erase", ask, &out)
 }
 
+// Unseal asks for what masks changed of a call, as it was.
+func (c *Client) Unseal(ctx context.Context, id, reason string) (Unsealed, error) {
+	var out Unsealed
+	return out, c.do(ctx, http.MethodPost, "/api/v1/calls/"+url.PathEscape(id)+"/unseal", unsealing{Reason: reason}, &out)
+}
+
 // eraseTimeout is for an erasure that rewrites many days.
 const eraseTimeout = time.Hour
 

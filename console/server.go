@@ -35,7 +35,10 @@ type Config struct {
 	Eraser     Eraser
 	// Administrators may erase.
 	Administrators call.Approvers
-	Control        Control // nil where this process is not the control plane
+	Unsealer       Unsealer
+	// Investigators may ask to see originals.
+	Investigators call.Approvers
+	Control       Control // nil where this process is not the control plane
 	// Controllers may change what decides.
 	Controllers call.Approvers
 	// Tokens answers POST /token and discovery; nil where no tokens are
@@ -61,6 +64,7 @@ func (s *Server) Handler() http.Handler {
 	mux.HandleFunc("GET /api/v1/approvals/{id}/status", s.as(s.standing))
 	mux.HandleFunc("POST /api/v1/approvals/{id}/approve", s.as(s.decide(true)))
 	mux.HandleFunc("POST /api/v1/approvals/{id}/deny", s.as(s.decide(false)))
+	mux.HandleFunc("POST /api/v1/calls/{id}/unseal", s.as(s.unseal))
 	s.control(mux)
 	if s.cfg.Tokens != nil {
 		mux.Handle("/token", s.cfg.Tokens)

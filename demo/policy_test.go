@@ -25,7 +25,8 @@ func TestPolicy(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		values := map[string]string{"REST": "https://127.0.0.1:1", "CA": "ca.pem", "MCP": "http://127.0.0.1:2/mcp", "GRPCUpstream": "https://127.0.0.1:3"}
+		values := map[string]string{"REST": "https://127.0.0.1:1", "CA": "ca.pem", "MCP": "http://127.0.0.1:2/mcp", "GRPCUpstream": "https://127.0.0.1:3",
+			"Investigator": "age1ql3z7hjy54pw3hyww5ayyfg7zqgvc7w3j2elw8zmrj2kg5sfn9aqmcac8p"}
 		if err := tmpl.Execute(f, values); err != nil {
 			t.Fatal(err)
 		}

@@ -68,10 +68,12 @@ type Stack struct {
 	Functions
 	cfg     Config
 	secrets map[string]string // environment of Callgate's processes
-	cancel  context.CancelFunc
-	group   *errgroup.Group
-	ctx     context.Context
-	stops   []func() error
+	// investigator is the public key of who may look behind masks.
+	investigator string
+	cancel       context.CancelFunc
+	group        *errgroup.Group
+	ctx          context.Context
+	stops        []func() error
 	// stopServe stops the present serving process.
 	stopServe func() error
 }
@@ -82,7 +84,7 @@ func Start(ctx context.Context, cfg Config) (*Stack, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	s := &Stack{cfg: cfg, cancel: cancel, secrets: map[string]string{}}
 	s.group, s.ctx = errgroup.WithContext(ctx)
-	for _, start := range []func(context.Context) error{s.prepare, s.startFunctions, s.writeConfig, s.startEngine, s.startCallgate, s.startEnvoy} {
+	for _, start := range []func(context.Context) error{s.prepare, s.startFunctions, s.makeInvestigator, s.writeConfig, s.startEngine, s.startCallgate, s.startEnvoy} {
 		if err := start(s.ctx); err != nil {
 			return s, errors.Join(err, context.Cause(s.ctx))
 		}

@@ -87,7 +87,7 @@ func (s *Stack) values() map[string]string {
 	v := map[string]string{
 		"GRPC": s.Addrs.GRPC, "XDS": s.Addrs.XDS, "Console": s.Addrs.Console, "Metrics": s.Addrs.Metrics, "Envoy": s.Addrs.Envoy,
 		"ClickHouse": s.Addrs.ClickHouse, "Issuer": s.Issuer.URL(),
-		"REST": s.REST.URL(), "CA": s.file("ca.pem"), "MCP": s.MCP.URL(), "GRPCUpstream": s.GRPC.URL(),
+		"REST": s.REST.URL(), "CA": s.file("ca.pem"), "MCP": s.MCP.URL(), "GRPCUpstream": s.GRPC.URL(), "Investigator": s.investigator,
 	}
 	if s.cfg.TLS {
 		v["Cert"], v["Key"] = s.file("listener.crt"), s.file("listener.key")

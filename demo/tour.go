@@ -108,6 +108,7 @@ func (t *tour) steps() []step {
 		{"A policy edited on disk is live at once, and no call is dropped", (*tour).edit},
 		{"A grant for an hour; a policy tried on the record, pushed and rolled back", (*tour).push},
 		{"Who called, what went in and out, was it allowed and why", (*tour).questions},
+		{"What a mask hid, for an investigator, when a second person agrees", (*tour).original},
 		{"Somebody changes a record, and it shows", (*tour).tamper},
 	}
 }

@@ -23,7 +23,7 @@ func newCalls() *cobra.Command {
 		Long: `Calls lists, shows and follows the calls of the audit trail. A call has its row
 once it has ended, or once a leg of it has been waited for long enough.`,
 	}
-	c.AddCommand(newCallsList(), newCallsShow(), newCallsTail())
+	c.AddCommand(newCallsList(), newCallsShow(), newCallsTail(), newCallsUnseal())
 	return c
 }
 

@@ -125,6 +125,7 @@ func (p *page) call(s story) {
 	p.line("message", r.Message)
 	p.line("policy", r.PolicyVersion)
 	p.line("in shadow", strings.Join(r.Shadow, ", "))
+	p.line("masks", strings.Join(r.Relaxed, ", "))
 	if r.ApprovalID != "" || len(s.Approvals) > 0 {
 		p.line("approval", r.ApprovalID)
 		p.line("decided by", strings.Join(r.ApprovalBy, ", "))
@@ -174,6 +175,9 @@ func (p *page) call(s story) {
 	p.headers(r.ResponseHeaders)
 	for i, path := range r.MaskedPaths {
 		p.line("masked", fmt.Sprintf("%s ×%d by %s (%s)", orDash(path), r.MaskedCounts[i], r.MaskedRules[i], r.MaskedTypes[i]))
+	}
+	if r.OriginalSealed != "" {
+		p.line("original", fmt.Sprintf("sealed, %d bytes; callgate calls unseal %s", len(r.OriginalSealed), r.CallID))
 	}
 	if r.ResponseBodyBytes != nil {
 		p.body(r.ResponseBody, r.ResponseBodyTail, *r.ResponseBodyBytes, r.ResponseType, r.ResponseEncoding, r.ResponseBodySHA256(), r.ResponseBodyTruncated)
