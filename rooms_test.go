@@ -35,7 +35,7 @@ var rooms = map[string][]string{
 	"policies/counts":          {"call"},
 	"policies/condition":       {},
 	"policies/lint":            {"call", "policies", "policies/condition"},
-	"policies/difference":      {"config", "policies", "policies/condition"},
+	"policies/difference":      {"call", "config", "policies", "policies/condition"},
 	"policies/suggest":         {"audit/clickhouse", "call", "call/redact", "policies", "policies/backtest"},
 	"policies/suite":           {"call", "call/protocol", "config", "policies", "policies/counts"},
 	"policies/trace":           {"call", "call/redact", "policies"},

@@ -65,10 +65,6 @@ func sources(p config.Policy, defaults config.Approvers) ([]policies.Rule, polic
 }
 
 func rule(r config.Rule, defaults config.Approvers, own ownDetectors) policies.Rule {
-	approvers := r.Hold.Approvers
-	if len(approvers.Groups)+len(approvers.People) == 0 {
-		approvers = defaults
-	}
 	out := policies.Rule{
 		Name: r.Name, Connections: r.Connections, Functions: r.Functions, When: r.When,
 		Action: r.Action, Shadow: r.Shadow, Message: r.Message,
@@ -76,12 +72,29 @@ func rule(r config.Rule, defaults config.Approvers, own ownDetectors) policies.R
 	}
 	switch r.Action {
 	case "hold":
-		out.Hold = call.Hold{Stages: []call.Stage{{Approvers: call.Approvers(approvers)}}, Timeout: r.Hold.Timeout, Valid: r.Hold.Valid}
-		if retry, open, err := r.Hold.Wait.Retry(); retry && err == nil {
-			out.Hold.Wait, out.Hold.Open = call.WaitRetry, open
-		}
+		out.Hold = hold(r.Hold, defaults)
 	case "mask":
 		out.Mask = maskRule(r.Mask, own)
+	}
+	return out
+}
+
+// hold is how a rule's calls wait.
+func hold(h config.Hold, defaults config.Approvers) call.Hold {
+	out := call.Hold{Timeout: h.Timeout, Reason: h.Reason == "required", BreakGlass: call.Approvers(h.BreakGlass), Grant: h.MaxGrant}
+	out.Valid = h.Valid
+	if retry, open, err := h.Wait.Retry(); retry && err == nil {
+		out.Wait, out.Open = call.WaitRetry, open
+	}
+	for _, s := range h.Stages {
+		out.Stages = append(out.Stages, call.Stage{Approvers: call.Approvers{Groups: s.Groups, People: s.People}, Need: int(s.Need)})
+	}
+	if len(out.Stages) == 0 {
+		who := h.Approvers
+		if who.Nobody() {
+			who = defaults
+		}
+		out.Stages = []call.Stage{{Approvers: call.Approvers(who), Need: int(h.Need)}}
 	}
 	return out
 }

@@ -1,6 +1,7 @@
 package call
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 	"time"
@@ -85,6 +86,24 @@ func (h Hold) Approvers() Approvers {
 		out.People = union(out.People, s.People)
 	}
 	return out
+}
+
+// Asks says who is asked: "2 of security; then 1 of owners, ann".
+func (h Hold) Asks() string {
+	var parts []string
+	for _, s := range h.Stages {
+		parts = append(parts, fmt.Sprintf("%d of %s", max(1, s.Need), strings.Join(slices.Concat(s.Groups, s.People), ", ")))
+	}
+	return strings.Join(parts, "; then ")
+}
+
+// Needed is how many people must say yes, over all stages.
+func (h Hold) Needed() int {
+	n := 0
+	for _, s := range h.Stages {
+		n += max(1, s.Need)
+	}
+	return n
 }
 
 func union(list, more []string) []string {

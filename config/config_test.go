@@ -111,6 +111,16 @@ func TestErrors(t *testing.T) {
 		{"template", "/customers/{id}", "/customers/x{id}", `"x{id}" must be one whole segment in braces`},
 		{"recorded credential", "max_body: 64KiB", "record: {headers: [authorization]}", `"authorization" carries the service's credential and is never recorded`},
 		{"mask", "action: allow", "action: mask", `callgate.yaml:20:5: rule "readers": mask hides nothing; set paths, keys or detect`},
+		{"hold reason", "action: allow", "action: hold\n    hold: {reason: requird}", `callgate.yaml:23:20: rule "readers": hold.reason "requird" is not known; choose required or optional; did you mean "required"?`},
+		{"hold need", "action: allow", "action: hold\n    hold: {approvers: {people: [ann]}, need: 2}", `callgate.yaml:23:46: rule "readers": hold.need is 2 and only 1 people are named, so nobody could ever approve; name more, or a group`},
+		{"hold need twice", "action: allow", "action: hold\n    hold: {stages: [{groups: [a]}], need: 2}", `callgate.yaml:23:43: rule "readers": hold.need goes with hold.approvers; each of hold.stages has a need of its own`},
+		{"hold both", "action: allow", "action: hold\n    hold: {stages: [{groups: [a]}], approvers: {groups: [b]}}", `callgate.yaml:23:20: rule "readers": set hold.approvers or hold.stages, not both`},
+		{"hold empty stage", "action: allow", "action: hold\n    hold: {stages: [{groups: [a]}, {need: 1}]}", `callgate.yaml:23:36: rule "readers": hold.stages[1] names nobody; set its groups or people`},
+		{"hold same person twice", "action: allow", "action: hold\n    hold: {stages: [{people: [ann]}, {people: [ann]}]}", `hold.stages need 2 approvals and name only 1 people, each of whom counts once`},
+		{"hold many", "action: allow", "action: hold\n    hold: {approvers: {groups: [a]}, need: 21}", `hold.need 21 is outside 1 to 20`},
+		{"hold grant", "action: allow", "action: hold\n    hold: {max_grant: 1000h}", `hold.max_grant 1000h0m0s is outside 0s to 30d`},
+		{"hold glass", "action: allow", "action: hold\n    hold: {break_glass: {groups: ['']}}", `hold.break_glass names somebody who is empty`},
+		{"hold without", "action: allow", "action: allow\n    hold: {need: 2}", `rule "readers": hold is for action hold only`},
 		{"hold", "action: allow", "action: hold\n    hold: {timeout: 2h}", `callgate.yaml:23:21: rule "readers": hold.timeout 2h0m0s is outside 0s to 1h0m0s`},
 	}
 	for _, tt := range tests {
@@ -206,7 +216,7 @@ func TestExample(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(c.Policy.Connections) != 5 || len(c.Policy.Rules) != 6 {
+	if len(c.Policy.Connections) != 5 || len(c.Policy.Rules) != 7 {
 		t.Errorf("got %d connections and %d rules", len(c.Policy.Connections), len(c.Policy.Rules))
 	}
 }

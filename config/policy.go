@@ -265,9 +265,25 @@ type Rule struct {
 	at   map[string]Position
 }
 
-// Hold is how a rule's held calls wait.
+// Hold is how a rule's held calls wait, and who decides about them. Without
+// approvers or stages those in approvals.approvers do.
 type Hold struct {
 	Approvers Approvers `yaml:"approvers"`
+	// Need is how many of the approvers must say yes; a no of any ends it.
+	// Default 1.
+	Need uint32 `yaml:"need"`
+	// Stages are asked one after the other, in place of approvers and need. One
+	// person counts once over all of them.
+	Stages []Stage `yaml:"stages"`
+	// Reason is required, where no decision is taken without a reason, or
+	// optional, the default.
+	Reason string `yaml:"reason"`
+	// BreakGlass are callers who may pass at once, with a reason in the header
+	// callgate-break-glass; it is told, and must be reviewed. Default: nobody.
+	BreakGlass Approvers `yaml:"break_glass"`
+	// MaxGrant is how long a grant may last that an approver gives with an
+	// approval. Default: only those in control.administrators give grants.
+	MaxGrant time.Duration `yaml:"max_grant"`
 	// Timeout is how long people have to decide. Default 2m, at most 1h where
 	// Envoy keeps the call open, else 168h (a week).
 	Timeout time.Duration `yaml:"timeout"`
@@ -306,6 +322,16 @@ func (h Hold) KeptOpen() time.Duration {
 	}
 	return h.Timeout
 }
+
+// Stage is people who are asked at the same time.
+type Stage struct {
+	Groups []string `yaml:"groups"`
+	People []string `yaml:"people"`
+	Need   uint32   `yaml:"need"` // how many must say yes. Default 1
+}
+
+// Nobody reports whether there are none.
+func (a Approvers) Nobody() bool { return len(a.Groups)+len(a.People) == 0 }
 
 // Unrecorded names the connections whose calls are let through when they can't
 // be recorded, which is itself worth a record; "" where there are none.

@@ -100,7 +100,8 @@ type TestExpect struct {
 	Reason    string     `yaml:"reason"`
 	Message   string     `yaml:"message"`   // is part of what the caller is told
 	Mask      *[]string  `yaml:"mask"`      // names of the masks that rules add, in any order
-	Approvers *Approvers `yaml:"approvers"` // of a hold, in any order
+	Approvers *Approvers `yaml:"approvers"` // of a hold, of all its stages, in any order
+	Approvals *uint32    `yaml:"approvals"` // how many a hold needs, over all its stages
 	Shadow    *[]string  `yaml:"shadow"`    // rules in shadow that would have matched, in any order
 }
 
@@ -316,6 +317,9 @@ func (t *Test) validateExpect(p *problems) {
 	}
 	if e.Approvers != nil && e.Decision != "hold" {
 		bad("expect.approvers", "expect.approvers is for decision hold only")
+	}
+	if e.Approvals != nil && (e.Decision != "hold" || *e.Approvals == 0) {
+		bad("expect.approvals", "expect.approvals is a number from 1, and for decision hold only")
 	}
 	if e.Mask != nil && e.Decision == "deny" {
 		bad("expect.mask", "expect.mask is for calls that are let through; a denied one has no response")

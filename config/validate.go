@@ -377,24 +377,7 @@ func (r Rule) validate(ps *problems) {
 	if !slices.Contains(actions, r.Action) {
 		bad("action", "action %q is not known; choose %s%s", r.Action, strings.Join(actions, ", "), suggest(r.Action, actions))
 	}
-	if r.Action != "hold" && (r.Hold.Timeout != 0 || r.Hold.Wait != "" || r.Hold.Valid != 0 || len(r.Hold.Approvers.Groups)+len(r.Hold.Approvers.People) > 0) {
-		bad("hold", "hold is for action hold only")
-	}
-	retry, open, err := r.Hold.Wait.Retry()
-	switch {
-	case err != nil:
-		bad("hold.wait", "hold.wait %v", err)
-	case !retry && (r.Hold.Timeout < 0 || r.Hold.Timeout > MaxHold):
-		bad("hold.timeout", "hold.timeout %s is outside 0s to %s; Envoy keeps the call open that long. With hold.wait: retry, or 20s, people can have %s", r.Hold.Timeout, MaxHold, MaxAsked)
-	case retry && (r.Hold.Timeout < 0 || r.Hold.Timeout > MaxAsked):
-		bad("hold.timeout", "hold.timeout %s is outside 0s to %s", r.Hold.Timeout, MaxAsked)
-	case retry && (open > MaxHold || open > r.Hold.Timeout && r.Hold.Timeout > 0):
-		bad("hold.wait", "hold.wait %s is longer than hold.timeout, or than %s; a shorter one tells the caller to come again", open, MaxHold)
-	case retry && (r.Hold.Valid < time.Minute || r.Hold.Valid > MaxValid) && r.Action == "hold":
-		bad("hold.valid", "hold.valid %s is outside 1m0s to %s; the caller must come again within it", r.Hold.Valid, MaxValid)
-	case !retry && r.Hold.Valid != 0:
-		bad("hold.valid", "hold.valid is for callers that come again; set hold.wait to retry or to a duration such as 20s")
-	}
+	r.Hold.validate(r.Action, bad)
 	hides := len(r.Mask.Paths)+len(r.Mask.Keys)+len(r.Mask.Detect) > 0
 	switch {
 	case r.Action == "mask":

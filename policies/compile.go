@@ -259,24 +259,33 @@ func (c *compiler) checkAction(r *Rule, bad func(Position, string, ...any)) {
 		bad(r.Position, "action %q is not known; choose allow, deny, hold or mask%s", r.Action, suggest(r.Action, actions))
 		return
 	}
-	approvers := r.Hold.Approvers()
-	switch named := len(approvers.Groups)+len(approvers.People) > 0; {
-	case r.Action != Hold && (named || r.Hold.Timeout != 0):
-		bad(r.Position, "hold is for action hold only; this rule's action is %s", r.Action)
-	case r.Action != Hold:
-	case !named:
-		bad(r.Position, "holds calls and names nobody who may approve them; set hold.approvers.groups or hold.approvers.people")
-	case slices.Contains(approvers.Groups, "") || slices.Contains(approvers.People, ""):
-		bad(r.Position, "names an approver that is empty")
-	case r.Hold.Timeout <= 0 || r.Hold.Timeout > maxAsked || r.Hold.KeptOpen() > maxHold:
-		bad(r.Position, "hold.timeout %s is outside 1ns to %s, or %s where callers come again (hold.wait)", r.Hold.Timeout, maxHold, maxAsked)
-	}
+	c.checkHold(r, bad)
 	hides := len(r.Mask.Paths)+len(r.Mask.Keys)+len(r.Mask.Detect) > 0
 	switch {
 	case r.Action == Mask && !hides:
 		bad(r.Position, "hides nothing; set mask.paths, mask.keys or mask.detect")
 	case r.Action != Mask && (hides || r.Mask.How != ""):
 		bad(r.Position, "mask is for action mask only; this rule's action is %s", r.Action)
+	}
+}
+
+func (c *compiler) checkHold(r *Rule, bad func(Position, string, ...any)) {
+	h := &r.Hold
+	if r.Action != Hold {
+		if len(h.Stages) > 0 || h.Timeout != 0 {
+			bad(r.Position, "hold is for action hold only; this rule's action is %s", r.Action)
+		}
+		return
+	}
+	switch approvers := h.Approvers(); {
+	case len(h.Stages) == 0 || slices.ContainsFunc(h.Stages, func(s call.Stage) bool { return s.Nobody() }):
+		bad(r.Position, "holds calls and names nobody who may approve them; set hold.approvers.groups or hold.approvers.people")
+	case slices.Contains(approvers.Groups, "") || slices.Contains(approvers.People, ""):
+		bad(r.Position, "names an approver that is empty")
+	case slices.ContainsFunc(h.Stages, func(s call.Stage) bool { return s.Need < 0 }):
+		bad(r.Position, "needs a negative number of approvals")
+	case h.Timeout <= 0 || h.Timeout > maxAsked || h.KeptOpen() > maxHold:
+		bad(r.Position, "hold.timeout %s is outside 1ns to %s, or %s where callers come again (hold.wait)", h.Timeout, maxHold, maxAsked)
 	}
 }
 

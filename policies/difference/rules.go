@@ -3,10 +3,12 @@ package difference
 import (
 	"context"
 	"fmt"
+	"reflect"
 	"slices"
 	"strings"
 	"time"
 
+	"github.com/callgate/callgate/call"
 	"github.com/callgate/callgate/config"
 	"github.com/callgate/callgate/policies"
 	"github.com/callgate/callgate/policies/condition"
@@ -188,12 +190,7 @@ func (c comparison) changed(old, r *rule, fields []Field) Change {
 		given(fields, say)
 	}
 	if has("hold") {
-		if has("hold.timeout") && !has("hold.approvers") {
-			say(Neither, "calls are held for another time")
-		}
-		if slices.ContainsFunc(fields, func(f Field) bool { return strings.HasPrefix(f.Path, "hold.approvers") }) {
-			say(Either, "others may approve")
-		}
+		held(old.Rule.Hold, r.Rule.Hold, say)
 	}
 	if has("mask") {
 		say(Either, "something else is hidden in responses")
@@ -203,6 +200,52 @@ func (c comparison) changed(old, r *rule, fields []Field) Change {
 	}
 	out.Effect = together(effects...)
 	return out
+}
+
+// held tells of another way to hold calls.
+func held(was, is call.Hold, say func(Effect, string, ...any)) {
+	if was.Timeout != is.Timeout {
+		say(Neither, "calls are held for another time")
+	}
+	if was.Wait != is.Wait || was.Valid != is.Valid {
+		say(Neither, "callers wait in another way")
+	}
+	if was.Reason != is.Reason {
+		say(Neither, "%s", map[bool]string{true: "no decision is taken without a reason", false: "decisions need no reason"}[is.Reason])
+	}
+	asks, fewer, more := len(was.Stages) == len(is.Stages), false, false
+	for i := range is.Stages {
+		if asks = asks && reflect.DeepEqual(was.Stages[i].Approvers, is.Stages[i].Approvers); !asks {
+			break
+		}
+		a, b := max(1, was.Stages[i].Need), max(1, is.Stages[i].Need)
+		fewer, more = fewer || b < a, more || b > a
+	}
+	switch {
+	case !asks:
+		say(Either, "others may approve: it asked %s and asks %s", was.Asks(), is.Asks())
+	case fewer && more:
+		say(Either, "another number of people must approve: it asked %s and asks %s", was.Asks(), is.Asks())
+	case fewer:
+		say(Widens, "fewer people must approve: it asked %s and asks %s", was.Asks(), is.Asks())
+	case more:
+		say(Narrows, "more people must approve: it asked %s and asks %s", was.Asks(), is.Asks())
+	}
+	switch a, b := was.BreakGlass, is.BreakGlass; {
+	case reflect.DeepEqual(a, b):
+	case a.Nobody():
+		say(Widens, "some callers may break glass")
+	case b.Nobody():
+		say(Narrows, "nobody may break glass any more")
+	default:
+		say(Either, "other callers may break glass")
+	}
+	switch {
+	case is.Grant > was.Grant:
+		say(Widens, "approvers may give longer grants")
+	case is.Grant < was.Grant:
+		say(Narrows, "approvers may give shorter grants only, or none")
+	}
 }
 
 func (r *rule) role() string {

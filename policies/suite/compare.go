@@ -2,6 +2,7 @@ package suite
 
 import (
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/callgate/callgate/call"
@@ -40,6 +41,9 @@ func compare(want config.TestExpect, got call.Ruling) []Difference {
 		by := got.Hold.Approvers()
 		differ("approvers.groups", listed(want.Approvers.Groups), listed(by.Groups))
 		differ("approvers.people", listed(want.Approvers.People), listed(by.People))
+	}
+	if want.Approvals != nil {
+		differ("approvals", strconv.Itoa(int(*want.Approvals)), strconv.Itoa(got.Hold.Needed()))
 	}
 	return out
 }

@@ -32,9 +32,7 @@ func (e Explanation) Write(out io.Writer, all bool) error {
 	line("args", clip(string(e.Args)))
 	line("message", e.Message)
 	line("hides", strings.Join(e.Mask, ", "))
-	if e.Approvers != nil {
-		line("asks", strings.Join(append(append([]string(nil), e.Approvers.Groups...), e.Approvers.People...), ", "))
-	}
+	line("asks", e.Asks)
 	line("shadow", strings.Join(e.Shadow, ", "))
 	line("policy", e.Policy)
 	for _, n := range e.Notes {

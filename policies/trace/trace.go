@@ -35,6 +35,7 @@ type Explanation struct {
 	Policy     string          `json:"policy_version"`
 	Mask       []string        `json:"mask,omitempty"`
 	Approvers  *call.Approvers `json:"approvers,omitempty"`
+	Asks       string          `json:"asks,omitempty"` // who must approve, and how many of them, in order
 	Shadow     []string        `json:"shadow,omitempty"`
 	Rules      []Rule          `json:"rules"`
 	Notes      []string        `json:"notes,omitempty"` // what is not certain, and why
@@ -92,7 +93,7 @@ func Explain(c *call.Call, ruling call.Ruling, steps []policies.Step) (Explanati
 	}
 	if ruling.Action == call.ActionHold {
 		asked := ruling.Hold.Approvers()
-		out.Approvers = &asked
+		out.Approvers, out.Asks = &asked, ruling.Hold.Asks()
 	}
 	for _, st := range steps {
 		r := Rule{Name: st.Rule.Name, Action: st.Rule.Action, Shadow: st.Rule.Shadow, When: st.Rule.When,
@@ -152,7 +153,7 @@ func (e *Explanation) Without(steps []policies.Step, missing []policies.Part, wh
 	}
 	e.Notes = append(e.Notes, why...)
 	if !known {
-		e.Decision, e.Rule, e.Reason, e.Message, e.Mask, e.Approvers = Undecided, "", "", "", nil, nil
+		e.Decision, e.Rule, e.Reason, e.Message, e.Mask, e.Approvers, e.Asks = Undecided, "", "", "", nil, nil, ""
 		e.Notes = append(e.Notes, "what would be decided depends on what is not known")
 	}
 }
