@@ -207,7 +207,7 @@ func held(was, is call.Hold, say func(Effect, string, ...any)) {
 	if was.Timeout != is.Timeout {
 		say(Neither, "calls are held for another time")
 	}
-	if was.Wait != is.Wait || was.Valid != is.Valid {
+	if was.Wait != is.Wait || was.Valid != is.Valid || was.Open != is.Open {
 		say(Neither, "callers wait in another way")
 	}
 	if was.Reason != is.Reason {
