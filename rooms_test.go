@@ -66,6 +66,7 @@ var rooms = map[string][]string{
 	"xds/policyv1":             {},
 	"console":                  {"config", "control", "xds", "xds/policyv1", "call", "approvals", "audit", "audit/clickhouse", "extauthz/identity"},
 	"console/login":            {"call"},
+	"console/pages":            {"call", "approvals", "approvals/link", "console/login"},
 	"demo/issuer":              {},
 	"demo/endpoint":            {"demo/endpoint/ordersv1"},
 	"demo/endpoint/ordersv1":   {},

@@ -26,6 +26,9 @@ func (a *App) serveConsole(ctx context.Context, l net.Listener) error {
 	}
 	mux := http.NewServeMux()
 	mux.Handle("/", console.New(cfg).Handler())
+	if err := a.addPages(mux); err != nil {
+		return err
+	}
 	slack, err := a.slackDecisions()
 	if err != nil {
 		return err

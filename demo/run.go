@@ -99,7 +99,7 @@ It stays up. Ctrl-C ends it.
 
   Envoy        http://%[1]s     (/crm REST, /mcp MCP, gRPC callgate.demo.orders.v1.Orders)
   Envoy admin  http://%[2]s
-  admin API    http://%[3]s
+  console      http://%[3]s     (approvals in a browser: bob, bob-demo-password; and the admin API)
   metrics      http://%[4]s/metrics
   ClickHouse   http://%[5]s     (user default, password in %[6]s/env)
   issuer       %[7]s

@@ -133,7 +133,7 @@ func (s *Stack) prepare(context.Context) error {
 		}
 		*a.to = addr
 	}
-	for _, name := range []string{"CLICKHOUSE_PASSWORD", "CRM_KEY", "MCP_KEY", "ORDERS_KEY"} {
+	for _, name := range []string{"CLICKHOUSE_PASSWORD", "CRM_KEY", "MCP_KEY", "ORDERS_KEY", "CONSOLE_SECRET"} {
 		var b [16]byte
 		if _, err := rand.Read(b[:]); err != nil {
 			return fmt.Errorf("make a secret: %w", err)

@@ -45,7 +45,8 @@ func (s *Stack) startFunctions(context.Context) error {
 			return err
 		}
 	}
-	if s.Issuer, err = issuer.New(issuer.Config{Log: s.cfg.Log}); err != nil {
+	pages := issuer.Client{ID: "console", Secret: s.secrets["CALLGATE_DEMO_CONSOLE_SECRET"], Redirects: []string{"http://" + s.Addrs.Console + "/login/callback"}}
+	if s.Issuer, err = issuer.New(issuer.Config{Clients: append(issuer.DemoClients(), pages), Log: s.cfg.Log}); err != nil {
 		return fmt.Errorf("start the issuer: %w", err)
 	}
 	if s.REST, err = endpoint.NewREST(endpoint.Config{TLS: tls, Credential: s.secrets["CALLGATE_DEMO_CRM_KEY"], Log: s.cfg.Log}); err != nil {

@@ -1,0 +1,57 @@
+package approvals
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/callgate/callgate/call"
+)
+
+// Rights are what somebody may do about a hold as it is now.
+type Rights struct {
+	See     bool // what is asked
+	Approve bool
+	Refuse  bool
+	Review  bool // a call that broke glass
+	// For is who is an approver, where a delegate decides.
+	For Person
+	// WhyNot is why neither an approval nor a refusal is taken; nil where one
+	// is, or where nobody is asked any more.
+	WhyNot error
+}
+
+// Rights tells what by may do about a hold. [Service.Decide] asks again.
+func (s *Service) Rights(ctx context.Context, h *Hold, by call.Identity) (Rights, error) {
+	var r Rights
+	r.See = h.Identity.Issuer == by.Issuer && h.Identity.Subject == by.Subject || h.Terms.Approvers().Include(by)
+	switch {
+	case h.State == Open:
+		now := time.Now()
+		delegations, err := s.cfg.Store.Delegations(ctx, now)
+		if err != nil {
+			s.cfg.Metrics.storeErr.Inc()
+			return Rights{}, fmt.Errorf("approval %s: the approval store is away, try again: %w", h.ID, err)
+		}
+		yes, err := mayDecide(h, by, true, delegations, now)
+		if err == nil && h.counted(Verdict{By: PersonOf(by), For: yes.from}) {
+			err = fmt.Errorf("%w, and you have", ErrTwice)
+		}
+		no, noErr := mayDecide(h, by, false, delegations, now)
+		if noErr == nil && h.counted(Verdict{By: PersonOf(by), For: no.from}) {
+			noErr = fmt.Errorf("%w, and you have", ErrTwice)
+		}
+		r.Approve, r.Refuse, r.For = err == nil, noErr == nil, yes.from
+		if r.Refuse && !r.Approve {
+			r.For = no.from
+		}
+		if !r.Approve && !r.Refuse {
+			r.WhyNot = err
+		}
+		r.See = r.See || r.Approve || r.Refuse || errors.Is(err, ErrTwice)
+	case h.Unreviewed():
+		r.Review = decides(h, by) == nil && h.Terms.Approvers().Include(by)
+	}
+	return r, nil
+}
