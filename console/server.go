@@ -96,6 +96,11 @@ func (s *Server) as(h func(w http.ResponseWriter, r *http.Request, who call.Iden
 			refuse(w, status, err.Error())
 			return
 		}
+		if who.Scope.Narrowed() {
+			w.Header().Set("www-authenticate", `Bearer error="insufficient_scope"`)
+			refuse(w, http.StatusForbidden, "the token is narrowed to "+who.Scope.String()+", and is for nothing here")
+			return
+		}
 		h(w, r, who)
 	}
 }

@@ -67,6 +67,7 @@ var somebody = people{
 	"carol":   {Issuer: "i", Subject: "carol"},
 	"carol2":  {Issuer: "other", Subject: "carol"},
 	"mallory": {Issuer: "i", Subject: "mallory", Groups: []string{"sales"}},
+	"narrow":  {Issuer: "i", Subject: "bob", Groups: []string{"finance"}, Scope: call.Scope{"crm"}},
 }
 
 func api(t *testing.T, d *desk) *httptest.Server {
@@ -116,7 +117,7 @@ func TestWhoSeesAHold(t *testing.T) {
 
 func TestTokens(t *testing.T) {
 	s := api(t, &desk{})
-	for token, status := range map[string]int{"": 401, "forged": 401, "away": 503} {
+	for token, status := range map[string]int{"": 401, "forged": 401, "away": 503, "narrow": 403} {
 		_, err := NewClient(s.URL, token).Status(t.Context())
 		var refused Refused
 		if !errors.As(err, &refused) || refused.Status != status {

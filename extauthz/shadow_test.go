@@ -48,4 +48,10 @@ func TestShadowConnection(t *testing.T) {
 	r = newRig(t)
 	r.conns["crm"].Shadow = true
 	r.check(t, request(func(req *authv3.CheckRequest) { req.Attributes.Request.Http.Path = "/crm/nothing" })).denied(t, 404, call.ReasonUnknownFunction)
+	r = newRig(t)
+	r.conns["crm"].Shadow = true
+	r.decide = func(context.Context, *call.Call) call.Ruling {
+		return call.Ruling{Action: call.ActionDeny, Reason: call.ReasonInsufficientScope, Message: "narrowed"}
+	}
+	r.check(t, request()).denied(t, 403, call.ReasonInsufficientScope)
 }
