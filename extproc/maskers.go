@@ -39,6 +39,12 @@ func (m *maskers) get(meta call.Metadata) (*mask.Masker, error) {
 		// at what the function returned, not at the envelope.
 		spec.Roots = []string{"result", "result.structuredContent"}
 	}
+	if meta.Protocol == call.MCP && meta.Response.Binary != call.BinaryPass {
+		spec.Blobs = []string{"result.content[*].data", "result.content[*].resource.blob", "result.contents[*].blob", "result.messages[*].content.data", "result.messages[*].content.resource.blob"}
+	}
+	if meta.Protocol == call.GraphQL {
+		spec.Roots = []string{"data"}
+	}
 	key, err := json.Marshal(spec)
 	if err != nil {
 		return nil, fmt.Errorf("read mask: %w", err)

@@ -2,6 +2,7 @@ package mask
 
 import (
 	"bytes"
+	"cmp"
 	"fmt"
 	"unicode/utf8"
 )
@@ -82,7 +83,7 @@ func (c *CSV) drain(last bool) (out []byte, err error) {
 		}
 		c.w.edits = c.w.edits[:0]
 		record := c.buf[from:end]
-		if err = c.record(record); err == nil {
+		if err = cmp.Or(c.record(record), c.w.fault); err == nil {
 			out = append(out, apply(record, c.w.edits)...)
 			from = end
 		}

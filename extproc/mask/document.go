@@ -220,8 +220,10 @@ func (m *Masker) part(w *walker, b []byte, depth int) ([]byte, error) {
 	_, disposition, _ := mime.ParseMediaType(h.Get("content-disposition")) // one that can't be read names nothing
 	w.reset()
 	w.text(head, nil, 0, false, false)
-	newHead := bytes.Clone(apply(head, w.edits))
-	out := append(newHead, '\r', '\n')
+	if w.fault != nil {
+		return nil, w.fault
+	}
+	out := append(bytes.Clone(apply(head, w.edits)), '\r', '\n')
 
 	w.reset()
 	w.push()

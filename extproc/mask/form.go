@@ -31,7 +31,8 @@ func (m *Masker) Form(body []byte) (out []byte, found []Finding, err error) {
 		}
 		i = end + 1
 	}
-	return w.finish(body), w.findings, nil
+	out, err = w.finish(body)
+	return out, w.findings, err
 }
 
 const percentSigns = "%+"
@@ -75,14 +76,3 @@ func brackets(name string) []string {
 }
 
 func encodePercent(repl []byte) []byte { return []byte(url.QueryEscape(string(repl))) }
-
-// URL masks a URL or a list of them, as headers have it: values are found also
-// where they are percent-encoded. Parameters are fields to key rules.
-func (m *Masker) URL(s string) (string, []Finding, error) {
-	w := m.walker()
-	defer w.done()
-	if err := w.value([]byte(s), 0, len(s), verdict{}, "%", percent, encodePercent); err != nil {
-		return "", nil, err
-	}
-	return string(w.finish([]byte(s))), w.findings, nil
-}

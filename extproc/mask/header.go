@@ -25,7 +25,7 @@ func (m *Masker) Header(name, value string) (masked string, found []Finding, dro
 		info := w.name([]byte(name))
 		w.stack[len(w.stack)-1] = frame{key: []byte(name), info: info, kind: frameKey}
 		if info.rule >= 0 {
-			return verdict{m.hows[info.rule], info.rule, typeKey}
+			return verdict{how: m.hows[info.rule], rule: info.rule, kind: typeKey}
 		}
 		return verdict{}
 	}
@@ -54,10 +54,11 @@ func (m *Masker) Header(name, value string) (masked string, found []Finding, dro
 	if err := w.value(src, from, to, v, "%", percent, form); err != nil {
 		return "", nil, false, err
 	}
-	if len(w.findings) == 0 {
-		return value, nil, false, nil
+	out, err := w.finish(src)
+	if err != nil || len(w.findings) == 0 {
+		return value, nil, false, err
 	}
-	return string(w.finish(src)), w.findings, false, nil
+	return string(out), w.findings, false, nil
 }
 
 // plainHeader lets nothing into a header that could end it.

@@ -30,7 +30,8 @@ func (m *Masker) HTML(body []byte) (out []byte, found []Finding, err error) {
 	if err := h.parse(); err != nil {
 		return nil, nil, err
 	}
-	return h.w.finish(body), h.w.findings, nil
+	out, err = h.w.finish(body)
+	return out, h.w.findings, err
 }
 
 type page struct {
@@ -227,7 +228,7 @@ func (h *page) attributes(start, end int) error {
 	for _, a := range list {
 		if a.name == "name" || a.name == "id" || a.name == "property" {
 			if r := w.name([]byte(html.UnescapeString(string(tag[a.start:a.end])))).rule; r >= 0 {
-				named = w.m.stricterVerdict(named, verdict{w.m.hows[r], r, typeKey})
+				named = w.m.stricterVerdict(named, verdict{how: w.m.hows[r], rule: r, kind: typeKey})
 			}
 		}
 	}
@@ -243,7 +244,7 @@ func (h *page) attributes(start, end int) error {
 			v = named
 		}
 		if r := w.stack[len(w.stack)-1].info.rule; r >= 0 {
-			v = w.m.stricterVerdict(v, verdict{w.m.hows[r], r, typeKey})
+			v = w.m.stricterVerdict(v, verdict{how: w.m.hows[r], rule: r, kind: typeKey})
 		}
 		form := escapeMarkup
 		if !a.quoted {

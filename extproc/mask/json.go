@@ -69,6 +69,7 @@ type verdict struct {
 	how  how
 	rule int
 	kind string // typePath or typeKey
+	blob bool   // the value is a file in base64
 }
 
 // errMore says that the text at hand ends within a token.

@@ -21,6 +21,7 @@ type long struct {
 	gap    int  // white space read since the last token
 	pair   bool // the last escape read may be the first half of a character
 	hidden bool // the string is hidden whole
+	blob   bool // since it is a file that is no text
 	v      verdict
 	sum    hash.Hash // of a string that is hidden by its hash
 }
@@ -37,7 +38,7 @@ const (
 func (d *doc) begin(v verdict, n int) (bool, error) {
 	l := d.long
 	v = d.w.leaf(v)
-	l.before, l.hidden, l.v, l.sum = l.before[:0], false, v, nil
+	l.before, l.hidden, l.blob, l.v, l.sum = l.before[:0], false, false, v, nil
 	switch {
 	case d.mute > 0:
 		l.hidden, l.v = true, verdict{}
@@ -46,6 +47,10 @@ func (d *doc) begin(v verdict, n int) (bool, error) {
 		if v.how == howHash {
 			l.sum = hmac.New(sha256.New, d.w.m.hashKey)
 		}
+		d.mute++
+		d.dig(d.i)
+	case v.blob && !d.opens(l.window):
+		l.hidden, l.blob = true, true
 		d.mute++
 		d.dig(d.i)
 	case d.opens(l.window):
@@ -71,7 +76,7 @@ func (d *doc) opens(n int) bool {
 	}
 	text := d.src[d.i+1 : part]
 	d.long.buf.unescape(text)
-	return opensJSON(d.long.buf.b)
+	return opensJSON(d.long.buf.b) || base64Opens(d.long.buf.b) && base64Text(d.long.buf.b)
 }
 
 // part returns the end of the part of a string that begins at i: its closing
@@ -145,7 +150,12 @@ func (d *doc) text() error {
 		return nil
 	}
 	d.i++
-	if l.hidden && l.v.how != howNone {
+	switch {
+	case l.blob:
+		d.mute--
+		d.hole.open = false
+		d.w.hideBlob(d.hole.from, d.i)
+	case l.hidden && l.v.how != howNone:
 		d.mute--
 		d.hole.open = false
 		d.w.hideLong(d.hole.from, d.i, l)

@@ -67,12 +67,15 @@ func (w *walker) split(from int, parts []part, form func([]byte) []byte) {
 }
 
 // finish returns body with all edits done, in whatever order they were found.
-func (w *walker) finish(body []byte) []byte {
+func (w *walker) finish(body []byte) ([]byte, error) {
+	if w.fault != nil {
+		return nil, w.fault
+	}
 	slices.SortStableFunc(w.edits, func(a, b edit) int {
 		// Of two that begin together the longer one holds the other.
 		return cmp.Or(cmp.Compare(a.start, b.start), cmp.Compare(b.end, a.end))
 	})
-	return apply(body, untangle(w.edits))
+	return apply(body, untangle(w.edits)), nil
 }
 
 // enterName moves to what has one of several names, as an element of XML that
@@ -93,7 +96,7 @@ func (w *walker) enterName(live liveStates, v verdict, index int, names ...strin
 	}
 	for _, name := range names {
 		if r := w.name([]byte(name)).rule; r >= 0 {
-			v = w.m.stricterVerdict(v, verdict{w.m.hows[r], r, typeKey})
+			v = w.m.stricterVerdict(v, verdict{how: w.m.hows[r], rule: r, kind: typeKey})
 		}
 	}
 	return v

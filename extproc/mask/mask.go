@@ -109,9 +109,12 @@ func (m *Masker) String(path, s string) (string, []Finding, error) {
 				return string(apply(text, w.edits)), w.findings, nil
 			}
 		}
-		w.text(text, nil, 0, false, true)
-		if w.fault != nil {
-			return "", nil, w.fault
+		done, err := w.encoded(text, nil, 0, w.cur)
+		if err == nil && !done {
+			w.text(text, nil, 0, false, true)
+		}
+		if err := cmp.Or(err, w.fault); err != nil {
+			return "", nil, err
 		}
 		return string(apply(text, w.edits)), w.findings, nil
 	case howDrop:
@@ -162,7 +165,7 @@ func (w *walker) goTo(path string) (verdict, error) {
 			w.stack[len(w.stack)-1] = frame{key: key, info: info, kind: frameKey}
 			v = w.advance(w.cur, key, 0, v)
 			if r := info.rule; r >= 0 {
-				v = w.m.stricterVerdict(v, verdict{w.m.hows[r], r, typeKey})
+				v = w.m.stricterVerdict(v, verdict{how: w.m.hows[r], rule: r, kind: typeKey})
 			}
 		case stepIndex:
 			v = w.enterIndex(s.index, w.cur, v)

@@ -30,6 +30,9 @@ type step struct {
 // rootRule marks paths that don't hide but begin a new document.
 const rootRule = -2
 
+// blobRule marks paths of files in base64.
+const blobRule = -3
+
 const (
 	maxPathBytes = 1024
 	maxPathSteps = 64

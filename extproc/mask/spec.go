@@ -23,6 +23,10 @@ type Spec struct {
 	// has "result" and "result.structuredContent", so that the path
 	// "customer.card" means the same for a tool as for a REST answer.
 	Roots []string `json:"roots,omitempty"`
+
+	// Blobs are paths of files in base64. One that is text is masked as text, as
+	// all base64 of text is; any other is hidden, since it can't be searched.
+	Blobs []string `json:"blobs,omitempty"`
 }
 
 // Rule hides every value that one of its paths, keys or detectors names.
@@ -111,6 +115,8 @@ const (
 	// typeUnreadable is a string that begins like JSON, is not, and had to be
 	// hidden whole since field paths might have named a part of it.
 	typeUnreadable = "unreadable"
+	// typeBinary is a file that is no text.
+	typeBinary = "binary"
 )
 
 // Errors that callers branch on with errors.Is. Each means: nothing was masked,
@@ -262,6 +268,14 @@ func Compile(spec Spec, opt Options) (*Masker, error) {
 			continue
 		}
 		m.paths.add(steps, rootRule)
+	}
+	for _, p := range spec.Blobs {
+		steps, err := parsePath(p)
+		if err != nil {
+			errs = append(errs, fmt.Errorf("mask blob %q: %w", p, err))
+			continue
+		}
+		m.paths.add(steps, blobRule)
 	}
 	if n := len(m.paths.steps); n > maxSteps {
 		errs = append(errs, fmt.Errorf("mask spec: paths have %d segments together, at most %d", n, maxSteps))

@@ -120,7 +120,7 @@ func (w *walker) enterKey(d *doc, from, to int, odd uint8, live liveStates, v ve
 
 	v = w.advance(live, key, 0, v)
 	if r := info.rule; r >= 0 {
-		v = w.m.stricterVerdict(v, verdict{w.m.hows[r], r, typeKey})
+		v = w.m.stricterVerdict(v, verdict{how: w.m.hows[r], rule: r, kind: typeKey})
 	}
 	return v
 }
@@ -150,7 +150,7 @@ func (w *walker) leaf(v verdict) verdict {
 		return v
 	}
 	r := w.m.detRule[det]
-	return w.m.stricterVerdict(v, verdict{w.m.hows[r], r, typeOf(det)})
+	return w.m.stricterVerdict(v, verdict{how: w.m.hows[r], rule: r, kind: typeOf(det)})
 }
 
 // enterIndex moves to an array element.
@@ -173,14 +173,17 @@ func (w *walker) advance(live liveStates, key []byte, index int, v verdict) verd
 // arrive applies the paths that end at the current states.
 func (w *walker) arrive(v verdict) verdict {
 	root := false
+	v.blob = false
 	for _, s := range w.states[w.cur.from:w.cur.to] {
 		st := &w.m.paths.steps[s]
 		switch {
 		case st.kind != stepDone:
 		case st.rule == rootRule:
 			root = true
+		case st.rule == blobRule:
+			v.blob = true
 		default:
-			v = w.m.stricterVerdict(v, verdict{w.m.hows[st.rule], st.rule, typePath})
+			v = w.m.stricterVerdict(v, verdict{how: w.m.hows[st.rule], rule: st.rule, kind: typePath})
 		}
 	}
 	if root {
@@ -197,14 +200,15 @@ func (w *walker) restart(v verdict) verdict {
 	}
 	w.cur.to = len(w.states)
 	for _, s := range w.m.paths.init {
-		if st := &w.m.paths.steps[s]; st.kind == stepDone && st.rule != rootRule { // the path $
-			v = w.m.stricterVerdict(v, verdict{w.m.hows[st.rule], st.rule, typePath})
+		if st := &w.m.paths.steps[s]; st.kind == stepDone && st.rule >= 0 { // the path $
+			v = w.m.stricterVerdict(v, verdict{how: w.m.hows[st.rule], rule: st.rule, kind: typePath})
 		}
 	}
 	return v
 }
 
 func (m *Masker) stricterVerdict(a, b verdict) verdict {
+	b.blob = a.blob
 	if b.how > a.how || b.how == a.how && b.rule < a.rule {
 		return b
 	}
@@ -246,6 +250,12 @@ func (w *walker) stringValue(d *doc, from, to int, odd uint8, live liveStates, v
 		w.hideWhole(from-1, to+1, text, v)
 		return nil
 	}
+	if v.blob && len(text) > 0 {
+		if plain, enc := plainText(text); enc == nil || len(plain) == 0 {
+			w.hideBlob(from-1, to+1)
+			return nil
+		}
+	}
 	if len(text) < minMatch && !w.m.hasPaths && !w.m.det.short {
 		return nil
 	}
@@ -255,8 +265,17 @@ func (w *walker) stringValue(d *doc, from, to int, odd uint8, live liveStates, v
 			return err
 		}
 	}
+	if done, err := w.encoded(text, at, from, live); done || err != nil {
+		return err
+	}
 	w.text(text, at, from, true, true)
 	return nil
+}
+
+// hideBlob replaces a file that is no text, which can't be searched.
+func (w *walker) hideBlob(from, to int) {
+	w.edits = append(w.edits, edit{from, to, []byte(`"` + hidden + `"`)})
+	w.report(0, typeBinary, "")
 }
 
 // nested walks text as a JSON document that a string holds, and reports whether

@@ -24,7 +24,8 @@ func (m *Masker) XML(body []byte) (out []byte, found []Finding, err error) {
 	if err := x.parse(); err != nil {
 		return nil, nil, err
 	}
-	return x.w.finish(body), x.w.findings, nil
+	out, err = x.w.finish(body)
+	return out, x.w.findings, err
 }
 
 type xmlDoc struct {

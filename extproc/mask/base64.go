@@ -1,0 +1,163 @@
+package mask
+
+import (
+	"bytes"
+	"encoding/base64"
+	"fmt"
+	"unicode/utf8"
+)
+
+// base64Class marks the characters of base64, both alphabets (RFC 4648 §4, §5),
+// and the line ends that MIME puts between.
+var base64Class = func() (t [256]bool) {
+	for c := range t {
+		t[c] = isAlnum(byte(c)) || c == '+' || c == '/' || c == '-' || c == '_' || c == '=' || c == '\r' || c == '\n'
+	}
+	return t
+}()
+
+// minBase64 is the shortest text that is worth decoding: a@b.co has eight.
+const minBase64 = 8
+
+// plainText decodes text that is base64 of text, and tells with which alphabet.
+// That most text is none shows in its first characters.
+func plainText(text []byte) ([]byte, *base64.Encoding) {
+	if len(text) < minBase64 || !base64Opens(text) {
+		return nil, nil
+	}
+	for _, c := range text {
+		if !base64Class[c] {
+			return nil, nil
+		}
+	}
+	if bytes.IndexByte(text, '\n') >= 0 {
+		text = bytes.ReplaceAll(bytes.ReplaceAll(text, []byte("\n"), nil), []byte("\r"), nil)
+	}
+	enc, bare := base64.StdEncoding, base64.RawStdEncoding
+	if bytes.ContainsAny(text, "-_") {
+		enc, bare = base64.URLEncoding, base64.RawURLEncoding
+	}
+	if len(text)%4 != 0 {
+		enc = bare
+	}
+	out := make([]byte, enc.DecodedLen(len(text)))
+	n, err := enc.Decode(out, text)
+	if err != nil || !printable(out[:n]) || !utf8.Valid(out[:n]) {
+		return nil, nil
+	}
+	return out[:n], enc
+}
+
+// base64Opens tells whether text could be the beginning of base64 of text. Of
+// words and ids, which have the same characters, hardly any decodes to UTF-8.
+func base64Opens(text []byte) bool {
+	if len(text) < minBase64 {
+		return false
+	}
+	const most = 32
+	var out [most / 4 * 3]byte
+	n, k, bits := 0, 0, uint32(0)
+	for ; n < len(text) && n < most; n++ {
+		v := base64Value[text[n]]
+		if v > 63 {
+			break
+		}
+		bits = bits<<6 | uint32(v)
+		if n%4 == 3 {
+			out[k], out[k+1], out[k+2] = byte(bits>>16), byte(bits>>8), byte(bits)
+			k += 3
+		}
+	}
+	if n < minBase64-2 || n < len(text) && n < most && !base64Class[text[n]] {
+		return false
+	}
+	return isPrefix(out[:k])
+}
+
+// base64Value is what a character of either alphabet stands for; over 63: nothing.
+var base64Value = func() (t [256]uint8) {
+	for c := range t {
+		t[c] = 64
+	}
+	for i, c := range []byte("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/") {
+		t[c] = uint8(i)
+	}
+	t['-'], t['_'] = 62, 63
+	return t
+}()
+
+// isPrefix tells whether b is a text, or the beginning of one that is cut within a
+// character.
+func isPrefix(b []byte) bool {
+	if !printable(b) {
+		return false
+	}
+	for n := 0; n < utf8.UTFMax && len(b) > 0; n++ {
+		if utf8.Valid(b) {
+			return true
+		}
+		b = b[:len(b)-1]
+	}
+	return len(b) == 0
+}
+
+// printable tells whether there is no byte that text does not have.
+func printable(b []byte) bool {
+	for _, c := range b {
+		if c < 0x20 && c != '\n' && c != '\r' && c != '\t' || c == 0x7F {
+			return false
+		}
+	}
+	return true
+}
+
+// encoded masks text that is base64 of other text, and reports whether something
+// was hidden in it: then it is encoded again. Edits are mapped back to the bytes
+// that begin at base.
+func (w *walker) encoded(text []byte, at viewMap, base int, live liveStates) (bool, error) {
+	plain, enc := plainText(text)
+	if enc == nil {
+		return false, nil
+	}
+	if w.level >= w.m.maxNested {
+		return false, fmt.Errorf("base64 is nested more than %d times: %w", w.m.maxNested, ErrTooDeep)
+	}
+	outer, level := w.edits, w.level
+	defer func() { w.level = level }()
+	w.edits = nil
+	done, err := false, error(nil)
+	if looksJSON(plain) {
+		done, err = w.nested(plain, nil, 0, live, false)
+	}
+	w.level++
+	if !done && err == nil {
+		done, err = w.encoded(plain, nil, 0, live)
+	}
+	if !done && err == nil {
+		w.text(plain, nil, 0, false, true)
+	}
+	inner := w.edits
+	w.edits = outer
+	if err != nil || len(inner) == 0 {
+		return false, err
+	}
+	repl := enc.EncodeToString(apply(plain, inner))
+	w.edits = append(w.edits, edit{base + at.start(0), base + at.end(len(text)), []byte(repl)})
+	return true, nil
+}
+
+// base64Text tells whether a first part of a text is base64 of text.
+func base64Text(part []byte) bool {
+	if n := bytes.IndexAny(part, "\r\n="); n >= 0 {
+		part = part[:n]
+	}
+	// The last character may be cut in two.
+	for cut := 0; cut <= 8; cut += 4 {
+		if n := len(part)/4*4 - cut; n > 0 {
+			if plain, _ := plainText(part[:n]); len(plain) > 0 {
+				return true
+			}
+		}
+	}
+	return false
+}
