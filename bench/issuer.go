@@ -65,9 +65,18 @@ func newIssuer() (*issuer, error) {
 
 // token signs one token; n makes it unlike all others.
 func (i *issuer) token(n int) (string, error) {
-	t, err := jwt.NewBuilder().Issuer(i.url).Subject("alice").Audience([]string{"callgate"}).
-		IssuedAt(time.Now()).Expiration(time.Now().Add(time.Hour)).JwtID(strconv.Itoa(n)).
-		Claim("groups", []string{"support", "staff"}).Claim("kind", "human").Build()
+	return i.sign("alice", strconv.Itoa(n), "support", "staff")
+}
+
+// person signs a token for somebody else.
+func (i *issuer) person(subject string, groups ...string) (string, error) {
+	return i.sign(subject, "0", groups...)
+}
+
+func (i *issuer) sign(subject, id string, groups ...string) (string, error) {
+	t, err := jwt.NewBuilder().Issuer(i.url).Subject(subject).Audience([]string{"callgate"}).
+		IssuedAt(time.Now()).Expiration(time.Now().Add(time.Hour)).JwtID(id).
+		Claim("groups", groups).Claim("kind", "human").Build()
 	if err != nil {
 		return "", fmt.Errorf("build token: %w", err)
 	}

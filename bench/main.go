@@ -2,7 +2,7 @@
 // and prints ratios, each with its spread, since the machine under it is noisy
 // and what holds is the comparison.
 //
-//	go run ./bench [authz] [envoy] [spool] [trail] [policy]
+//	go run ./bench [authz] [envoy] [spool] [trail] [policy] [approvals]
 //
 // policy without its replay of recorded calls is "decide".
 //
@@ -60,7 +60,7 @@ func main() {
 	}
 	parts := os.Args[1:]
 	if len(parts) == 0 {
-		parts = []string{"authz", "envoy", "spool", "trail", "policy"}
+		parts = []string{"authz", "envoy", "spool", "trail", "policy", "approvals"}
 	}
 	var rows []row
 	for _, part := range parts {
@@ -81,10 +81,12 @@ func main() {
 				more, err = benchBacktest(ctx)
 				got = append(got, more...)
 			}
+		case "approvals":
+			got, err = benchApprovals(ctx)
 		case "decide":
 			got, err = benchPolicy(ctx)
 		default:
-			err = fmt.Errorf("no part %q; there are authz, envoy, spool, trail and policy", part)
+			err = fmt.Errorf("no part %q; there are authz, envoy, spool, trail, policy and approvals", part)
 		}
 		if err != nil {
 			exit(fmt.Errorf("bench %s: %w", part, err))
