@@ -53,6 +53,7 @@ var rooms = map[string][]string{
 	"extproc/sealed":           {},
 	"extproc/mask":             {"extproc/mask/ff1"},
 	"extproc/mask/ff1":         {},
+	"extproc/mask/quality":     {"extproc/mask"},
 	"extproc/analyzer":         {"extproc/mask"},
 	"accesslog":                {"call"},
 	"audit":                    {"call", "audit/ledger"},

@@ -8,7 +8,7 @@ import (
 
 func newMask() *cobra.Command {
 	c := &cobra.Command{Use: "mask", Short: "What masking can find, and how well"}
-	c.AddCommand(newMaskDetectors())
+	c.AddCommand(newMaskDetectors(), newMaskEval())
 	return c
 }
 

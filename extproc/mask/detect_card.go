@@ -114,7 +114,7 @@ func (s *scanner) card(g *groups, continues bool) int {
 			if form == formCard && n == 12 { // three parts of four are other numbers too
 				form = formNumber
 			}
-			if !inID(b, g, k) && !(k == 0 && s.ordinal()) && (form == formCard || form == formNumber && plain&bit != 0 || s.announced(g.start[0]).has(detCard)) {
+			if !inID(b, g, k) && !(k == 0 && s.ordinal(g.start[0])) && (form == formCard || form == formNumber && plain&bit != 0 || s.announced(g.start[0]).has(detCard)) {
 				best = g.end[k]
 			}
 		}
@@ -182,8 +182,19 @@ func contains(b []byte, s string) bool {
 
 // ordinal tells whether the value stands under a name such as order_id, whose
 // numbers pass for cards one time in ten of those that begin as cards do.
-func (s *scanner) ordinal() bool {
-	if len(s.names) == 0 {
+func (s *scanner) ordinal(i int) bool {
+	if s.w == nil {
+		return false
+	}
+	if end := trimBack(s.b, i); end > 0 && (s.b[end-1] == '=' || s.b[end-1] == ':') {
+		end = trimBack(s.b, end-1)
+		start := end
+		for start > 0 && end-start < maxKeyLength && isName(s.b[start-1]) {
+			start--
+		}
+		return s.w.name(s.b[start:end]).ordinal
+	}
+	if i > 0 || len(s.names) == 0 {
 		return false
 	}
 	f := &s.names[len(s.names)-1]

@@ -138,6 +138,13 @@ func named(name string) (set detSet, region string, ok bool) {
 	return 0, "", false
 }
 
+// Includes reports whether a detector or group finds values of a type.
+func Includes(name, kind string) bool {
+	set, _, ok := named(name)
+	of, _, is := named(kind)
+	return name == kind || ok && is && of&set == of
+}
+
 // Known reports whether a spec may name a detector, custom ones apart.
 func Known(name string) bool {
 	_, _, ok := named(name)

@@ -10,6 +10,7 @@ import (
 type edit struct {
 	start, end int
 	repl       []byte
+	kind       string // what stood there, as findings call it
 }
 
 // apply returns src with the edits done; they are ascending and don't overlap.

@@ -282,11 +282,11 @@ func TestTokens(t *testing.T) {
 // written as cards are.
 func TestOrdinals(t *testing.T) {
 	m := detecting(t, "card")
-	shows(t, m, `{"order_id":4111111111111111}`, `{"orderNumber":"4111111111111111"}`, `{"tracking_number":"4111111111111111"}`)
+	shows(t, m, `{"order_id":4111111111111111}`, `{"orderNumber":"4111111111111111"}`, `{"tracking_number":"4111111111111111"}`, "order_id: 4111111111111111", "order_id=4111111111111111 x")
 	hides(t, m, "card", [][2]string{
 		{`{"order_id":"4111 1111 1111 1111"}`, `{"order_id":"{}"}`},
 		{`{"order":{"number":"4111111111111111"}}`, `{"order":{"number":"{}"}}`},
-		{`{"order_id":"paid with 4111111111111111 4111 1111 1111 1111"}`, `{"order_id":"paid with 4111111111111111 {}"}`},
-		{"order_id: 4111111111111111", "order_id: {}"},
+		{`{"order_id":"paid with 4111111111111111 4111 1111 1111 1111"}`, `{"order_id":"paid with {} {}"}`},
+		{"order_id of 4111111111111111", "order_id of {}"},
 	})
 }

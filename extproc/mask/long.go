@@ -174,7 +174,7 @@ func (w *walker) hideLong(from, to int, l *long) {
 	case l.v.how == howDrop:
 		repl = []byte("null")
 	}
-	w.edits = append(w.edits, edit{from, to, repl})
+	w.edits = append(w.edits, edit{from, to, repl, l.v.kind})
 	w.report(l.v.rule, l.v.kind, "")
 }
 
@@ -218,7 +218,7 @@ func (w *walker) window(l *long, raw []byte, base int, inJSON, last bool) (int, 
 			if inJSON {
 				repl = quote(repl)
 			}
-			w.edits = append(w.edits, edit{base + v.at.start(start), base + v.at.end(end), repl})
+			w.edits = append(w.edits, edit{base + v.at.start(start), base + v.at.end(end), repl, f.kind()})
 			w.report(w.rule(f), f.kind(), f.detail)
 		}
 	}

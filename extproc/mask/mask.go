@@ -60,6 +60,24 @@ func (m *Masker) Text(body []byte) (out []byte, found []Finding, err error) {
 	return apply(body, w.edits), w.findings, nil
 }
 
+// Find tells what of a text would be hidden, in the order of the text: for
+// measuring how good that is. Spans count bytes, and have the type of a finding.
+func (m *Masker) Find(text []byte) ([]Span, error) {
+	if err := checkSize(text); err != nil {
+		return nil, err
+	}
+	w := m.walker()
+	defer w.done()
+	if err := cmp.Or(w.anything(text, nil, 0), w.fault); err != nil {
+		return nil, err
+	}
+	out := make([]Span, len(w.edits))
+	for i, e := range w.edits {
+		out[i] = Span{e.start, e.end, e.kind}
+	}
+	return out, nil
+}
+
 // anything masks text that may or may not be JSON, and that at maps to the bytes
 // which begin at base.
 func (w *walker) anything(text []byte, at viewMap, base int) error {

@@ -63,7 +63,7 @@ var (
 		"customername", "clientname", "patientname", "employeename", "membername", "holdername", "cardholder", "cardholdername", "accountholder",
 		"accountholdername", "contactname", "recipientname", "personname", "ownername", "beneficiaryname", "studentname", "guardianname", "nickname",
 		"vorname", "nachname", "familienname", "prenom", "nomdefamille", "nombrecompleto", "apellido", "apellidos", "cognome", "sobrenome", "achternaam", "voornaam", "displayname"}
-	addressWords = []string{"address", "addr", "streetaddress", "street", "streetname", "addressline", "addressline1", "addressline2", "address1", "address2", "addr1", "addr2",
+	addressWords = []string{"address", "streetaddress", "street", "streetname", "addressline", "addressline1", "addressline2", "address1", "address2", "addr1", "addr2",
 		"line1", "line2", "homeaddress", "postaladdress", "mailingaddress", "billingaddress", "shippingaddress", "deliveryaddress", "residentialaddress", "workaddress", "residence",
 		"housenumber", "postcode", "postalcode", "zipcode", "zip", "anschrift", "strasse", "hausnummer", "plz", "adresse", "direccion", "domicilio", "indirizzo", "endereco", "adres"}
 	birthWords = []string{"dateofbirth", "birthdate", "birthday", "dob", "birth", "borndate", "bornon", "birthdt", "geburtsdatum", "geburtstag", "datenaissance",

@@ -307,7 +307,7 @@ func (w *walker) nested(text []byte, at viewMap, base int, live liveStates, inJS
 	}
 	if w.m.hasPaths && claimsJSON(text) {
 		// Cut off or broken, and paths may name a part of it.
-		w.adopt([]edit{{0, len(text), []byte(hidden)}}, at, base, inJSON)
+		w.adopt([]edit{{0, len(text), []byte(hidden), typeUnreadable}}, at, base, inJSON)
 		w.report(w.m.pathRule, typeUnreadable, "")
 		return true, nil
 	}
@@ -335,7 +335,7 @@ func (w *walker) adopt(edits []edit, at viewMap, base int, inJSON bool) {
 		if inJSON {
 			e.repl = quote(e.repl)
 		}
-		w.edits = append(w.edits, edit{base + at.start(e.start), base + at.end(e.end), e.repl})
+		w.edits = append(w.edits, edit{base + at.start(e.start), base + at.end(e.end), e.repl, e.kind})
 	}
 }
 
@@ -357,7 +357,7 @@ func (w *walker) text(text []byte, at viewMap, base int, inJSON, values bool) {
 			repl = quote(repl)
 		}
 		start, end := fold.start(f.start), fold.end(f.end)
-		w.edits = append(w.edits, edit{base + at.start(start), base + at.end(end), repl})
+		w.edits = append(w.edits, edit{base + at.start(start), base + at.end(end), repl, f.kind()})
 		w.report(w.rule(f), f.kind(), f.detail)
 	}
 }
@@ -406,7 +406,7 @@ func (w *walker) numberValue(src []byte, from, to int, v verdict) {
 			if h := w.ruleHow(f); h != howDrop {
 				repl = quoted(w.m.conceal(h, f, text))
 			}
-			w.edits = append(w.edits, edit{from, to, repl})
+			w.edits = append(w.edits, edit{from, to, repl, f.kind()})
 			w.report(w.rule(f), f.kind(), f.detail)
 			return
 		}
@@ -471,7 +471,7 @@ func (w *walker) hideWhole(from, to int, text []byte, v verdict) {
 	default:
 		repl = quoted(w.m.concealWhole(h, text))
 	}
-	w.edits = append(w.edits, edit{from, to, repl})
+	w.edits = append(w.edits, edit{from, to, repl, v.kind})
 	w.report(v.rule, v.kind, "")
 }
 
