@@ -58,7 +58,7 @@ func (w *walker) split(from int, parts []part, form func([]byte) []byte) {
 		for _, p := range parts {
 			start, end := max(e.start, p.start), min(e.end, p.end)
 			if start < end {
-				out = append(out, edit{start, end, repl})
+				out = append(out, edit{start, end, repl, e.kind})
 				repl = nil
 			}
 		}
@@ -113,7 +113,7 @@ func (w *walker) hide(start, end int, text []byte, v verdict, form func([]byte) 
 	default:
 		repl = form(w.m.concealWhole(v.how, text))
 	}
-	w.edits = append(w.edits, edit{start, end, repl})
+	w.edits = append(w.edits, edit{start, end, repl, v.kind})
 	w.report(v.rule, v.kind, "")
 }
 
