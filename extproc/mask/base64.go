@@ -142,7 +142,7 @@ func (w *walker) encoded(text []byte, at viewMap, base int, live liveStates) (bo
 		return false, err
 	}
 	repl := enc.EncodeToString(apply(plain, inner))
-	w.edits = append(w.edits, edit{base + at.start(0), base + at.end(len(text)), []byte(repl)})
+	w.edits = append(w.edits, edit{base + at.start(0), base + at.end(len(text)), []byte(repl), inner[0].kind})
 	return true, nil
 }
 

@@ -274,7 +274,7 @@ func (w *walker) stringValue(d *doc, from, to int, odd uint8, live liveStates, v
 
 // hideBlob replaces a file that is no text, which can't be searched.
 func (w *walker) hideBlob(from, to int) {
-	w.edits = append(w.edits, edit{from, to, []byte(`"` + hidden + `"`)})
+	w.edits = append(w.edits, edit{from, to, []byte(`"` + hidden + `"`), typeBinary})
 	w.report(0, typeBinary, "")
 }
 
