@@ -587,3 +587,20 @@ func FuzzAssertion(f *testing.F) {
 		}
 	})
 }
+
+// A signature that is not over the whole document is none, though it were good.
+func TestReferences(t *testing.T) {
+	r := newRig(t)
+	for _, c := range []struct {
+		uri string
+		ok  bool
+	}{{"#_a1", true}, {"", false}, {"#", false}, {"#_a2", false}, {"_a1", false}, {"#_a1 ", false}, {"#xpointer(id('_a1'))", false}} {
+		doc := etree.NewDocument()
+		must(0, doc.ReadFromString(r.signed(t, nil)))(t)
+		sig := child(doc.Root(), dsig.Namespace, "Signature")
+		sig.FindElement("./SignedInfo/Reference").CreateAttr("URI", c.uri)
+		if bad := shape(doc.Root(), sig); (bad == nil) != c.ok {
+			t.Errorf("a reference %q: %v", c.uri, bad)
+		}
+	}
+}
