@@ -52,6 +52,8 @@ func (a *App) openPolicies(ctx context.Context) error {
 		cfg.Local = revoker{a.decider}
 	}
 	a.plane = control.New(cfg)
+	a.decider.report = a.plane.Report
+	a.xds.TakeReports(a.plane.Report)
 	return nil
 }
 
@@ -156,10 +158,6 @@ func (a *App) take(ctx context.Context, f control.Files) error {
 
 // follow gets policies from a control plane elsewhere.
 func (a *App) follow(ctx context.Context) (func(context.Context) error, error) {
-	has, err := a.decider.load(ctx)
-	if err != nil {
-		a.log.ErrorContext(ctx, "calls are denied until the control plane answers", "error", err)
-	}
 	creds, err := towardsControl(a.cfg.Control.TLS, a.cfg.Control.Server)
 	if err != nil {
 		return nil, err
@@ -169,6 +167,15 @@ func (a *App) follow(ctx context.Context) (func(context.Context) error, error) {
 		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 20 * time.Second, Timeout: 10 * time.Second}))
 	if err != nil {
 		return nil, fmt.Errorf("reach the control plane %s: %w", a.cfg.Control.Server, err)
+	}
+	reports := policyv1.NewToolsClient(conn)
+	a.decider.report = func(ctx context.Context, r *policyv1.ToolReport) error {
+		_, err := reports.Report(ctx, r)
+		return err
+	}
+	has, err := a.decider.load(ctx)
+	if err != nil {
+		a.log.ErrorContext(ctx, "calls are denied until the control plane answers", "error", err)
 	}
 	labels := map[string]string{}
 	for _, l := range a.cfg.Control.Labels {

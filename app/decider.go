@@ -18,7 +18,9 @@ import (
 
 	"github.com/callgate/callgate/call"
 	"github.com/callgate/callgate/call/protocol/descriptor"
+	"github.com/callgate/callgate/call/tool"
 	"github.com/callgate/callgate/config"
+	"github.com/callgate/callgate/discovery"
 	"github.com/callgate/callgate/extauthz"
 	"github.com/callgate/callgate/extauthz/connection"
 	"github.com/callgate/callgate/policies"
@@ -48,13 +50,28 @@ type decider struct {
 	life context.Context
 
 	// deciding is the stable policy, as lists are judged by.
-	deciding atomic.Pointer[policies.Set]
+	deciding atomic.Pointer[listing]
+	// report tells the control plane what an MCP server offers; nil where
+	// there is none.
+	report  func(context.Context, *policyv1.ToolReport) error
+	asks    bool // this process has the credentials to ask with
+	version string
+	watches watches
 
 	mu          sync.Mutex
 	held        map[string]*heldPolicy
 	rollout     *policyv1.Rollout
 	grants      map[string]*policyv1.Grant
 	revocations map[string]*policyv1.Revocation
+	tools       map[string]*policyv1.ToolSet
+	accepted    map[string]acceptedTools // the same, ready
+}
+
+// listing is what lists of functions are judged by.
+type listing struct {
+	rules    *policies.Set
+	pins     map[string]bool // connections whose tools are pinned
+	accepted map[string]acceptedTools
 }
 
 // heldPolicy is a policy that can decide.
@@ -70,6 +87,7 @@ type heldPolicy struct {
 
 func newDecider(life context.Context, a *App, home string) *decider {
 	return &decider{cfg: a.cfg, home: home, authz: a.authz, messages: a.messages, detectors: a.detectors, revoke: a.people.revoke, log: a.log, life: life, counts: counts.New(),
+		asks: a.has(ExtAuthz), version: a.opts.Version, tools: map[string]*policyv1.ToolSet{}, accepted: map[string]acceptedTools{},
 		held: map[string]*heldPolicy{}, grants: map[string]*policyv1.Grant{}, revocations: map[string]*policyv1.Revocation{}}
 }
 
@@ -222,6 +240,26 @@ func (d *decider) Revocations(_ context.Context, set []*policyv1.Revocation, gon
 	return d.store()
 }
 
+// Tools implements [xds.Receiver].
+func (d *decider) Tools(_ context.Context, set []*policyv1.ToolSet, gone []string) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	tools, accepted := maps.Clone(d.tools), maps.Clone(d.accepted)
+	for _, s := range set {
+		a, err := acceptTools(s)
+		if err != nil {
+			return err
+		}
+		tools[s.GetConnection()], accepted[s.GetConnection()] = s, a
+	}
+	for _, name := range gone {
+		delete(tools, name)
+		delete(accepted, name)
+	}
+	d.tools, d.accepted = tools, accepted
+	return d.changed()
+}
+
 // changed puts what is held in force, and remembers it.
 func (d *decider) changed() error {
 	if d.rollout == nil {
@@ -231,6 +269,10 @@ func (d *decider) changed() error {
 	if err != nil {
 		return err
 	}
+	pins := map[string]policies.Tools{}
+	for name, a := range d.accepted {
+		pins[name] = a.rules
+	}
 	var next extauthz.Versions
 	sources := map[string]map[string]*descriptor.Source{}
 	for v, h := range d.held {
@@ -238,7 +280,7 @@ func (d *decider) changed() error {
 		if err != nil {
 			return err
 		}
-		rules = rules.Counting(d.counts)
+		rules = rules.Counting(d.counts).WithTools(pins)
 		active := extauthz.Active{Version: v, Connections: h.connections, Policy: rules}
 		switch v {
 		case d.rollout.GetStable():
@@ -255,7 +297,11 @@ func (d *decider) changed() error {
 		if err != nil {
 			return err
 		}
-		d.deciding.Store(listed)
+		now := &listing{rules: listed, pins: map[string]bool{}, accepted: d.accepted}
+		for _, c := range h.policy.Connections {
+			now.pins[c.Name] = pinsTools(c)
+		}
+		d.deciding.Store(now)
 	}
 	held := make([]config.Policy, 0, len(d.held))
 	for _, h := range d.held {
@@ -264,6 +310,7 @@ func (d *decider) changed() error {
 	if err := d.detectors.use(held); err != nil {
 		return err
 	}
+	d.watchTools()
 	d.messages.use(sources, d.rollout.GetStable())
 	d.authz.Activate(next)
 	return d.store()
@@ -279,20 +326,85 @@ func (d *decider) stable() string {
 // Visible implements [extproc.Visible]: a function is hidden only where the
 // policy denies it to the caller whatever the call's arguments and circumstances.
 func (d *decider) Visible(meta call.Metadata, functions []string) ([]bool, error) {
-	set := d.deciding.Load()
-	if set == nil || meta.Caller == nil {
+	now := d.deciding.Load()
+	if now == nil || meta.Caller == nil {
 		return nil, errors.New("no policy decides here yet")
 	}
 	out := make([]bool, len(functions))
 	for i, f := range functions {
 		c := call.Call{Time: time.Now(), Identity: *meta.Caller, Connection: meta.Connection, Protocol: meta.Protocol, Function: f}
-		a, err := set.Assess(context.Background(), &c, unknownOfListed)
+		a, err := now.rules.Assess(context.Background(), &c, unknownOfListed)
 		if err != nil {
 			return nil, err
 		}
 		out[i] = !a.Known || a.Ruling.Action != call.ActionDeny
 	}
 	return out, nil
+}
+
+// Pinned implements [extproc.Pinned]: a tool is shown as it was accepted, or not
+// at all.
+func (d *decider) Pinned(connection string, entry []byte) ([]byte, bool) {
+	now := d.deciding.Load()
+	if now == nil {
+		return nil, false
+	}
+	if pins, known := now.pins[connection]; known && !pins {
+		return entry, true
+	}
+	t, err := tool.Read(entry)
+	if err == nil && now.accepted[connection].hashes[t.Name] == t.Hash {
+		return t.Text, true
+	}
+	d.watches.nudge(connection)
+	return nil, false
+}
+
+// watchTools has the servers asked whose tools are pinned by a policy that
+// decides.
+func (d *decider) watchTools() {
+	if !d.asks {
+		return
+	}
+	list := map[string]*toolWatch{}
+	for _, v := range []string{d.rollout.GetCanary(), d.rollout.GetStable()} {
+		h := d.held[v]
+		if h == nil {
+			continue
+		}
+		for _, c := range h.policy.Connections {
+			if !pinsTools(c) {
+				continue
+			}
+			if d.report == nil {
+				d.log.Warn("tools are pinned by a control plane and there is none, so calls to them are denied; run the role xds, name one (control.server), or set mcp.tools.pin: off", "connection", c.Name)
+				continue
+			}
+			fetch, err := d.toolFetch(c, h.connections.Named(c.Name))
+			if err != nil {
+				d.log.Error("an MCP server can't be asked for its tools, so calls to them are denied", "connection", c.Name, "error", err)
+				continue
+			}
+			list[c.Name] = &toolWatch{connection: c, fetch: fetch, report: d.report, node: d.cfg.Node, log: d.log, nudged: make(chan struct{}, 1), asked: make(chan struct{})}
+		}
+	}
+	d.watches.keep(d.life, list)
+}
+
+func (d *decider) toolFetch(c config.Connection, built *connection.Connection) (func(context.Context) ([]tool.Definition, error), error) {
+	endpoint, err := toolEndpoint(c)
+	if err != nil {
+		return nil, err
+	}
+	transport, err := toolTransport(c)
+	if err != nil {
+		return nil, err
+	}
+	cfg := discovery.Config{Endpoint: endpoint, Version: d.version, HTTP: transport}
+	if built.Credential != nil {
+		cfg.Header = built.Credential.Header
+	}
+	return func(ctx context.Context) ([]tool.Definition, error) { return discovery.Tools(ctx, cfg) }, nil
 }
 
 // unknownOfListed is what a call of a listed function will have that is not
@@ -320,7 +432,7 @@ func (d *decider) store() error {
 	if d.keep == "" {
 		return nil
 	}
-	held := &policyv1.Held{Rollout: d.rollout, Grants: slices.Collect(maps.Values(d.grants)), Revocations: slices.Collect(maps.Values(d.revocations))}
+	held := &policyv1.Held{Rollout: d.rollout, Grants: slices.Collect(maps.Values(d.grants)), Revocations: slices.Collect(maps.Values(d.revocations)), Tools: slices.Collect(maps.Values(d.tools))}
 	for _, h := range d.held {
 		held.Policies = append(held.Policies, h.wire)
 	}
@@ -367,7 +479,7 @@ func (d *decider) load(ctx context.Context) (map[string][]string, error) {
 	keep := d.keep
 	d.keep = "" // nothing is written until all is taken
 	defer func() { d.keep = keep }()
-	if err := errors.Join(d.Revocations(ctx, held.GetRevocations(), nil), d.Grants(ctx, held.GetGrants(), nil)); err != nil {
+	if err := errors.Join(d.Revocations(ctx, held.GetRevocations(), nil), d.Grants(ctx, held.GetGrants(), nil), d.Tools(ctx, held.GetTools(), nil)); err != nil {
 		return nil, fmt.Errorf("take up the last good policy: %w", err)
 	}
 	if err := d.Policies(ctx, held.GetPolicies(), nil); err != nil {
@@ -385,6 +497,9 @@ func (d *decider) load(ctx context.Context) (map[string][]string, error) {
 	}
 	for _, r := range held.GetRevocations() {
 		has[xds.RevocationType] = append(has[xds.RevocationType], r.GetId())
+	}
+	for _, t := range held.GetTools() {
+		has[xds.ToolSetType] = append(has[xds.ToolSetType], t.GetConnection())
 	}
 	d.log.InfoContext(ctx, "the last good policy decides until the control plane answers", "version", held.GetRollout().GetStable())
 	return has, nil

@@ -23,6 +23,13 @@ func compile(p config.Policy, defaults config.Approvers) (*policies.Set, error) 
 		return nil, err
 	}
 	rules, cfg := sources(p, defaults)
+	for i, c := range p.Connections {
+		// Only here: tests and replays of a policy know nothing of pins.
+		var err error
+		if cfg.Connections[i].Pinning, err = pinning(c, defaults); err != nil {
+			return nil, err
+		}
+	}
 	return policies.Compile(rules, cfg)
 }
 

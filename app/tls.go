@@ -19,6 +19,14 @@ func upstreamCredentials(u *url.URL, up config.Upstream) (credentials.TransportC
 	if u.Scheme != "https" {
 		return insecure.NewCredentials(), nil
 	}
+	c, err := upstreamTLS(up)
+	if err != nil {
+		return nil, err
+	}
+	return credentials.NewTLS(c), nil
+}
+
+func upstreamTLS(up config.Upstream) (*tls.Config, error) {
 	c := &tls.Config{MinVersion: tls.VersionTLS12, ServerName: up.ServerName}
 	if up.CAFile != "" {
 		pem, err := os.ReadFile(up.CAFile)
@@ -30,5 +38,5 @@ func upstreamCredentials(u *url.URL, up config.Upstream) (credentials.TransportC
 			return nil, fmt.Errorf("upstream.ca_file %s holds no PEM certificate", up.CAFile)
 		}
 	}
-	return credentials.NewTLS(c), nil
+	return c, nil
 }

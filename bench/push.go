@@ -139,6 +139,7 @@ type pushed struct{}
 func (pushed) Policies(context.Context, []*policyv1.Policy, []string) error        { return nil }
 func (pushed) Grants(context.Context, []*policyv1.Grant, []string) error           { return nil }
 func (pushed) Revocations(context.Context, []*policyv1.Revocation, []string) error { return nil }
+func (pushed) Tools(context.Context, []*policyv1.ToolSet, []string) error          { return nil }
 func (pushed) Rollout(context.Context, *policyv1.Rollout) error                    { return nil }
 
 func pushServer(ctx context.Context, addr string, i int) error {

@@ -54,6 +54,8 @@ const (
 	ReasonCredentialMissing   Reason = "credential_missing"   // the service's own credential can't be had
 	ReasonAuditUnavailable    Reason = "audit_unavailable"    // the record can't be made durable
 	ReasonResponseWithheld    Reason = "response_withheld"    // the response could not be masked or recorded
+	ReasonToolUnknown         Reason = "tool_unknown"         // no such MCP tool is pinned
+	ReasonToolChanged         Reason = "tool_changed"         // the MCP tool is new or not as it was accepted
 	ReasonInternal            Reason = "internal"             // a fault of the gateway's own
 )
 

@@ -224,6 +224,8 @@ const (
 	ChangeGrantGiven       = "grant.given" // Version is the grant's id, as below
 	ChangeGrantTaken       = "grant.taken_back"
 	ChangeTokensRevoked    = "tokens.revoked"
+	ChangeToolsOffered     = "tools.offered" // Version is the connection, as below: its server describes tools otherwise than it did
+	ChangeToolsAccepted    = "tools.accepted"
 	ChangeRevocationLifted = "revocation.lifted"
 
 	ChangeTokenExchanged = "token.exchanged" // Version is the new token's id

@@ -39,7 +39,7 @@ type Metadata struct {
 	Function   string   `json:"function,omitempty"`
 	RPCID      string   `json:"rpc_id,omitempty"` // JSON, as the caller sent it
 	Mask       Mask     `json:"mask,omitzero"`
-	// Caller is who called, where the response lists functions: those that it
+	// Caller is who called, where the response may list functions: those that it
 	// may not call are taken out.
 	Caller *Identity `json:"caller,omitempty"`
 	// MaxResponse bounds a response that is held back to be masked, in bytes.

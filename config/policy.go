@@ -51,12 +51,13 @@ type Connection struct {
 	// don't count.
 	OpenAPI string `yaml:"openapi"`
 	// Validate denies calls whose arguments don't fit the function's schema.
-	// Default: true with openapi, else false.
+	// Default: true with openapi and for mcp's pinned tools, else false.
 	Validate   *bool      `yaml:"validate"`
 	Credential Credential `yaml:"credential"`
 	GRPC       GRPC       `yaml:"grpc"`
 	GraphQL    GraphQL    `yaml:"graphql"`
 	SQL        SQL        `yaml:"sql"`
+	MCP        MCP        `yaml:"mcp"`
 	// MaxBody is the largest request body let through. Default 1MiB.
 	MaxBody Bytes  `yaml:"max_body"`
 	Record  Record `yaml:"record"`
@@ -170,6 +171,28 @@ type GraphQL struct {
 	// Several lets an operation have several fields at its root, which one
 	// decision then covers. Default false.
 	Several bool `yaml:"several"`
+}
+
+// MCP says how an mcp connection's server is held to what it said of its tools.
+type MCP struct {
+	Tools Tools `yaml:"tools"`
+}
+
+// Tools says which definitions of tools are believed. A definition is all that
+// tools/list says of a tool; its hash is pinned. What is not pinned as it is
+// offered stands in no list that a caller gets.
+type Tools struct {
+	// Pin says when a tool is pinned: first_use (default) takes those that the
+	// server offers when the gateway first asks it; accepted takes none until
+	// somebody accepts it; off believes the server.
+	Pin string `yaml:"pin"`
+	// Changed says what becomes of calls to a tool that is new since, or is
+	// not as it was: deny (default), or hold for people to let single calls
+	// through, until somebody accepts it.
+	Changed string `yaml:"changed"`
+	Hold    Hold   `yaml:"hold"`
+	// Refresh is how often the server is asked. Default 5m.
+	Refresh time.Duration `yaml:"refresh"`
 }
 
 // SQL says how the bodies of an sql connection are read.

@@ -174,10 +174,7 @@ func readPolicy(doc document, find files, p *problems) Policy {
 		r.useGuardrail(p)
 		r.said = digest(plain(item(doc, "rules", i)))
 		if r.Action == "hold" {
-			set(&r.Hold.Timeout, 2*time.Minute)
-			if retry, _, _ := r.Hold.Wait.Retry(); retry {
-				set(&r.Hold.Valid, 10*time.Minute)
-			}
+			r.Hold.defaults()
 		}
 		if r.Action == "mask" {
 			set(&r.Mask.How, "redact")
@@ -259,6 +256,13 @@ func sub(at map[string]Position, prefix string) map[string]Position {
 	return out
 }
 
+func (h *Hold) defaults() {
+	set(&h.Timeout, 2*time.Minute)
+	if retry, _, _ := h.Wait.Retry(); retry {
+		set(&h.Valid, 10*time.Minute)
+	}
+}
+
 func (c *Connection) defaults() {
 	if c.Protocol != "grpc" {
 		set(&c.Match.Path, "/")
@@ -281,8 +285,16 @@ func (c *Connection) defaults() {
 		}
 	}
 	set(&c.Mode, "enforce")
+	if c.Protocol == "mcp" {
+		set(&c.MCP.Tools.Pin, "first_use")
+		set(&c.MCP.Tools.Changed, "deny")
+		set(&c.MCP.Tools.Refresh, 5*time.Minute)
+		if c.MCP.Tools.Changed == "hold" {
+			c.MCP.Tools.Hold.defaults()
+		}
+	}
 	if c.Validate == nil {
-		imported := c.OpenAPI != ""
+		imported := c.OpenAPI != "" || c.Protocol == "mcp" && c.MCP.Tools.Pin != "off"
 		c.Validate = &imported
 	}
 	set(&c.Proof, "none")

@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/url"
 	"path"
+	"reflect"
 	"regexp"
 	"slices"
 	"strconv"
@@ -252,6 +253,7 @@ func (c Connection) validate(ps *problems) {
 		}
 	}
 	c.validateFunctions(bad)
+	c.validateTools(bad, oneOf)
 
 	if h := c.Credential.Header; h != "" {
 		if !headerForm.MatchString(h) {
@@ -289,6 +291,30 @@ func (c Connection) validate(ps *problems) {
 	oneOf("binary", c.Binary, "deny", "pass")
 	for i, m := range c.Mask {
 		m.validate(func(format string, args ...any) { bad(fmt.Sprintf("mask[%d]", i), format, args...) })
+	}
+}
+
+func (c Connection) validateTools(bad func(path, format string, args ...any), oneOf func(path, v string, choices ...string)) {
+	t := c.MCP.Tools
+	if c.Protocol != "mcp" {
+		if !reflect.ValueOf(t).IsZero() {
+			bad("mcp", "mcp is for mcp only")
+		}
+		return
+	}
+	oneOf("mcp.tools.pin", t.Pin, "first_use", "accepted", "off")
+	oneOf("mcp.tools.changed", t.Changed, "deny", "hold")
+	if t.Changed != "hold" && !reflect.ValueOf(t.Hold).IsZero() {
+		bad("mcp.tools.hold", "mcp.tools.hold is for changed: hold only")
+	}
+	if t.Changed == "hold" {
+		t.Hold.validate("hold", func(path, format string, args ...any) { bad("mcp.tools."+path, "mcp.tools."+format, args...) })
+	}
+	if t.Refresh < 10*time.Second || t.Refresh > 24*time.Hour {
+		bad("mcp.tools.refresh", "mcp.tools.refresh %s is outside 10s to 24h", t.Refresh)
+	}
+	if t.Pin == "off" && c.Validate != nil && *c.Validate {
+		bad("validate", "validate needs the tools' schemas, which mcp.tools.pin: off does not keep; pin them, or leave validate out")
 	}
 }
 

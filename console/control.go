@@ -33,6 +33,8 @@ type Control interface {
 	Revoke(ctx context.Context, r *policyv1.Revocation, author, reason string, expires time.Time) (control.Revocation, error)
 	Lift(ctx context.Context, id, author, reason string) error
 	Revocations(ctx context.Context, all bool) ([]control.Revocation, error)
+	Tools(ctx context.Context, connection string) ([]control.Tool, error)
+	AcceptTools(ctx context.Context, connection string, list []control.Acceptance, author, reason string) error
 }
 
 // Push asks for a policy to decide.
@@ -119,6 +121,8 @@ func (s *Server) control(mux *http.ServeMux) {
 	})))
 	mux.HandleFunc("GET /api/v1/policy/history", s.controller(s.history))
 	mux.HandleFunc("GET /api/v1/policy/versions/{version}", s.controller(s.stored))
+	mux.HandleFunc("GET /api/v1/tools", s.controller(s.toolsOf))
+	mux.HandleFunc("POST /api/v1/tools/{connection}/accept", s.controller(s.acceptTools))
 	mux.HandleFunc("GET /api/v1/grants", s.controller(s.grants))
 	mux.HandleFunc("POST /api/v1/grants", s.controller(s.grant))
 	mux.HandleFunc("DELETE /api/v1/grants/{id}", s.controller(s.takeBack))
@@ -202,7 +206,7 @@ func (s *Server) uncontrolled(w http.ResponseWriter, r *http.Request, err error)
 		refuse(w, http.StatusUnprocessableEntity, err.Error())
 	case errors.As(err, &refusal):
 		refuse(w, http.StatusConflict, err.Error()+"; everything stays as it was")
-	case errors.Is(err, control.ErrUnknownVersion), errors.Is(err, control.ErrUnknownGrant), errors.Is(err, control.ErrUnknownRevocation):
+	case errors.Is(err, control.ErrUnknownVersion), errors.Is(err, control.ErrUnknownGrant), errors.Is(err, control.ErrUnknownRevocation), errors.Is(err, control.ErrUnknownTool):
 		refuse(w, http.StatusNotFound, err.Error())
 	default:
 		s.cfg.Log.ErrorContext(r.Context(), "the control plane could not do what was asked", "path", r.URL.Path, "error", err)

@@ -23,6 +23,7 @@ type Servers interface {
 	Rollout(*policyv1.Rollout) error
 	Grants([]*policyv1.Grant, []string) error
 	Revocations([]*policyv1.Revocation, []string) error
+	Tools([]*policyv1.ToolSet) error
 	Set(context.Context, xds.Release) error
 	WaitServers(context.Context) error
 	WaitEnvoys(context.Context) error

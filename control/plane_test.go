@@ -31,6 +31,7 @@ type side struct {
 	held    map[string]bool
 	grants  map[string]bool
 	revoked map[string]bool
+	tools   map[string]*policyv1.ToolSet
 	rollout *policyv1.Rollout
 	refuse  error
 }
@@ -78,6 +79,18 @@ func (s *side) Revocations(_ context.Context, set []*policyv1.Revocation, gone [
 	return nil
 }
 
+func (s *side) Tools(_ context.Context, set []*policyv1.ToolSet, _ []string) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.tools == nil {
+		s.tools = map[string]*policyv1.ToolSet{}
+	}
+	for _, t := range set {
+		s.tools[t.GetConnection()] = t
+	}
+	return nil
+}
+
 func (s *side) Rollout(_ context.Context, r *policyv1.Rollout) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -111,6 +124,9 @@ func (f *fleet) Grants(set []*policyv1.Grant, gone []string) error {
 }
 func (f *fleet) Revocations(set []*policyv1.Revocation, gone []string) error {
 	return f.side.Revocations(context.Background(), set, gone)
+}
+func (f *fleet) Tools(set []*policyv1.ToolSet) error {
+	return f.side.Tools(context.Background(), set, nil)
 }
 func (f *fleet) Set(_ context.Context, r xds.Release) error { f.release = r; return nil }
 func (f *fleet) WaitServers(context.Context) error {

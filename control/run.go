@@ -34,6 +34,9 @@ func (p *Plane) Start(ctx context.Context, files Files) error {
 	if err := p.restoreAccess(ctx); err != nil {
 		return err
 	}
+	if err := p.restoreTools(ctx); err != nil {
+		return err
+	}
 	last, known, err := p.cfg.Store.current(ctx)
 	if err != nil {
 		return err

@@ -20,12 +20,15 @@ import (
 //go:embed schema.sql
 var schema1 string
 
+//go:embed schema_tools.sql
+var schema2 string
+
 // Store keeps what the control plane must not forget in a SQLite file.
 type Store struct{ db *sqlitefile.DB }
 
 // OpenStore opens the store in file, and makes it where there is none.
 func OpenStore(ctx context.Context, file string) (*Store, error) {
-	db, err := sqlitefile.Open(ctx, file, []string{schema1})
+	db, err := sqlitefile.Open(ctx, file, []string{schema1, schema2})
 	if err != nil {
 		return nil, fmt.Errorf("open the control plane's store %s: %w", file, err)
 	}

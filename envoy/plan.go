@@ -68,6 +68,9 @@ func newPlan(in Input) (plan, error) {
 		}
 		// Lists of tools are read too, to take out what a caller may not use.
 		out.masked = len(c.Mask) > 0 || c.Protocol == "mcp"
+		if c.MCP.Tools.Changed == "hold" && c.MCP.Tools.Pin != "off" {
+			out.hold = c.MCP.Tools.Hold.KeptOpen()
+		}
 		for _, r := range in.Policy.Rules {
 			if r.Shadow || !touches(r, c.Name) {
 				continue

@@ -156,7 +156,7 @@ func (d *decision) metadata(decided call.Decision) *structpb.Struct {
 		fixed := d.active.fixed[d.conn]
 		f["function"] = structpb.NewStringValue(clean(d.call.Function))
 		f["max_response"], f["response"], f["record"] = fixed.maxResponse, fixed.response, fixed.record
-		if d.call.Protocol == call.MCP && strings.HasSuffix(d.call.Function, "/list") {
+		if d.call.Protocol == call.MCP { // any response may hold a list of functions
 			f["caller"] = caller(d.call.Identity)
 		}
 		if len(d.call.RPCID) > 0 {

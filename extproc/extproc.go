@@ -56,6 +56,9 @@ type Config struct {
 	Visible Visible
 	// Detectors are those of the user's own; nil: there are none.
 	Detectors Detectors
+	// Pinned says which tools are described as they were accepted; nil: all
+	// are.
+	Pinned Pinned
 	// HashKey keys the "hash" way of masking: equal values get equal hashes
 	// on every replica with the same key. At least 16 bytes.
 	HashKey []byte

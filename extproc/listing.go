@@ -19,63 +19,101 @@ type Visible interface {
 	Visible(meta call.Metadata, functions []string) ([]bool, error)
 }
 
+// Pinned tells which definitions of tools were accepted.
+type Pinned interface {
+	// Pinned returns how an entry of a connection's tools/list is shown, or
+	// false where it is not.
+	Pinned(connection string, entry []byte) ([]byte, bool)
+}
+
 // listings are the MCP functions that list others, with where the list stands
 // in the result, what names an entry there, and how a use of it is called.
 var listings = map[string]struct{ list, name, use string }{
 	"tools/list":     {"tools", "name", "tools/call "},
 	"prompts/list":   {"prompts", "name", "prompts/get "},
 	"resources/list": {"resources", "uri", "resources/read "},
+	// A template is shown where its own text could be read.
+	"resources/templates/list": {"resourceTemplates", "uriTemplate", "resources/read "},
 }
 
-// listing takes out of a list what its caller may not use, and hands the rest
-// on. It holds the response until it is all there.
+// listing takes out of an MCP server's messages what its caller may not use, and
+// what is not described as it was accepted, and hands the rest on. It looks at
+// all responses, not only at those to a request for a list: clients match
+// answers to requests by id, wherever they come.
 type listing struct {
 	meta    call.Metadata
 	visible Visible
-	stream  bool // of events
-	limit   int64
-	body    []byte
+	pinned  Pinned
+	limit   int
 	next    flow
+	// list is set for the answer to a request for a list, of which nothing
+	// leaves before it is all there.
+	list   bool
+	stream *eventLines // nil: the body is one message, or a batch
+	body   []byte
 }
 
-// listingOf puts a listing before next, where the response is one.
-func (s *Server) listingOf(meta call.Metadata, h call.Headers, limit int64, next flow) (flow, error) {
-	_, lists := listings[meta.Function]
-	if !lists || meta.Protocol != call.MCP || meta.Caller == nil || s.cfg.Visible == nil {
+// listingOf puts a listing before next, where the response is one of an MCP
+// server's messages.
+func (s *Server) listingOf(meta call.Metadata, h call.Headers, limit int, next flow) (flow, error) {
+	if meta.Protocol != call.MCP || meta.Caller == nil || s.cfg.Visible == nil {
 		return next, nil
 	}
+	l := &listing{meta: meta, visible: s.cfg.Visible, pinned: s.cfg.Pinned, limit: limit, next: next}
+	_, l.list = listings[meta.Function]
 	media, _, err := mime.ParseMediaType(h.Get("content-type"))
 	switch {
 	case err == nil && media == "application/json":
 	case err == nil && media == "text/event-stream":
-	case strings.HasPrefix(h.Get(":status"), "2"):
+		l.stream = &eventLines{}
+	case l.list && strings.HasPrefix(h.Get(":status"), "2"):
 		return nil, errors.New("the list is neither JSON nor a stream of events, so what the caller may not use can't be taken out of it")
 	default:
-		return next, nil // an error page
+		return next, nil // no MCP message
 	}
-	return &listing{meta: meta, visible: s.cfg.Visible, stream: media == "text/event-stream", limit: limit, next: next}, nil
+	return l, nil
 }
 
 func (l *listing) write(p []byte) ([]byte, error) {
-	if int64(len(l.body)+len(p)) > l.limit {
-		return nil, fmt.Errorf("a list over %d bytes can't be held; raise the connection's max_response or let the server answer in pages", l.limit)
+	if l.stream == nil {
+		if len(l.body)+len(p) > l.limit {
+			return nil, l.tooLarge()
+		}
+		l.body = append(l.body, p...)
+		return nil, nil
 	}
-	l.body = append(l.body, p...)
-	return nil, nil
+	if len(l.body)+l.stream.held()+len(p) > l.limit {
+		return nil, l.tooLarge()
+	}
+	out, err := l.stream.write(p, l.document)
+	if err != nil {
+		return nil, err
+	}
+	if l.list {
+		l.body = append(l.body, out...)
+		return nil, nil
+	}
+	return l.next.write(out)
+}
+
+func (l *listing) tooLarge() error {
+	return fmt.Errorf("an MCP message over %d bytes can't be held; raise the connection's max_response or let the server answer in pages", l.limit)
 }
 
 func (l *listing) close() ([]byte, error) {
 	body := l.body
-	if len(bytes.TrimSpace(body)) > 0 {
-		var err error
-		if l.stream {
-			body, err = l.events(body)
-		} else {
-			body, err = l.document(body)
+	var err error
+	switch {
+	case l.stream != nil:
+		var last []byte
+		if last, err = l.stream.close(l.document); err == nil {
+			body = append(body, last...)
 		}
-		if err != nil {
-			return nil, err
-		}
+	case len(bytes.TrimSpace(body)) > 0:
+		body, err = l.document(body)
+	}
+	if err != nil {
+		return nil, err
 	}
 	out, err := l.next.write(body)
 	if err != nil {
@@ -86,82 +124,115 @@ func (l *listing) close() ([]byte, error) {
 }
 
 func (l *listing) findings() []mask.Finding { return l.next.findings() }
-func (*listing) waits() bool                { return true }
-func (l *listing) held() int                { return cap(l.body) + l.next.held() }
-
-// events does so in each event of a stream (WHATWG HTML §9.2).
-func (l *listing) events(body []byte) ([]byte, error) {
-	var out bytes.Buffer
-	var data []string
-	flush := func() error {
-		if data == nil {
-			return nil
-		}
-		text := strings.Join(data, "\n")
-		data = nil
-		if strings.TrimSpace(text) != "" {
-			kept, err := l.document([]byte(text))
-			if err != nil {
-				return err
-			}
-			text = string(kept)
-		}
-		for _, line := range strings.Split(text, "\n") {
-			out.WriteString("data: " + line + "\n")
-		}
-		return nil
+func (l *listing) waits() bool              { return l.list || l.stream == nil || l.next.waits() }
+func (l *listing) held() int {
+	n := cap(l.body) + l.next.held()
+	if l.stream != nil {
+		n += l.stream.held()
 	}
-	text := strings.NewReplacer("\r\n", "\n", "\r", "\n").Replace(strings.TrimPrefix(string(body), "\ufeff"))
-	for _, line := range strings.Split(text, "\n") {
-		name, value, _ := strings.Cut(line, ":")
-		if name == "data" {
-			data = append(data, strings.TrimPrefix(value, " "))
-			continue
-		}
-		if line == "" {
-			if err := flush(); err != nil {
-				return nil, err
-			}
-		}
-		out.WriteString(line + "\n")
-	}
-	if err := flush(); err != nil {
-		return nil, err
-	}
-	return bytes.TrimSuffix(out.Bytes(), []byte("\n")), nil
+	return n
 }
 
-// document takes what is not visible out of one JSON-RPC message. It is written
-// anew from what was read, so that no reader finds more in it than this one.
+// document takes what is not to be seen out of one JSON-RPC message, or out of
+// each of a batch. What it changes is written anew from what was read, so that
+// no reader finds more in it than this one.
 func (l *listing) document(text []byte) ([]byte, error) {
-	var message map[string]json.RawMessage
-	if err := json.Unmarshal(text, &message); err != nil {
-		return nil, errors.New("the list is not one JSON-RPC message, so what the caller may not use can't be taken out of it")
+	var batch []json.RawMessage
+	if bytes.HasPrefix(bytes.TrimLeft(text, " \t\r\n"), []byte("[")) && json.Unmarshal(text, &batch) == nil {
+		for i, m := range batch {
+			kept, err := l.message(m)
+			if err != nil {
+				return nil, err
+			}
+			batch[i] = kept
+		}
+		return json.Marshal(batch)
 	}
-	if len(message["result"]) > 0 && string(message["result"]) != "null" {
-		var result map[string]json.RawMessage
-		if err := json.Unmarshal(message["result"], &result); err != nil {
+	return l.message(text)
+}
+
+func (l *listing) message(text []byte) ([]byte, error) {
+	message, err := members("message", text, "result")
+	if err != nil {
+		return nil, err
+	}
+	if len(message["result"]) == 0 || message["result"][0] != '{' {
+		if l.list && len(message["result"]) > 0 && string(message["result"]) != "null" {
 			return nil, errors.New("the result is not an object, so what the caller may not use can't be taken out of it")
 		}
-		kept, err := l.kept(result)
-		if err != nil {
-			return nil, err
+		return text, nil
+	}
+	var names []string
+	for _, shape := range listings {
+		names = append(names, shape.list)
+	}
+	result, err := members("result", message["result"], names...)
+	if err != nil {
+		return nil, err
+	}
+	changed := false
+	for _, shape := range listings {
+		if raw, has := result[shape.list]; has {
+			if result[shape.list], err = l.kept(shape, raw); err != nil {
+				return nil, err
+			}
+			changed = true
 		}
-		if message["result"], err = json.Marshal(kept); err != nil {
-			return nil, err
-		}
+	}
+	if !changed {
+		return text, nil
+	}
+	if message["result"], err = json.Marshal(result); err != nil {
+		return nil, err
 	}
 	return json.Marshal(message)
 }
 
-func (l *listing) kept(result map[string]json.RawMessage) (map[string]json.RawMessage, error) {
-	shape := listings[l.meta.Function]
-	raw, has := result[shape.list]
-	if !has {
-		return result, nil // of a notification, say
+// members reads an object whose members every reader must find alike: none
+// stands twice, and none but for its case is one of those that matter.
+func members(what string, text []byte, matter ...string) (map[string]json.RawMessage, error) {
+	dec := json.NewDecoder(bytes.NewReader(text))
+	bad := func() error {
+		return fmt.Errorf("the MCP server's %s can't be read for what the caller may not use", what)
 	}
+	if t, err := dec.Token(); err != nil || t != json.Delim('{') {
+		return nil, bad()
+	}
+	out := map[string]json.RawMessage{}
+	for dec.More() {
+		t, err := dec.Token()
+		key, ok := t.(string)
+		if err != nil || !ok {
+			return nil, bad()
+		}
+		var v json.RawMessage
+		if err := dec.Decode(&v); err != nil {
+			return nil, bad()
+		}
+		if _, twice := out[key]; twice {
+			return nil, fmt.Errorf("a member stands twice in the MCP server's %s, so readers could differ in it", what)
+		}
+		for _, m := range matter {
+			if key != m && strings.EqualFold(key, m) {
+				return nil, fmt.Errorf("a member of the MCP server's %s is %s but for its case, so readers could differ in it", what, m)
+			}
+		}
+		out[key] = v
+	}
+	if _, err := dec.Token(); err != nil {
+		return nil, bad()
+	}
+	if len(bytes.TrimSpace(text[dec.InputOffset():])) > 0 {
+		return nil, bad()
+	}
+	return out, nil
+}
+
+// kept is a list without what is not to be seen.
+func (l *listing) kept(shape struct{ list, name, use string }, raw json.RawMessage) (json.RawMessage, error) {
 	var entries []map[string]json.RawMessage
-	if err := json.Unmarshal(raw, &entries); err != nil {
+	var texts []json.RawMessage
+	if err := errors.Join(json.Unmarshal(raw, &entries), json.Unmarshal(raw, &texts)); err != nil {
 		return nil, fmt.Errorf("%s is not a list of objects, so what the caller may not use can't be taken out of it", shape.list)
 	}
 	functions := make([]string, len(entries))
@@ -176,16 +247,28 @@ func (l *listing) kept(result map[string]json.RawMessage) (map[string]json.RawMe
 	if err != nil || len(seen) != len(functions) {
 		return nil, errors.Join(errors.New("it can't be told what the caller may use"), err)
 	}
-	some := entries[:0]
+	some := []any{}
 	for i, e := range entries {
-		if seen[i] {
+		switch {
+		case !seen[i]:
+		case shape.list == "tools" && l.pinned != nil:
+			if text, as := l.pinned.Pinned(l.meta.Connection, texts[i]); as && times(functions, functions[i]) == 1 {
+				some = append(some, json.RawMessage(text))
+			}
+		default:
 			some = append(some, e)
 		}
 	}
-	text, err := json.Marshal(some)
-	if err != nil {
-		return nil, err
+	return json.Marshal(some)
+}
+
+// times counts a name: which of two definitions would count, readers differ in.
+func times(list []string, name string) int {
+	n := 0
+	for _, s := range list {
+		if s == name {
+			n++
+		}
 	}
-	result[shape.list] = text
-	return result, nil
+	return n
 }

@@ -154,10 +154,12 @@ func (r *response) choose(empty bool) error {
 	if err != nil {
 		return err
 	}
-	if f, err = r.server.listingOf(r.meta, r.headers, int64(limits.Whole), f); err != nil {
+	if f, err = r.server.listingOf(r.meta, r.headers, limits.Whole, f); err != nil {
 		return err
 	}
-	_, r.rewritten = f.(*listing)
+	if l, is := f.(*listing); is {
+		r.rewritten = l.list
+	}
 	if _, plain := f.(*passing); plain {
 		return nil
 	}

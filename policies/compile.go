@@ -73,7 +73,8 @@ type Set struct {
 	counter     Counter
 	inspect     bool
 	inspected   []Inspected
-	replays     bool // see Config.Replay
+	replays     bool             // see Config.Replay
+	pins        map[string]Tools // those of WithTools
 }
 
 // Version names the policy.
@@ -114,7 +115,10 @@ func Compile(rules []Rule, cfg Config) (*Set, error) {
 		if _, twice := set.connections[conn.Name]; twice {
 			return nil, fmt.Errorf("compile policy: connection %q stands twice", conn.Name)
 		}
-		set.connections[conn.Name] = &index{}
+		set.connections[conn.Name] = &index{pinning: conn.Pinning, enforce: conn.Enforce}
+		if conn.Pinning != nil && conn.Pinning.Hold != nil {
+			set.connections[conn.Name].longestHold = conn.Pinning.Hold.KeptOpen()
+		}
 		if conn.Enforce {
 			set.connections[conn.Name].schemas = known[conn.Name]
 		}

@@ -23,6 +23,8 @@ type index struct {
 	globs       []*rule            // have a wildcard among their functions
 	longestHold time.Duration
 	schemas     schemas // that calls must fit; nil: none
+	enforce     bool    // calls must fit their schema
+	pinning     *Pinning
 }
 
 func (ix *index) add(r *rule) {
@@ -99,11 +101,19 @@ func (s *Set) Decide(ctx context.Context, c *call.Call) call.Ruling {
 		ruling.PolicyVersion = s.version
 		return ruling
 	}
+	tool, pinned := s.toolRuling(conn, c)
+	if pinned && tool.Action == call.ActionDeny {
+		tool.PolicyVersion = s.version
+		return tool
+	}
 	in := s.vocabulary.acquire(c)
 	in.counter = s.counter
 	defer s.vocabulary.release(in)
 	j := judge{ctx: ctx, in: in, rules: *list, grants: [2]*grants{&s.own, &s.given}}
 	ruling := j.rule()
+	if pinned {
+		ruling = both(ruling, tool)
+	}
 	ruling.PolicyVersion = s.version
 	ruling.Shadow = j.shadows()
 	return ruling

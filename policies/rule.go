@@ -70,6 +70,9 @@ type Connection struct {
 	// Enforce denies calls that do not fit their function's schema, whatever
 	// the rules say.
 	Enforce bool
+	// Pinning holds calls to tools to what [Set.WithTools] says; nil: to
+	// nothing.
+	Pinning *Pinning
 }
 
 // Error is one fault of one rule.

@@ -31,6 +31,8 @@ type Receiver interface {
 	// Grants and Revocations change those lists, by id.
 	Grants(ctx context.Context, set []*policyv1.Grant, gone []string) error
 	Revocations(ctx context.Context, set []*policyv1.Revocation, gone []string) error
+	// Tools changes what is pinned of connections' tools, by connection.
+	Tools(ctx context.Context, set []*policyv1.ToolSet, gone []string) error
 	// Rollout makes one of the policies decide.
 	Rollout(ctx context.Context, r *policyv1.Rollout) error
 }
@@ -172,6 +174,8 @@ func (c *Client) take(ctx context.Context, m *discoveryv3.DeltaDiscoveryResponse
 		err = handed(ctx, m, gone, c.cfg.Receiver.Grants)
 	case RevocationType:
 		err = handed(ctx, m, gone, c.cfg.Receiver.Revocations)
+	case ToolSetType:
+		err = handed(ctx, m, gone, c.cfg.Receiver.Tools)
 	case RolloutType:
 		err = handed(ctx, m, gone, func(ctx context.Context, set []*policyv1.Rollout, _ []string) error {
 			for _, r := range set {

@@ -21,10 +21,11 @@ const (
 	PolicyType     = "type.googleapis.com/callgate.policy.v1.Policy"
 	GrantType      = "type.googleapis.com/callgate.policy.v1.Grant"
 	RevocationType = "type.googleapis.com/callgate.policy.v1.Revocation"
+	ToolSetType    = "type.googleapis.com/callgate.policy.v1.ToolSet"
 	RolloutType    = "type.googleapis.com/callgate.policy.v1.Rollout"
 )
 
-var ownTypes = []string{PolicyType, GrantType, RevocationType, RolloutType}
+var ownTypes = []string{PolicyType, GrantType, RevocationType, ToolSetType, RolloutType}
 
 // rolloutName is the one Rollout's.
 const rolloutName = "current"
@@ -110,6 +111,15 @@ func (s *Server) Revocations(list []*policyv1.Revocation, gone []string) error {
 		set[r.GetId()] = r
 	}
 	return s.put(RevocationType, set, gone)
+}
+
+// Tools says what is pinned of MCP connections' tools.
+func (s *Server) Tools(list []*policyv1.ToolSet) error {
+	set := map[string]proto.Message{}
+	for _, t := range list {
+		set[t.GetConnection()] = t
+	}
+	return s.put(ToolSetType, set, nil)
 }
 
 // WaitServers waits until every connected decision server has accepted all that

@@ -58,6 +58,7 @@ type server struct {
 	policies map[string]bool
 	grants   map[string]bool
 	revoked  map[string]bool
+	tools    []string
 	decides  string
 	refuse   error
 }
@@ -109,6 +110,15 @@ func (s *server) Revocations(_ context.Context, set []*policyv1.Revocation, gone
 	}
 	for _, id := range gone {
 		delete(s.revoked, id)
+	}
+	return nil
+}
+
+func (s *server) Tools(_ context.Context, set []*policyv1.ToolSet, gone []string) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, t := range set {
+		s.tools = append(s.tools, t.GetConnection())
 	}
 	return nil
 }

@@ -21,9 +21,12 @@ import (
 	resourcev3 "github.com/envoyproxy/go-control-plane/pkg/resource/v3"
 	serverv3 "github.com/envoyproxy/go-control-plane/pkg/server/v3"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 
 	"github.com/callgate/callgate/envoy"
+	"github.com/callgate/callgate/xds/policyv1"
 )
 
 // Config is what a [Server] needs.
@@ -41,7 +44,8 @@ type Server struct {
 	own   map[string]*cachev3.LinearCache
 	books *books
 
-	mu      sync.Mutex // one change at a time
+	mu      sync.Mutex                                        // one change at a time
+	reports func(context.Context, *policyv1.ToolReport) error // nil: not taken
 	release prepared
 	nodes   map[string]*present // those connected, by id
 }
@@ -116,6 +120,35 @@ func (s *Server) Register(ctx context.Context, g *grpc.Server) {
 		mux.Caches[t] = c
 	}
 	discoveryv3.RegisterAggregatedDiscoveryServiceServer(g, serverv3.NewServer(ctx, mux, callbacks{s}))
+	policyv1.RegisterToolsServer(g, reports{s: s})
+}
+
+// TakeReports gives what decision servers tell of MCP servers' tools to take.
+func (s *Server) TakeReports(take func(context.Context, *policyv1.ToolReport) error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.reports = take
+}
+
+type reports struct {
+	policyv1.UnimplementedToolsServer
+	s *Server
+}
+
+func (r reports) Report(ctx context.Context, in *policyv1.ToolReport) (*policyv1.ToolReportReply, error) {
+	if err := r.s.admit(in.GetNode()); err != nil {
+		return nil, status.Error(codes.PermissionDenied, err.Error())
+	}
+	r.s.mu.Lock()
+	take := r.s.reports
+	r.s.mu.Unlock()
+	if take == nil {
+		return nil, status.Error(codes.Unavailable, "nobody takes reports here yet")
+	}
+	if err := take(ctx, in); err != nil {
+		return nil, status.Error(codes.FailedPrecondition, err.Error())
+	}
+	return new(policyv1.ToolReportReply), nil
 }
 
 // Set serves a release to Envoys from now on. Either all of it is taken or none.

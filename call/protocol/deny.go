@@ -80,6 +80,8 @@ var shapes = map[call.Reason]shape{
 	call.ReasonCredentialMissing:   {http.StatusServiceUnavailable, codes.Unavailable, rpcDenied, "The service's credential is missing"},
 	call.ReasonAuditUnavailable:    {http.StatusServiceUnavailable, codes.Unavailable, rpcDenied, "The call can't be recorded now"},
 	call.ReasonResponseWithheld:    {http.StatusBadGateway, codes.Internal, rpcDenied, "Response withheld"},
+	call.ReasonToolUnknown:         {http.StatusNotFound, codes.NotFound, rpcDenied, "Unknown tool"},
+	call.ReasonToolChanged:         {http.StatusForbidden, codes.PermissionDenied, rpcDenied, "The tool was changed"},
 	call.ReasonInternal:            {http.StatusInternalServerError, codes.Internal, rpcDenied, "Internal fault"},
 }
 

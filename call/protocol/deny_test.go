@@ -79,6 +79,8 @@ func TestDenyShapes(t *testing.T) {
 		call.ReasonCredentialMissing:   {503, codes.Unavailable, -32090},
 		call.ReasonAuditUnavailable:    {503, codes.Unavailable, -32090},
 		call.ReasonResponseWithheld:    {502, codes.Internal, -32090},
+		call.ReasonToolUnknown:         {404, codes.NotFound, -32090},
+		call.ReasonToolChanged:         {403, codes.PermissionDenied, -32090},
 		call.ReasonInternal:            {500, codes.Internal, -32090},
 		"some_later_reason":            {500, codes.Internal, -32090},
 	}

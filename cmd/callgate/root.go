@@ -31,7 +31,7 @@ configuration; 3 something it depends on can't be reached.`,
 	})
 	root.PersistentFlags().StringP("config", "c", defaultConfig(), "configuration file; CALLGATE_CONFIG sets it too")
 	root.AddCommand(
-		newServe(), newDemo(), newClickHouse(), newEnvoy(), newQuery(), newCalls(), newAudit(), newVerify(), newApprovals(), newPolicy(), newMask(), newGrants(), newRevocations(), newIdentity(), newVersion(),
+		newServe(), newDemo(), newClickHouse(), newEnvoy(), newQuery(), newCalls(), newAudit(), newVerify(), newApprovals(), newPolicy(), newMask(), newGrants(), newRevocations(), newTools(), newIdentity(), newVersion(),
 	)
 	usageErrors(root)
 	return root

@@ -214,6 +214,9 @@ func TestFleet(t *testing.T) {
 		slices.Sort(names)
 		return strings.Join(names, " ")
 	}
+	for deadline := time.Now().Add(20 * time.Second); list() == "" && time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
+		// The decision server has asked for the tools when it had a policy.
+	}
 	if got := list(); got != "get_customer issue_refund run_query search_customers" {
 		t.Errorf("all tools: %s", got)
 	}
@@ -229,6 +232,7 @@ func TestFleet(t *testing.T) {
 	if _, err := f.api().Rollback(t.Context(), console.Change{Version: first}); err != nil {
 		t.Fatal(err)
 	}
+	f.pinnedTools(t, session)
 
 	// A canary on this Envoy, and then for everybody but 1 in 100.
 	if _, err := f.api().Push(t.Context(), withCanary(f.policy(t, func(string) string { return nobody }), 0, "cluster=call*")); err != nil {

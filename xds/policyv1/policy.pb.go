@@ -359,6 +359,156 @@ func (x *Revocation) GetIssuedBefore() *timestamppb.Timestamp {
 	return nil
 }
 
+// ToolSet is what is pinned of the tools of an MCP connection. The resource's
+// name is the connection's.
+type ToolSet struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Connection    string                 `protobuf:"bytes,1,opt,name=connection,proto3" json:"connection,omitempty"`
+	Tools         []*ToolSet_Tool        `protobuf:"bytes,2,rep,name=tools,proto3" json:"tools,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ToolSet) Reset() {
+	*x = ToolSet{}
+	mi := &file_callgate_policy_v1_policy_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ToolSet) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ToolSet) ProtoMessage() {}
+
+func (x *ToolSet) ProtoReflect() protoreflect.Message {
+	mi := &file_callgate_policy_v1_policy_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ToolSet.ProtoReflect.Descriptor instead.
+func (*ToolSet) Descriptor() ([]byte, []int) {
+	return file_callgate_policy_v1_policy_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *ToolSet) GetConnection() string {
+	if x != nil {
+		return x.Connection
+	}
+	return ""
+}
+
+func (x *ToolSet) GetTools() []*ToolSet_Tool {
+	if x != nil {
+		return x.Tools
+	}
+	return nil
+}
+
+type ToolReport struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Node          string                 `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`
+	Connection    string                 `protobuf:"bytes,2,opt,name=connection,proto3" json:"connection,omitempty"`
+	Definitions   [][]byte               `protobuf:"bytes,3,rep,name=definitions,proto3" json:"definitions,omitempty"` // all of them, as tools/list has them
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ToolReport) Reset() {
+	*x = ToolReport{}
+	mi := &file_callgate_policy_v1_policy_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ToolReport) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ToolReport) ProtoMessage() {}
+
+func (x *ToolReport) ProtoReflect() protoreflect.Message {
+	mi := &file_callgate_policy_v1_policy_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ToolReport.ProtoReflect.Descriptor instead.
+func (*ToolReport) Descriptor() ([]byte, []int) {
+	return file_callgate_policy_v1_policy_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *ToolReport) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
+}
+
+func (x *ToolReport) GetConnection() string {
+	if x != nil {
+		return x.Connection
+	}
+	return ""
+}
+
+func (x *ToolReport) GetDefinitions() [][]byte {
+	if x != nil {
+		return x.Definitions
+	}
+	return nil
+}
+
+type ToolReportReply struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ToolReportReply) Reset() {
+	*x = ToolReportReply{}
+	mi := &file_callgate_policy_v1_policy_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ToolReportReply) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ToolReportReply) ProtoMessage() {}
+
+func (x *ToolReportReply) ProtoReflect() protoreflect.Message {
+	mi := &file_callgate_policy_v1_policy_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ToolReportReply.ProtoReflect.Descriptor instead.
+func (*ToolReportReply) Descriptor() ([]byte, []int) {
+	return file_callgate_policy_v1_policy_proto_rawDescGZIP(), []int{6}
+}
+
 // Held is what a decision server keeps on disk, to start from when the control
 // plane is away.
 type Held struct {
@@ -367,13 +517,14 @@ type Held struct {
 	Rollout       *Rollout               `protobuf:"bytes,2,opt,name=rollout,proto3" json:"rollout,omitempty"`
 	Grants        []*Grant               `protobuf:"bytes,3,rep,name=grants,proto3" json:"grants,omitempty"`
 	Revocations   []*Revocation          `protobuf:"bytes,4,rep,name=revocations,proto3" json:"revocations,omitempty"`
+	Tools         []*ToolSet             `protobuf:"bytes,5,rep,name=tools,proto3" json:"tools,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Held) Reset() {
 	*x = Held{}
-	mi := &file_callgate_policy_v1_policy_proto_msgTypes[4]
+	mi := &file_callgate_policy_v1_policy_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -385,7 +536,7 @@ func (x *Held) String() string {
 func (*Held) ProtoMessage() {}
 
 func (x *Held) ProtoReflect() protoreflect.Message {
-	mi := &file_callgate_policy_v1_policy_proto_msgTypes[4]
+	mi := &file_callgate_policy_v1_policy_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -398,7 +549,7 @@ func (x *Held) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Held.ProtoReflect.Descriptor instead.
 func (*Held) Descriptor() ([]byte, []int) {
-	return file_callgate_policy_v1_policy_proto_rawDescGZIP(), []int{4}
+	return file_callgate_policy_v1_policy_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *Held) GetPolicies() []*Policy {
@@ -429,6 +580,13 @@ func (x *Held) GetRevocations() []*Revocation {
 	return nil
 }
 
+func (x *Held) GetTools() []*ToolSet {
+	if x != nil {
+		return x.Tools
+	}
+	return nil
+}
+
 type Policy_File struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
@@ -439,7 +597,7 @@ type Policy_File struct {
 
 func (x *Policy_File) Reset() {
 	*x = Policy_File{}
-	mi := &file_callgate_policy_v1_policy_proto_msgTypes[5]
+	mi := &file_callgate_policy_v1_policy_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -451,7 +609,7 @@ func (x *Policy_File) String() string {
 func (*Policy_File) ProtoMessage() {}
 
 func (x *Policy_File) ProtoReflect() protoreflect.Message {
-	mi := &file_callgate_policy_v1_policy_proto_msgTypes[5]
+	mi := &file_callgate_policy_v1_policy_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -492,7 +650,7 @@ type Policy_Reference struct {
 
 func (x *Policy_Reference) Reset() {
 	*x = Policy_Reference{}
-	mi := &file_callgate_policy_v1_policy_proto_msgTypes[6]
+	mi := &file_callgate_policy_v1_policy_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -504,7 +662,7 @@ func (x *Policy_Reference) String() string {
 func (*Policy_Reference) ProtoMessage() {}
 
 func (x *Policy_Reference) ProtoReflect() protoreflect.Message {
-	mi := &file_callgate_policy_v1_policy_proto_msgTypes[6]
+	mi := &file_callgate_policy_v1_policy_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -539,6 +697,66 @@ func (x *Policy_Reference) GetContent() []byte {
 		return x.Content
 	}
 	return nil
+}
+
+type ToolSet_Tool struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Definition    []byte                 `protobuf:"bytes,2,opt,name=definition,proto3" json:"definition,omitempty"` // as accepted, canonical JSON; empty: never accepted
+	Offered       string                 `protobuf:"bytes,3,opt,name=offered,proto3" json:"offered,omitempty"`       // SHA-256 in hexadecimal of what the server offers, where that is another
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ToolSet_Tool) Reset() {
+	*x = ToolSet_Tool{}
+	mi := &file_callgate_policy_v1_policy_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ToolSet_Tool) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ToolSet_Tool) ProtoMessage() {}
+
+func (x *ToolSet_Tool) ProtoReflect() protoreflect.Message {
+	mi := &file_callgate_policy_v1_policy_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ToolSet_Tool.ProtoReflect.Descriptor instead.
+func (*ToolSet_Tool) Descriptor() ([]byte, []int) {
+	return file_callgate_policy_v1_policy_proto_rawDescGZIP(), []int{4, 0}
+}
+
+func (x *ToolSet_Tool) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *ToolSet_Tool) GetDefinition() []byte {
+	if x != nil {
+		return x.Definition
+	}
+	return nil
+}
+
+func (x *ToolSet_Tool) GetOffered() string {
+	if x != nil {
+		return x.Offered
+	}
+	return ""
 }
 
 var File_callgate_policy_v1_policy_proto protoreflect.FileDescriptor
@@ -584,12 +802,34 @@ const file_callgate_policy_v1_policy_proto_rawDesc = "" +
 	"\x06issuer\x18\x02 \x01(\tR\x06issuer\x12\x18\n" +
 	"\asubject\x18\x03 \x01(\tR\asubject\x12\x19\n" +
 	"\btoken_id\x18\x04 \x01(\tR\atokenId\x12?\n" +
-	"\rissued_before\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\fissuedBefore\"\xea\x01\n" +
+	"\rissued_before\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\fissuedBefore\"\xb7\x01\n" +
+	"\aToolSet\x12\x1e\n" +
+	"\n" +
+	"connection\x18\x01 \x01(\tR\n" +
+	"connection\x126\n" +
+	"\x05tools\x18\x02 \x03(\v2 .callgate.policy.v1.ToolSet.ToolR\x05tools\x1aT\n" +
+	"\x04Tool\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1e\n" +
+	"\n" +
+	"definition\x18\x02 \x01(\fR\n" +
+	"definition\x12\x18\n" +
+	"\aoffered\x18\x03 \x01(\tR\aoffered\"b\n" +
+	"\n" +
+	"ToolReport\x12\x12\n" +
+	"\x04node\x18\x01 \x01(\tR\x04node\x12\x1e\n" +
+	"\n" +
+	"connection\x18\x02 \x01(\tR\n" +
+	"connection\x12 \n" +
+	"\vdefinitions\x18\x03 \x03(\fR\vdefinitions\"\x11\n" +
+	"\x0fToolReportReply\"\x9d\x02\n" +
 	"\x04Held\x126\n" +
 	"\bpolicies\x18\x01 \x03(\v2\x1a.callgate.policy.v1.PolicyR\bpolicies\x125\n" +
 	"\arollout\x18\x02 \x01(\v2\x1b.callgate.policy.v1.RolloutR\arollout\x121\n" +
 	"\x06grants\x18\x03 \x03(\v2\x19.callgate.policy.v1.GrantR\x06grants\x12@\n" +
-	"\vrevocations\x18\x04 \x03(\v2\x1e.callgate.policy.v1.RevocationR\vrevocationsB+Z)github.com/callgate/callgate/xds/policyv1b\x06proto3"
+	"\vrevocations\x18\x04 \x03(\v2\x1e.callgate.policy.v1.RevocationR\vrevocations\x121\n" +
+	"\x05tools\x18\x05 \x03(\v2\x1b.callgate.policy.v1.ToolSetR\x05tools2V\n" +
+	"\x05Tools\x12M\n" +
+	"\x06Report\x12\x1e.callgate.policy.v1.ToolReport\x1a#.callgate.policy.v1.ToolReportReplyB+Z)github.com/callgate/callgate/xds/policyv1b\x06proto3"
 
 var (
 	file_callgate_policy_v1_policy_proto_rawDescOnce sync.Once
@@ -603,32 +843,40 @@ func file_callgate_policy_v1_policy_proto_rawDescGZIP() []byte {
 	return file_callgate_policy_v1_policy_proto_rawDescData
 }
 
-var file_callgate_policy_v1_policy_proto_msgTypes = make([]protoimpl.MessageInfo, 7)
+var file_callgate_policy_v1_policy_proto_msgTypes = make([]protoimpl.MessageInfo, 11)
 var file_callgate_policy_v1_policy_proto_goTypes = []any{
 	(*Policy)(nil),                // 0: callgate.policy.v1.Policy
 	(*Rollout)(nil),               // 1: callgate.policy.v1.Rollout
 	(*Grant)(nil),                 // 2: callgate.policy.v1.Grant
 	(*Revocation)(nil),            // 3: callgate.policy.v1.Revocation
-	(*Held)(nil),                  // 4: callgate.policy.v1.Held
-	(*Policy_File)(nil),           // 5: callgate.policy.v1.Policy.File
-	(*Policy_Reference)(nil),      // 6: callgate.policy.v1.Policy.Reference
-	(*timestamppb.Timestamp)(nil), // 7: google.protobuf.Timestamp
+	(*ToolSet)(nil),               // 4: callgate.policy.v1.ToolSet
+	(*ToolReport)(nil),            // 5: callgate.policy.v1.ToolReport
+	(*ToolReportReply)(nil),       // 6: callgate.policy.v1.ToolReportReply
+	(*Held)(nil),                  // 7: callgate.policy.v1.Held
+	(*Policy_File)(nil),           // 8: callgate.policy.v1.Policy.File
+	(*Policy_Reference)(nil),      // 9: callgate.policy.v1.Policy.Reference
+	(*ToolSet_Tool)(nil),          // 10: callgate.policy.v1.ToolSet.Tool
+	(*timestamppb.Timestamp)(nil), // 11: google.protobuf.Timestamp
 }
 var file_callgate_policy_v1_policy_proto_depIdxs = []int32{
-	5, // 0: callgate.policy.v1.Policy.files:type_name -> callgate.policy.v1.Policy.File
-	6, // 1: callgate.policy.v1.Policy.references:type_name -> callgate.policy.v1.Policy.Reference
-	7, // 2: callgate.policy.v1.Policy.created:type_name -> google.protobuf.Timestamp
-	7, // 3: callgate.policy.v1.Grant.until:type_name -> google.protobuf.Timestamp
-	7, // 4: callgate.policy.v1.Revocation.issued_before:type_name -> google.protobuf.Timestamp
-	0, // 5: callgate.policy.v1.Held.policies:type_name -> callgate.policy.v1.Policy
-	1, // 6: callgate.policy.v1.Held.rollout:type_name -> callgate.policy.v1.Rollout
-	2, // 7: callgate.policy.v1.Held.grants:type_name -> callgate.policy.v1.Grant
-	3, // 8: callgate.policy.v1.Held.revocations:type_name -> callgate.policy.v1.Revocation
-	9, // [9:9] is the sub-list for method output_type
-	9, // [9:9] is the sub-list for method input_type
-	9, // [9:9] is the sub-list for extension type_name
-	9, // [9:9] is the sub-list for extension extendee
-	0, // [0:9] is the sub-list for field type_name
+	8,  // 0: callgate.policy.v1.Policy.files:type_name -> callgate.policy.v1.Policy.File
+	9,  // 1: callgate.policy.v1.Policy.references:type_name -> callgate.policy.v1.Policy.Reference
+	11, // 2: callgate.policy.v1.Policy.created:type_name -> google.protobuf.Timestamp
+	11, // 3: callgate.policy.v1.Grant.until:type_name -> google.protobuf.Timestamp
+	11, // 4: callgate.policy.v1.Revocation.issued_before:type_name -> google.protobuf.Timestamp
+	10, // 5: callgate.policy.v1.ToolSet.tools:type_name -> callgate.policy.v1.ToolSet.Tool
+	0,  // 6: callgate.policy.v1.Held.policies:type_name -> callgate.policy.v1.Policy
+	1,  // 7: callgate.policy.v1.Held.rollout:type_name -> callgate.policy.v1.Rollout
+	2,  // 8: callgate.policy.v1.Held.grants:type_name -> callgate.policy.v1.Grant
+	3,  // 9: callgate.policy.v1.Held.revocations:type_name -> callgate.policy.v1.Revocation
+	4,  // 10: callgate.policy.v1.Held.tools:type_name -> callgate.policy.v1.ToolSet
+	5,  // 11: callgate.policy.v1.Tools.Report:input_type -> callgate.policy.v1.ToolReport
+	6,  // 12: callgate.policy.v1.Tools.Report:output_type -> callgate.policy.v1.ToolReportReply
+	12, // [12:13] is the sub-list for method output_type
+	11, // [11:12] is the sub-list for method input_type
+	11, // [11:11] is the sub-list for extension type_name
+	11, // [11:11] is the sub-list for extension extendee
+	0,  // [0:11] is the sub-list for field type_name
 }
 
 func init() { file_callgate_policy_v1_policy_proto_init() }
@@ -642,9 +890,9 @@ func file_callgate_policy_v1_policy_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_callgate_policy_v1_policy_proto_rawDesc), len(file_callgate_policy_v1_policy_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   7,
+			NumMessages:   11,
 			NumExtensions: 0,
-			NumServices:   0,
+			NumServices:   1,
 		},
 		GoTypes:           file_callgate_policy_v1_policy_proto_goTypes,
 		DependencyIndexes: file_callgate_policy_v1_policy_proto_depIdxs,
