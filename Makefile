@@ -30,7 +30,7 @@ bench: ## measured ratios; BENCH=authz|envoy|spool|trail|policy|decide|approvals
 # given to each fuzz target.
 SOAK     ?= 20m
 SCENARIO ?=
-FUZZTIME ?= 20s
+FUZZTIME ?= 60s
 
 soak: ## long fault runs: kill -9, outages, a full disk, fuzzing; fails on any loss
 	CALLGATE_SOAK=1 CALLGATE_SOAK_TIME=$(SOAK) CALLGATE_SOAK_SCENARIO=$(SCENARIO) $(GO) test -count=1 -timeout 0 -v -run Soak ./test/soak

@@ -430,17 +430,31 @@ func TestTheBodyIsWholeWhateverTheParserSays(t *testing.T) {
 
 // How a mask applies to a caller is settled when its call is decided, and recorded.
 func TestMaskForCaller(t *testing.T) {
+	broke := call.Decision{Outcome: call.HoldAllow, Reason: call.ReasonBreakGlass, Approval: &call.Approval{ID: "apr_1"}}
+	approved := call.Decision{Outcome: call.HoldAllow, Reason: call.ReasonApproved, Approval: &call.Approval{ID: "apr_1"}}
 	for _, c := range []struct {
-		group, how, relaxed string
-	}{{"finance", "partial", "own: partial"}, {"support", "drop", ""}, {"fraud", "", "own: show"}, {"other", "redact", ""}} {
+		group        string
+		held         *call.Decision
+		how, relaxed string
+	}{
+		{"finance", nil, "partial", "own: partial"}, {"support", nil, "drop", ""}, {"fraud", nil, "", "own: show"}, {"other", nil, "redact", ""},
+		{"other", &broke, "", "own: show"}, {"other", &approved, "redact", ""}, {"support", &broke, "drop", ""},
+	} {
 		r := newRig(t)
 		conn := r.conns["crm"]
 		conn.Mask.Rules[0].For = []call.MaskFor{{Callers: call.Approvers{Groups: []string{"finance"}}, How: "partial"},
-			{Callers: call.Approvers{Groups: []string{"support"}}, How: "drop"}, {Callers: call.Approvers{Groups: []string{"fraud"}}, How: call.Show}}
+			{Callers: call.Approvers{Groups: []string{"support"}}, How: "drop"}, {Callers: call.Approvers{Groups: []string{"fraud"}}, How: call.Show},
+			{BreakGlass: true, How: call.Show}}
 		conn.Record.Originals = []string{"age1x"}
 		r.activate(t)
 		r.identify = func(context.Context, call.Headers) (call.Identity, error) {
 			return call.Identity{Issuer: "https://idp", Subject: "ann", Kind: call.Human, Groups: []string{c.group}}, nil
+		}
+		if c.held != nil {
+			r.decide = func(context.Context, *call.Call) call.Ruling {
+				return call.Ruling{Action: call.ActionHold, Rule: "asks"}
+			}
+			r.hold = func(context.Context, *call.Call, call.Ruling) call.Decision { return *c.held }
 		}
 		a := r.check(t, request())
 		how := ""
