@@ -55,12 +55,14 @@ lint:
 	$(GO) vet ./...
 	$(GO) tool staticcheck ./...
 
-generate: ## the demo service's protobuf code
+generate: ## the demo service's protobuf code, and the client of the admin API
 	$(GO) generate ./...
 
 golden: ## rewrite golden files and generated pages after a wanted change
 	$(GO) test ./envoy -update
 	$(GO) test ./audit/clickhouse -run "TestDDL|TestReference" -update
+	$(GO) test ./console -run TestOpenAPI -update
+	$(GO) generate ./console/apiclient
 
 clean:
 	rm -rf bin .callgate

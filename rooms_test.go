@@ -68,6 +68,7 @@ var rooms = map[string][]string{
 	"xds":                      {"config", "envoy", "xds/policyv1"},
 	"xds/policyv1":             {},
 	"console":                  {"call/tool", "config", "control", "xds", "xds/policyv1", "call", "approvals", "audit", "audit/clickhouse", "extauthz/identity"},
+	"console/apiclient":        {},
 	"console/login":            {"call"},
 	"console/pages":            {"call", "approvals", "approvals/link", "console/login"},
 	"demo/issuer":              {},

@@ -38,6 +38,10 @@ func (a *App) addPages(mux *http.ServeMux) error {
 			_, err := a.people.approvals.Decide(ctx, id, by, answer)
 			return err
 		},
+		Review: func(ctx context.Context, id string, by call.Identity, justified bool, comment string) error {
+			_, err := a.people.approvals.Review(ctx, id, by, justified, comment)
+			return err
+		},
 		Login: login.Config{URL: a.cfg.Approvals.URL, Issuer: l.Issuer, ClientID: l.ClientID, Secret: l.ClientSecret.Read, Scopes: l.Scopes, Client: client,
 			Verify: func(ctx context.Context, idToken, nonce string) (call.Identity, error) {
 				return a.people.verifier.Login(ctx, idToken, identity.Login{Issuer: l.Issuer, Client: l.ClientID, Nonce: nonce})

@@ -111,8 +111,8 @@ type decision struct {
 	Grant string `json:"grant,omitempty"`
 }
 
-// problem is an error as RFC 9457 has it.
-type problem struct {
+// Problem is an error as RFC 9457 has it.
+type Problem struct {
 	Type   string `json:"type"`
 	Title  string `json:"title"`
 	Status int    `json:"status"`

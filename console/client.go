@@ -116,7 +116,7 @@ func (c *Client) do(ctx context.Context, method, path string, in, out any) error
 		return fmt.Errorf("read answer of %s: %w", c.server, err)
 	}
 	if resp.StatusCode != http.StatusOK {
-		var p problem
+		var p Problem
 		if json.Unmarshal(data, &p) != nil || p.Detail == "" {
 			p.Detail = fmt.Sprintf("%s answered %s", c.server, resp.Status)
 		}

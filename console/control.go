@@ -99,6 +99,12 @@ type Revocation struct {
 	Behind       []string  `json:"behind,omitempty"`
 }
 
+// Ended tells that a grant or a revocation was taken back.
+type Ended struct {
+	ID     string   `json:"id"`
+	Behind []string `json:"behind,omitempty"`
+}
+
 // ErrNotController says that somebody may not change what decides.
 var ErrNotController = errors.New("only those in control.administrators may do this, themselves and not through an agent; add a group or a person of theirs there")
 
@@ -108,7 +114,7 @@ var errNoControl = errors.New("this process is not the control plane (role xds);
 // maxPush bounds the body of a push, in bytes.
 const maxPush = 192 << 20
 
-func (s *Server) control(mux *http.ServeMux) {
+func (s *Server) control(mux *routes) {
 	mux.HandleFunc("POST /api/v1/policy", s.controller(s.push))
 	mux.HandleFunc("POST /api/v1/policy/rollback", s.controller(s.change(func(ctx context.Context, c Change, by string) (control.Outcome, error) {
 		return s.cfg.Control.Rollback(ctx, c.Version, by, c.Message)
@@ -299,10 +305,7 @@ func (s *Server) ended(w http.ResponseWriter, r *http.Request, err error) {
 		s.uncontrolled(w, r, err)
 		return
 	}
-	answer(w, struct {
-		ID     string   `json:"id"`
-		Behind []string `json:"behind,omitempty"`
-	}{r.PathValue("id"), late})
+	answer(w, Ended{ID: r.PathValue("id"), Behind: late})
 }
 
 func (s *Server) takeBack(w http.ResponseWriter, r *http.Request, by string) {

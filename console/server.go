@@ -2,6 +2,7 @@ package console
 
 import (
 	"context"
+	_ "embed"
 	"encoding/json"
 	"errors"
 	"log/slog"
@@ -53,9 +54,33 @@ type Server struct{ cfg Config }
 // New returns a Server.
 func New(cfg Config) *Server { return &Server{cfg: cfg} }
 
+// description is the API as OpenAPI 3.1 has it; "make golden" writes it from the
+// routes and types of this package.
+//
+//go:embed openapi.json
+var description []byte
+
+// routes is a mux that remembers what it serves.
+type routes struct {
+	http.ServeMux
+	patterns []string
+}
+
+// HandleFunc adds a route.
+func (m *routes) HandleFunc(pattern string, h func(http.ResponseWriter, *http.Request)) {
+	m.patterns = append(m.patterns, pattern)
+	m.ServeMux.HandleFunc(pattern, h)
+}
+
 // Handler returns the API's routes.
-func (s *Server) Handler() http.Handler {
-	mux := http.NewServeMux()
+func (s *Server) Handler() http.Handler { return s.routes() }
+
+func (s *Server) routes() *routes {
+	mux := &routes{}
+	mux.HandleFunc("GET /api/v1/openapi.json", func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("content-type", "application/json")
+		_, _ = w.Write(description)
+	})
 	mux.HandleFunc("GET /api/v1/status", s.as(s.status))
 	mux.HandleFunc("GET /api/v1/audit", s.as(s.audit))
 	mux.HandleFunc("POST /api/v1/audit/erase", s.as(s.erase))
@@ -243,5 +268,5 @@ func answer(w http.ResponseWriter, v any) {
 func refuse(w http.ResponseWriter, status int, detail string) {
 	w.Header().Set("content-type", "application/problem+json")
 	w.WriteHeader(status)
-	_ = json.NewEncoder(w).Encode(problem{Type: "about:blank", Title: http.StatusText(status), Status: status, Detail: strings.TrimSpace(detail)})
+	_ = json.NewEncoder(w).Encode(Problem{Type: "about:blank", Title: http.StatusText(status), Status: status, Detail: strings.TrimSpace(detail)})
 }

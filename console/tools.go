@@ -51,6 +51,11 @@ type AcceptedTool struct {
 	Hash string `json:"hash"` // SHA-256, in full
 }
 
+// ToolsAccepted tells that definitions were accepted.
+type ToolsAccepted struct {
+	Behind []string `json:"behind,omitempty"` // nodes that had not answered when the wait was over
+}
+
 func (s *Server) toolsOf(w http.ResponseWriter, r *http.Request, _ string) {
 	list, err := s.cfg.Control.Tools(r.Context(), r.URL.Query().Get("connection"))
 	if err != nil {
@@ -92,9 +97,7 @@ func (s *Server) acceptTools(w http.ResponseWriter, r *http.Request, by string) 
 		s.uncontrolled(w, r, err)
 		return
 	}
-	answer(w, struct {
-		Behind []string `json:"behind,omitempty"`
-	}{late})
+	answer(w, ToolsAccepted{Behind: late})
 }
 
 // Tools lists what is known of a connection's tools, or of all where it is "".

@@ -185,7 +185,7 @@ func steps(h *approvals.Hold) []step {
 	slices.SortStableFunc(out, func(a, b step) int { return a.At.Compare(b.At) })
 	switch h.State {
 	case approvals.Open:
-		out = append(out, step{Class: "next", Text: "Waits for a decision", At: h.Expires})
+		out = append(out, step{Class: "next", Text: "Waits for a decision, until", At: h.Expires})
 	case approvals.Expired:
 		out = append(out, step{Class: "no", Text: "Nobody decided, or nobody came, in time", At: h.EndedAt})
 	case approvals.Canceled:
