@@ -21,7 +21,7 @@ func sample(size, hits int) []byte {
 			number = "4111 1111 1111 1111"
 		}
 		fmt.Fprintf(&b, `{"id":"%016x-%d","created_at":"2026-11-23T12:16:%02dZ","ts":1732377600123,"status":"completed",`+
-			`"amount":%d.99,"currency":"EUR","customer":{"name":"Jane Doe","city":"Lisbon","tags":["new","b2b"]},`+
+			`"amount":%d.99,"currency":"EUR","customer":{"company":"Doe & Sons","city":"Lisbon","tags":["new","b2b"]},`+
 			`"reference":%q,"note":"Left at the reception desk, please ring twice."}`, mix(uint64(i)), i, i%60, i, number)
 	}
 	b.WriteString(`]}`)

@@ -5,6 +5,8 @@ type nationalForm struct {
 	id    detector
 	form  string
 	lead  int  // letters before the first digit
+	prev  byte // what stands before it: a letter 'a', a blank, or 0
+	next  byte // what follows the first run of digits, 'a' a letter or digit, 0 the end
 	loose bool // separators may stand anywhere, or be missing
 }
 
@@ -22,17 +24,28 @@ var nationalForms = func() (t struct {
 					bare = append(bare, c)
 				}
 			}
-			t.announced[i] = append(t.announced[i], nationalForm{detNational + detector(i), string(bare), lead(f), true})
+			t.announced[i] = append(t.announced[i], nationalForm{id: detNational + detector(i), form: string(bare), lead: lead(f), loose: true})
 		}
 		for _, f := range n.plain {
-			run := lead(f)
-			for run < len(f) && f[run] == 'd' {
-				run++
+			end := lead(f)
+			for end < len(f) && f[end] == 'd' {
+				end++
 			}
-			run -= lead(f)
-			t.plain[run] = append(t.plain[run], nationalForm{detNational + detector(i), f, lead(f), false})
-			if f[len(f)-1] == 'c' && run+lead(f) == len(f)-1 { // the last may be a digit too
-				t.plain[run+1] = append(t.plain[run+1], nationalForm{detNational + detector(i), f, lead(f), false})
+			run, form := end-lead(f), nationalForm{id: detNational + detector(i), form: f, lead: lead(f)}
+			if form.lead > 0 {
+				form.prev = f[form.lead-1]
+			}
+			switch {
+			case end == len(f):
+			case f[end] == 'a' || f[end] == 'c':
+				form.next = 'a'
+			default:
+				form.next = f[end]
+			}
+			t.plain[run] = append(t.plain[run], form)
+			if f[len(f)-1] == 'c' && end == len(f)-1 { // the last may be a digit too
+				form.next = 0
+				t.plain[run+1] = append(t.plain[run+1], form)
 			}
 		}
 	}
@@ -59,12 +72,23 @@ func lead(form string) (n int) {
 func (s *scanner) national(i, end int, announced detSet) (from, to int, det detector) {
 	on := s.e.on
 	if run := end - i; run < len(nationalForms.plain) {
-		for k := range nationalForms.plain[run] {
-			f := &nationalForms.plain[run][k]
-			if !on.has(f.id) {
+		forms := nationalForms.plain[run]
+		if len(forms) == 0 && announced == 0 {
+			return 0, 0, 0
+		}
+		prev, next := at(s.b, i-1), at(s.b, end)
+		if isLetter(prev) {
+			prev = 'a'
+		}
+		if isLetter(next) {
+			next = 'a'
+		}
+		for k := range forms {
+			f := &forms[k]
+			if f.next != next && f.next != 0 || f.next == 0 && next == 'a' || f.prev != prev && f.prev != 0 || f.prev == 0 && prev == 'a' || !on.has(f.id) {
 				continue
 			}
-			if from, to = f.match(s.b, i); to > 0 && from >= s.floor() {
+			if from, to = f.match(s, i); to > 0 && from >= s.floor() {
 				return from, to, f.id
 			}
 		}
@@ -73,7 +97,7 @@ func (s *scanner) national(i, end int, announced detSet) (from, to int, det dete
 		det := detector(trailingZeros(set))
 		for k := range nationalForms.announced[det-detNational] {
 			f := &nationalForms.announced[det-detNational][k]
-			if from, to = f.match(s.b, i); to > 0 && from >= s.floor() {
+			if from, to = f.match(s, i); to > 0 && from >= s.floor() {
 				return from, to, det
 			}
 		}
@@ -82,8 +106,8 @@ func (s *scanner) national(i, end int, announced detSet) (from, to int, det dete
 }
 
 // match compares the form with the text whose first digit is at i.
-func (f *nationalForm) match(b []byte, i int) (from, to int) {
-	var id [24]byte
+func (f *nationalForm) match(s *scanner, i int) (from, to int) {
+	b, id := s.b, s.id[:]
 	from = i
 	for k := f.lead - 1; k >= 0; k-- {
 		if f.loose {

@@ -213,7 +213,7 @@ func random(v []byte) bool {
 // keyedValue hides a whole value that its name tells is a secret.
 func (s *scanner) keyedValue() {
 	f := &s.names[len(s.names)-1]
-	if f.kind != frameKey {
+	if f.kind != frameKey || !f.info.telling && f.info.secrets == nil {
 		return
 	}
 	if det, detail, ok := s.keyedFor(f.info, s.b); ok {

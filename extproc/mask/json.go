@@ -418,7 +418,7 @@ var stringClass = func() (t [256]uint8) {
 			t[c] = 2
 		case c < 0x20:
 			t[c] = 3
-		case c >= 0x80:
+		case c >= 0x7F: // folding leaves DEL out
 			t[c] = 4
 		}
 	}

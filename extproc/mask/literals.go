@@ -20,8 +20,8 @@ type literal struct {
 	rule int    // what it belongs to
 }
 
-// rarity orders bytes by how often they stand in what services return: the
-// greater, the rarer.
+// rarity orders bytes by how little it costs to look at each of them: the
+// greater, the better an anchor.
 func rarity(c byte) int {
 	switch {
 	case isDigit(c):
@@ -30,12 +30,10 @@ func rarity(c byte) int {
 		return 40 + letterRarity(c|0x20)
 	case isLetter(c):
 		return letterRarity(c)
-	case c == '-':
-		return 14
-	case c == '_', c == ':', c == '.', c == '/':
-		return 24
+	case c == '-', c == '_', c == ':', c == '.':
+		return 22 // not rare, but one of them costs as much as all that have it
 	}
-	return 60
+	return 30
 }
 
 func letterRarity(c byte) int {
@@ -58,17 +56,17 @@ func (t *literals) add(text string, fold bool, rule int) {
 	if fold {
 		l.text = string(keep([]byte(text), func(byte) bool { return true }, 'a'))
 	}
+	best := -1
 	for i := range len(text) {
+		if i < 2 && i > len(text)-3 {
+			continue // the window of three bytes would reach beyond the text
+		}
 		r := rarity(l.text[i])
 		if fold && isLetter(l.text[i]) {
 			r = letterRarity(l.text[i])
 		}
-		best := rarity(l.text[l.at])
-		if fold && isLetter(l.text[l.at]) {
-			best = letterRarity(l.text[l.at])
-		}
 		if r > best {
-			l.at = i
+			best, l.at = r, i
 		}
 	}
 	c := l.text[l.at]
@@ -79,13 +77,6 @@ func (t *literals) add(text string, fold bool, rule int) {
 	table, w := &t.from, l.at
 	if l.at >= 2 {
 		table, w = &t.upto, l.at-2
-	} else if l.at > len(text)-3 {
-		// Of three bytes with the anchor in the middle: the window is the text.
-		l.at, w = 0, 0
-		t.anchor[l.text[0]] = true
-		if fold && isLetter(l.text[0]) {
-			t.anchor[l.text[0]&^0x20] = true
-		}
 	}
 	slot := &table[trigram(l.text[w], l.text[w+1], l.text[w+2])]
 	if *slot == 0 {

@@ -1,6 +1,7 @@
 package mask
 
 import (
+	"bytes"
 	"hash/maphash"
 	"sync"
 )
@@ -8,6 +9,8 @@ import (
 // nameInfo is what a name (a member's, a field's, or a word before a value)
 // says of the value that it names.
 type nameInfo struct {
+	raw     []byte   // the name itself
+	clean   bool     // no detector finds anything in it
 	rule    int      // the rule whose keys have this name, -1: none
 	hints   detSet   // detectors whose values it announces
 	byName  detector // detPerson, detAddress or detBirth that it makes of any value; detCount: none
@@ -246,11 +249,15 @@ type namedInfo struct {
 // name returns what a name says, from the cache where it is there.
 func (w *walker) name(raw []byte) *nameInfo {
 	if len(raw) > 2*maxKeyLength {
-		return w.m.describe(raw)
+		info := w.m.describe(raw)
+		info.raw = bytes.Clone(raw)
+		return info
 	}
 	slot := &w.names.slots[maphash.Bytes(w.names.seed, raw)%uint64(len(w.names.slots))]
 	if slot.info == nil || slot.name != string(raw) {
-		*slot = namedInfo{string(raw), w.m.describe(raw)}
+		info := w.m.describe(raw)
+		info.raw = bytes.Clone(raw)
+		*slot = namedInfo{string(raw), info}
 	}
 	return slot.info
 }

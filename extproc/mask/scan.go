@@ -99,9 +99,10 @@ type scanner struct {
 
 	b       []byte
 	matches []match
-	run     int   // start of a digit group that continues a run of groups, else -1
-	noJWT   int   // no signed token begins before here
-	present []int // custom patterns whose literal was seen
+	run     int      // start of a digit group that continues a run of groups, else -1
+	noJWT   int      // no signed token begins before here
+	id      [24]byte // scratch
+	present []int    // custom patterns whose literal was seen
 	around  detSet
 	known   bool // around is worked out
 }
@@ -402,6 +403,14 @@ func (s *scanner) announced(i int) detSet {
 	if s.w == nil {
 		return 0
 	}
+	if i == 0 {
+		return s.nameHints()
+	}
+	return s.nameHints() | s.before(i)
+}
+
+// nameHints is what the three names around the value announce.
+func (s *scanner) nameHints() detSet {
 	if !s.known {
 		s.known, s.around = true, 0
 		for n, k := 0, len(s.names)-1; k >= 0 && n < 3; k-- {
@@ -411,7 +420,7 @@ func (s *scanner) announced(i int) detSet {
 			}
 		}
 	}
-	return s.around | s.before(i)
+	return s.around
 }
 
 // wordReach is how far before a value a word may announce it.
@@ -421,6 +430,12 @@ const wordReach = 40
 func (s *scanner) before(i int) (hints detSet) {
 	b, from := s.b, max(0, i-wordReach)
 	end, last := i, 0
+	for end > from && isLetter(b[end-1]) && i-end < 6 {
+		end-- // the letters that a number begins with
+	}
+	if end > 0 && isAlnum(b[end-1]) {
+		return 0 // in the middle of some identifier
+	}
 	for n := 0; n < 5; n++ {
 		for end > from && !isNameByte(b[end-1]) {
 			if end--; b[end] == '\n' {
@@ -434,6 +449,10 @@ func (s *scanner) before(i int) (hints detSet) {
 		if start == end {
 			break
 		}
+		if numbered(b[start:end]) {
+			end, last = start, 0
+			continue // an identifier, a time
+		}
 		hints |= s.w.name(b[start:end]).hints
 		if last > 0 && b[end] == ' ' {
 			hints |= s.w.name(b[start:last]).hints
@@ -441,6 +460,17 @@ func (s *scanner) before(i int) (hints detSet) {
 		end, last = start, end
 	}
 	return hints
+}
+
+// numbered tells whether a word has digits in it, other than as in ipv4.
+func numbered(w []byte) bool {
+	n := 0
+	for _, c := range w {
+		if isDigit(c) {
+			n++
+		}
+	}
+	return n > 1 || n == 1 && len(w) != 4
 }
 
 func isNameByte(c byte) bool { return isLetter(c) || isDigit(c) || c == '_' || c == '-' || c >= 0x80 }

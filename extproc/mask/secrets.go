@@ -27,10 +27,8 @@ func secretRules() []secretRule {
 		{det: detPrivateKey, name: "pem", literals: []string{"-----BEGIN"}},
 		{det: detPrivateKey, name: "putty", literals: []string{"PuTTY-User-Key-File"}},
 		{det: detPrivateKey, name: "age", literals: []string{"AGE-SECRET-KEY-1"}, pattern: `AGE-SECRET-KEY-1[0-9A-Z]{50,}`},
-		{det: detJWT, name: "jwt", literals: []string{"eyJ"}},
-		{det: detJWT, name: "jwt", literals: []string{"eyA"}}, // the header begins with `{ `
-		{det: detJWT, name: "jwt", literals: []string{"ewo"}}, // the header begins with `{` and a line end
-		{det: detJWT, name: "jwt", literals: []string{"ew0"}},
+		// The header begins with `{"`, `{ `, or `{` and a line end.
+		{det: detJWT, name: "jwt", literals: []string{"eyJ", "eyA", "ewog", "ewoJ", "ewoi", "ewoK", "ew0K"}},
 
 		// Cloud providers.
 		api("aws_access_key_id", "AKIA", `AKIA[A-Z2-7]{16,}`),

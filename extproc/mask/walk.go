@@ -103,18 +103,19 @@ func (w *walker) enterKey(d *doc, from, to int, odd uint8, live liveStates, v ve
 		kv.unescape(key)
 		key, at = kv.b, kv.at
 	}
-	if d.long != nil {
-		key = bytes.Clone(key) // the window moves on
-	}
 	info := w.name(key)
+	if d.long != nil {
+		key = info.raw // the window moves on
+	}
 	top := &w.stack[len(w.stack)-1]
 	*top = frame{key: key, info: info, kind: frameKey, guard: true} // a finding in the name must not show it
 	hit := false
-	if w.m.det.any && len(key) >= minMatch {
+	if w.m.det.any && len(key) >= minMatch && !info.clean {
 		// A name that announces a secret is no assignment, and has no names around it.
 		n := len(w.edits)
 		w.text(key, at, from, true, false)
 		hit = len(w.edits) > n
+		info.clean = !hit
 	}
 	top.guard = hit
 
@@ -268,6 +269,10 @@ func (w *walker) stringValue(d *doc, from, to int, odd uint8, live liveStates, v
 	if done, err := w.encoded(text, at, from, live); done || err != nil {
 		return err
 	}
+	if odd == 0 {
+		w.hideMatches(text, nil, nil, from, true, true)
+		return nil
+	}
 	w.text(text, at, from, true, true)
 	return nil
 }
@@ -347,6 +352,11 @@ func (w *walker) text(text []byte, at viewMap, base int, inJSON, values bool) {
 		return
 	}
 	view, fold := w.folded.fold(text)
+	w.hideMatches(view, fold, at, base, inJSON, values)
+}
+
+// hideMatches runs the detectors over a view that fold maps to the text.
+func (w *walker) hideMatches(view []byte, fold, at viewMap, base int, inJSON, values bool) {
 	for _, f := range w.matches(view, values) {
 		h := w.ruleHow(f)
 		if h == howDrop && !values {
@@ -393,7 +403,7 @@ func (w *walker) numberValue(src []byte, from, to int, v verdict) {
 	// A number has no leading zeros; a personal number may.
 	for zeros := 0; zeros <= 2; zeros++ {
 		if zeros > 0 {
-			if len(text)+1 > 14 || w.m.det.on&(allNational|setOf(detSSN)) == 0 {
+			if len(text)+1 > 14 || w.scan.nameHints()&w.m.det.on&(allNational|setOf(detSSN)) == 0 {
 				return
 			}
 			text = append([]byte("0"), text...)
