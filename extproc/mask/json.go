@@ -70,6 +70,8 @@ type verdict struct {
 	rule int
 	kind string // typePath or typeKey
 	blob bool   // the value is a file in base64
+	// delta says that the value is a piece of a longer text.
+	delta bool
 }
 
 // errMore says that the text at hand ends within a token.

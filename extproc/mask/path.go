@@ -33,6 +33,9 @@ const rootRule = -2
 // blobRule marks paths of files in base64.
 const blobRule = -3
 
+// deltaRule marks paths of pieces of longer texts in events.
+const deltaRule = -4
+
 const (
 	maxPathBytes = 1024
 	maxPathSteps = 64

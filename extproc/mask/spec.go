@@ -134,16 +134,18 @@ var (
 
 // Masker applies one Spec. It is immutable and safe for concurrent use.
 type Masker struct {
-	names    []string // by rule index
-	hows     []how    // by rule index
-	paths    pathSet
-	hasPaths bool
-	pathRule int            // the strictest rule that has paths, for typeUnreadable
-	keys     map[string]int // normalised key name to rule index
-	det      engine
-	detRule  [detCount]int // rule index by detector, -1 when off
-	caches   *sync.Pool    // of *nameCache
-	cipher   *ff1.Cipher   // of tokens, nil where no rule makes them
+	names []string // by rule index
+	hows  []how    // by rule index
+	paths pathSet
+	// eventPaths has the places of pieces of longer texts, too.
+	eventPaths pathSet
+	hasPaths   bool
+	pathRule   int            // the strictest rule that has paths, for typeUnreadable
+	keys       map[string]int // normalised key name to rule index
+	det        engine
+	detRule    [detCount]int // rule index by detector, -1 when off
+	caches     *sync.Pool    // of *nameCache
+	cipher     *ff1.Cipher   // of tokens, nil where no rule makes them
 
 	ctx context.Context // of the call, where there are analyzers to ask
 
@@ -284,6 +286,15 @@ func Compile(spec Spec, opt Options) (*Masker, error) {
 		return nil, errors.Join(errs...)
 	}
 	m.paths.finish()
+	m.eventPaths.steps, m.eventPaths.start = slices.Clone(m.paths.steps), slices.Clone(m.paths.start)
+	for _, p := range deltas {
+		steps, err := parsePath(p)
+		if err != nil {
+			return nil, fmt.Errorf("path %q: %w", p, err)
+		}
+		m.eventPaths.add(steps, deltaRule)
+	}
+	m.eventPaths.finish()
 	m.det.init(on, len(m.keys) > 0)
 	return m, nil
 }

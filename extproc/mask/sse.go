@@ -9,6 +9,7 @@ import "bytes"
 func (s *Stream) event(unit []byte, base int) ([]edit, error) {
 	w := s.w
 	var data view // joined, once there is a second line
+	w.pieces = w.pieces[:0]
 	lines, first, firstEnd := 0, 0, 0
 	for i := base; i < len(unit); {
 		start, end := i, len(unit)
@@ -40,7 +41,14 @@ func (s *Stream) event(unit []byte, base int) ([]edit, error) {
 	switch lines {
 	case 0:
 	case 1:
+		w.joins, w.pieces = true, w.pieces[:0]
 		err = w.anything(unit[first:firstEnd], nil, first)
+		w.joins = false
+		for i := range w.pieces {
+			w.pieces[i].start += first
+			w.pieces[i].end += first
+		}
+		channelsOf(unit, w.pieces)
 	default:
 		err = w.anything(data.b, data.at, 0)
 	}

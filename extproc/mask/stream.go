@@ -25,8 +25,9 @@ type Stream struct {
 	bom   bool   // nothing was masked yet: a byte order mark may come
 	inKey bool   // text: inside a private key block
 
-	w   *walker // collects the findings of all units
-	err error
+	joined joined  // events: what has pieces in several of them
+	w      *walker // collects the findings of all units
+	err    error
 }
 
 // form is how a stream is cut into units.
@@ -52,6 +53,11 @@ func (m *Masker) NewStream(contentType string, limit int) *Stream {
 	switch t {
 	case "text/event-stream":
 		s.form = formEvents
+		s.w.done()
+		events := *m
+		events.paths = m.eventPaths
+		s.m, s.w = &events, events.walker()
+		s.joined = joined{w: s.w, limit: s.limit}
 	case "application/x-ndjson", "application/ndjson", "application/jsonl", "application/x-jsonlines", "application/jsonlines":
 		s.form = formLines
 	}
@@ -94,7 +100,7 @@ func (s *Stream) Close() ([]byte, error) {
 func (s *Stream) Findings() []Finding { return s.w.findings }
 
 // Held is how many bytes of the body are in memory.
-func (s *Stream) Held() int { return cap(s.buf) }
+func (s *Stream) Held() int { return cap(s.buf) + 2*s.joined.size }
 
 func (s *Stream) fail(err error) {
 	s.err = err
@@ -118,8 +124,23 @@ func (s *Stream) drain(out []byte, last bool) ([]byte, error) {
 		if err = cmp.Or(err, s.w.fault); err != nil {
 			return nil, err
 		}
-		out = append(out, apply(unit, edits)...)
+		if s.form == formEvents {
+			some, err := s.joined.add(unit, edits, s.w.pieces)
+			if err != nil {
+				return nil, err
+			}
+			out = append(out, some...)
+		} else {
+			out = append(out, apply(unit, edits)...)
+		}
 		from = end
+	}
+	if last && s.form == formEvents {
+		some, err := s.joined.end()
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, some...)
 	}
 	rest := copy(s.buf, s.buf[from:])
 	s.buf = s.buf[:rest]

@@ -23,6 +23,8 @@ type walker struct {
 	stack  []frame // names from the body's root to here
 	level  int     // JSON in strings around here
 	spare  [][]container
+	joins  bool    // pieces of longer texts are left to be searched together
+	pieces []piece // found in the event
 
 	scan    scanner
 	names   *nameCache
@@ -174,7 +176,7 @@ func (w *walker) advance(live liveStates, key []byte, index int, v verdict) verd
 // arrive applies the paths that end at the current states.
 func (w *walker) arrive(v verdict) verdict {
 	root := false
-	v.blob = false
+	v.blob, v.delta = false, false
 	for _, s := range w.states[w.cur.from:w.cur.to] {
 		st := &w.m.paths.steps[s]
 		switch {
@@ -183,6 +185,8 @@ func (w *walker) arrive(v verdict) verdict {
 			root = true
 		case st.rule == blobRule:
 			v.blob = true
+		case st.rule == deltaRule:
+			v.delta = true
 		default:
 			v = w.m.stricterVerdict(v, verdict{how: w.m.hows[st.rule], rule: st.rule, kind: typePath})
 		}
@@ -209,7 +213,7 @@ func (w *walker) restart(v verdict) verdict {
 }
 
 func (m *Masker) stricterVerdict(a, b verdict) verdict {
-	b.blob = a.blob
+	b.blob, b.delta = a.blob, a.delta
 	if b.how > a.how || b.how == a.how && b.rule < a.rule {
 		return b
 	}
@@ -249,6 +253,11 @@ func (w *walker) stringValue(d *doc, from, to int, odd uint8, live liveStates, v
 	}
 	if v.how != howNone {
 		w.hideWhole(from-1, to+1, text, v)
+		return nil
+	}
+	if v.delta && w.joins && w.level == 0 && len(text) > 0 {
+		w.path = w.appendPath(w.path[:0])
+		w.pieces = append(w.pieces, piece{string(w.path), bytes.Clone(text), slices.Clone(at), from, to})
 		return nil
 	}
 	if v.blob && len(text) > 0 {
@@ -322,13 +331,13 @@ func (w *walker) nested(text []byte, at viewMap, base int, live liveStates, inJS
 // attempt walks text as a document at the current states, and returns its edits.
 // Text that is not JSON leaves no trace; only other errors are errors.
 func (w *walker) attempt(text []byte, v verdict) (edits []edit, ok bool, err error) {
-	outer, found, depth := w.edits, slices.Clone(w.findings), len(w.stack)
+	outer, found, depth, pieces := w.edits, slices.Clone(w.findings), len(w.stack), len(w.pieces)
 	w.edits = nil
 	d := doc{w: w, src: text}
 	err = d.parse(w.cur, v)
 	edits, w.edits = w.edits, outer
 	if errors.Is(err, ErrInvalid) {
-		w.findings, w.stack = found, w.stack[:depth]
+		w.findings, w.stack, w.pieces = found, w.stack[:depth], w.pieces[:pieces]
 		return nil, false, nil
 	}
 	return edits, err == nil, err

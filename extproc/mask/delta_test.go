@@ -1,0 +1,112 @@
+package mask
+
+import (
+	"encoding/json"
+	"fmt"
+	"regexp"
+	"strings"
+	"testing"
+)
+
+// said is what a reader makes of a stream of deltas.
+func said(t *testing.T, stream string) string {
+	t.Helper()
+	var all strings.Builder
+	for _, m := range regexp.MustCompile(`"(?:content|text|partial_json)":("(?:[^"\\]|\\.)*")`).FindAllStringSubmatch(stream, -1) {
+		var s string
+		if err := json.Unmarshal([]byte(m[1]), &s); err != nil {
+			t.Fatalf("%s: %v", m[1], err)
+		}
+		all.WriteString(s)
+	}
+	return all.String()
+}
+
+// A value that a language model says in several events is hidden, wherever it is
+// cut in two or more.
+func TestDeltas(t *testing.T) {
+	m := detecting(t, "all")
+	text := "The card is 4111 1111 1111 1111, é, and \"jane.doe@example.com\" is the address. Keep AKIA" + "IOSFODNN7EXAMPLE safe. " + strings.Repeat("And so on. ", 30)
+	want := strings.NewReplacer("4111 1111 1111 1111", "[redacted:card]", "jane.doe@example.com", "[redacted:email]", "AKIA"+"IOSFODNN7EXAMPLE", "[redacted:api_key]").Replace(text)
+	for name, event := range map[string]string{
+		"chat":      `{"id":"1","choices":[{"index":0,"delta":{"content":%s},"finish_reason":null}]}`,
+		"messages":  `{"type":"content_block_delta","index":0,"delta":{"type":"text_delta","text":%s}}`,
+		"arguments": `{"type":"content_block_delta","index":1,"delta":{"type":"input_json_delta","partial_json":%s}}`,
+	} {
+		for _, size := range []int{1, 2, 3, 5, 7, 11, 19, 40, 1000} {
+			var in strings.Builder
+			in.WriteString("data: {\"type\":\"message_start\"}\n\n")
+			runes := []rune(text)
+			for len(runes) > 0 {
+				n := min(size, len(runes))
+				b, err := json.Marshal(string(runes[:n]))
+				if err != nil {
+					t.Fatal(err)
+				}
+				fmt.Fprintf(&in, "event: x\ndata: "+event+"\n\n", b)
+				runes = runes[n:]
+			}
+			in.WriteString("data: [DONE]\n\n")
+			got, found, err := stream(m, sse, in.String(), 0, in.Len()/3, in.Len()/2)
+			if err != nil || said(t, got) != want || len(found) != 3 {
+				t.Fatalf("%s by %d: %q\n%+v %v", name, size, said(t, got), found, err)
+			}
+			if strings.Count(got, "\n\n") != strings.Count(in.String(), "\n\n") || !strings.HasSuffix(got, "data: [DONE]\n\n") {
+				t.Errorf("%s by %d: events are missing", name, size)
+			}
+		}
+	}
+}
+
+// Several texts that come in turns don't mix.
+func TestDeltasInterleaved(t *testing.T) {
+	m := detecting(t, "card")
+	var in strings.Builder
+	for i := range 16 {
+		for choice := range 2 {
+			fmt.Fprintf(&in, "data: {\"choices\":[{\"index\":%d,\"delta\":{\"content\":\"%s\"}}]}\n\n", choice, "4111111111111111"[i:i+1])
+		}
+	}
+	got, found, err := stream(m, sse, in.String(), 0)
+	if err != nil || strings.Count(got, "[redacted:card]") != 2 || found[0].Count != 2 || strings.Contains(said(t, got), "4") {
+		t.Errorf("%s %+v %v", got, found, err)
+	}
+}
+
+// Events don't wait for longer than a value needs, and not beyond the end of
+// their text.
+func TestDeltasFlow(t *testing.T) {
+	m := detecting(t, "all")
+	s := m.NewStream(sse, 0)
+	write := func(in string) string {
+		t.Helper()
+		out, err := s.Write([]byte(in))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(out)
+	}
+	said := 0
+	for range 100 {
+		said += strings.Count(write("data: {\"choices\":[{\"delta\":{\"content\":\"some more words \"}}]}\n\n"), "words")
+	}
+	if said < 90 {
+		t.Errorf("%d of 100 events left", said)
+	}
+	said += strings.Count(write("data: {\"choices\":[{\"delta\":{},\"finish_reason\":\"stop\"}]}\n\n"), "words")
+	if said != 100 {
+		t.Errorf("%d of 100 events left at the end of the text", said)
+	}
+	if out := write("data: {\"usage\":{}}\n\n"); out != "data: {\"usage\":{}}\n\n" {
+		t.Errorf("%q", out)
+	}
+	// A text that only grows is bounded.
+	s = m.NewStream(sse, 4<<10)
+	var err error
+	for i := 0; i < 1000 && err == nil; i++ {
+		_, err = s.Write([]byte("data: {\"choices\":[{\"delta\":{\"content\":\"nospacenospace\"}}]}\n\n"))
+	}
+	if err == nil || s.Held() > 32<<10 {
+		t.Errorf("%v, %d bytes held", err, s.Held())
+	}
+}
