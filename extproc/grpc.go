@@ -1,17 +1,22 @@
 package extproc
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io"
 	"strconv"
 	"strings"
 
+	"github.com/klauspost/compress/gzip"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/types/descriptorpb"
 	"google.golang.org/protobuf/types/dynamicpb"
 
 	"github.com/callgate/callgate/extproc/mask"
+	"github.com/callgate/callgate/proto/callgate"
 )
 
 // framed masks the messages of a gRPC response one by one. Frames are those of
@@ -20,8 +25,11 @@ type framed struct {
 	masker *mask.Masker
 	output protoreflect.MessageDescriptor
 	limit  int // bytes of one message
-	buf    []byte
-	found  []mask.Finding
+	// encoding is how the messages are compressed that are (grpc-encoding).
+	encoding string
+	marked   map[protoreflect.FieldDescriptor][]string
+	buf      []byte
+	found    []mask.Finding
 }
 
 const frameHeader = 5
@@ -30,8 +38,8 @@ func (f *framed) write(p []byte) ([]byte, error) {
 	f.buf = append(f.buf, p...)
 	var out []byte
 	for len(f.buf) >= frameHeader {
-		if f.buf[0] != 0 {
-			return nil, errors.New("a compressed gRPC message can't be masked; let the service answer uncompressed")
+		if f.buf[0] > 1 {
+			return nil, errors.New("the response is not of gRPC messages")
 		}
 		size := int(binary.BigEndian.Uint32(f.buf[1:frameHeader]))
 		if size > f.limit {
@@ -40,7 +48,14 @@ func (f *framed) write(p []byte) ([]byte, error) {
 		if len(f.buf) < frameHeader+size {
 			break
 		}
-		message, err := f.message(f.buf[frameHeader : frameHeader+size])
+		plain := f.buf[frameHeader : frameHeader+size]
+		if f.buf[0] == 1 {
+			var err error
+			if plain, err = f.decompress(plain); err != nil {
+				return nil, err
+			}
+		}
+		message, err := f.message(plain)
 		if err != nil {
 			return nil, err
 		}
@@ -62,6 +77,26 @@ func (f *framed) close() ([]byte, error) {
 func (f *framed) findings() []mask.Finding { return f.found }
 func (*framed) waits() bool                { return false }
 func (f *framed) held() int                { return cap(f.buf) }
+
+// decompress undoes the compression of a message; it leaves uncompressed, as any
+// single message may.
+func (f *framed) decompress(b []byte) ([]byte, error) {
+	if f.encoding != "gzip" {
+		return nil, fmt.Errorf("a gRPC message compressed by %q can't be masked; let the service answer uncompressed, or in gzip", f.encoding)
+	}
+	z, err := gzip.NewReader(bytes.NewReader(b))
+	if err != nil {
+		return nil, errors.New("a compressed gRPC message is not gzip")
+	}
+	plain, err := io.ReadAll(io.LimitReader(z, int64(f.limit)+1))
+	switch {
+	case err != nil:
+		return nil, errors.New("a compressed gRPC message is not gzip")
+	case len(plain) > f.limit:
+		return nil, fmt.Errorf("a gRPC message decompresses to more than the %d bytes that can be masked; raise the connection's max_response", f.limit)
+	}
+	return plain, nil
+}
 
 func (f *framed) message(b []byte) ([]byte, error) {
 	m := dynamicpb.NewMessage(f.output)
@@ -99,6 +134,9 @@ func (f *framed) walk(path string, m protoreflect.Message) error {
 }
 
 func (f *framed) field(path string, m protoreflect.Message, fd protoreflect.FieldDescriptor, v protoreflect.Value) error {
+	if done, err := f.option(path, m, fd, v); done || err != nil {
+		return err
+	}
 	switch {
 	case fd.IsMap():
 		return f.entries(path, m, fd, v.Map())
@@ -128,6 +166,63 @@ func (f *framed) field(path string, m protoreflect.Message, fd protoreflect.Fiel
 		}
 		return nil
 	}
+}
+
+// The options by which a field says that it is sensitive, as paths of rules have
+// them.
+const (
+	optionSensitive = "(callgate.sensitive)"
+	optionRedact    = "(debug_redact)"
+)
+
+// optionsOf lists those of a field.
+func (f *framed) optionsOf(fd protoreflect.FieldDescriptor) []string {
+	if list, known := f.marked[fd]; known {
+		return list
+	}
+	// Descriptors that came from elsewhere may hold options that were not known
+	// when they were read.
+	var list []string
+	options := &descriptorpb.FieldOptions{}
+	if b, err := proto.Marshal(fd.Options()); err == nil && proto.Unmarshal(b, options) == nil {
+		if options.GetDebugRedact() {
+			list = append(list, optionRedact)
+		}
+		if sensitive, _ := proto.GetExtension(options, callgate.E_Sensitive).(bool); sensitive {
+			list = append(list, optionSensitive)
+		}
+	}
+	if f.marked == nil {
+		f.marked = map[protoreflect.FieldDescriptor][]string{}
+	}
+	f.marked[fd] = list
+	return list
+}
+
+// option hides a field whose option a rule names, and reports whether it did.
+func (f *framed) option(path string, m protoreflect.Message, fd protoreflect.FieldDescriptor, v protoreflect.Value) (bool, error) {
+	for _, name := range f.optionsOf(fd) {
+		_, found, hides, err := f.masker.Field(name)
+		if err != nil {
+			return false, err
+		}
+		if !hides {
+			continue
+		}
+		found.Path = path
+		f.found = append(f.found, found)
+		if fd.Kind() != protoreflect.StringKind || fd.IsList() || fd.IsMap() {
+			m.Clear(fd)
+			return true, nil
+		}
+		s, _, err := f.masker.String(name, v.String())
+		if err != nil {
+			return false, err
+		}
+		m.Set(fd, protoreflect.ValueOfString(s))
+		return true, nil
+	}
+	return false, nil
 }
 
 func (f *framed) entries(path string, m protoreflect.Message, fd protoreflect.FieldDescriptor, entries protoreflect.Map) error {

@@ -1,6 +1,8 @@
 package extproc
 
 import (
+	"encoding/json"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -110,7 +112,7 @@ func TestGRPCWithheld(t *testing.T) {
 	}{
 		"unknown method":   {other, customer(t, `{}`), "reflection does not answer", true},
 		"compressed":       {nil, frame(1, []byte("x")), "compressed", false},
-		"no frames":        {nil, "<html>" + secret, "compressed", false},
+		"no frames":        {nil, "<html>" + secret, "not of gRPC messages", false},
 		"too long":         {small, customer(t, `{"name":"`+secret+`"}`), "max_response", false},
 		"length of 4 GiB":  {nil, "\x00\xff\xff\xff\xff", "max_response", false},
 		"cut":              {nil, customer(t, `{"name":"x"}`)[:6], "within a message", false},
@@ -258,4 +260,53 @@ func FuzzGRPC(f *testing.F) {
 			t.Fatal("the card left")
 		}
 	})
+}
+
+// A field may say by an option that it is sensitive.
+func TestGRPCOptions(t *testing.T) {
+	in := `{"name":"Ann","iban":"DE00 secret-1234","pins":["1","2"],"boss":{"iban":"x"}}`
+	for name, tt := range map[string]struct {
+		rule call.MaskRule
+		want string
+	}{
+		"ours":       {call.MaskRule{Name: "r", Paths: []string{"(callgate.sensitive)"}}, `{"name":"Ann","boss":{"iban":"[redacted]"},"iban":"[redacted]","pins":["1","2"]}`},
+		"protobuf's": {call.MaskRule{Name: "r", Paths: []string{"(debug_redact)"}}, `{"name":"Ann","boss":{"iban":"x"},"iban":"DE00 secret-1234"}`},
+		"partial":    {call.MaskRule{Name: "r", Paths: []string{"(callgate.sensitive)", "(debug_redact)"}, How: "partial"}, `{"name":"Ann","boss":{"iban":"****"},"iban":"****1234"}`},
+		"not named":  {cards, `{"name":"Ann","boss":{"iban":"x"},"iban":"DE00 secret-1234","pins":["1","2"]}`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := start(t)
+			got := b.run(t, exchange{mode: duplex, meta: decided(call.GRPC, tt.rule), headers: grpcType, chunks: []string{customer(t, in)}, trailers: fine})
+			if got.err != nil || len(customers(t, got.body)) != 1 {
+				t.Fatalf("got %+v", got)
+			}
+			var have, want any
+			if json.Unmarshal([]byte(customers(t, got.body)[0]), &have) != nil || json.Unmarshal([]byte(tt.want), &want) != nil || !reflect.DeepEqual(have, want) {
+				t.Errorf("%s, want %s", customers(t, got.body)[0], tt.want)
+			}
+		})
+	}
+}
+
+// Compressed messages leave masked and uncompressed, within their bound.
+func TestGRPCCompressed(t *testing.T) {
+	pack := func(text string) string {
+		return frame(1, []byte(encode(t, customer(t, text)[frameHeader:], "gzip")))
+	}
+	b := start(t)
+	got := b.run(t, exchange{mode: duplex, meta: decided(call.GRPC, cards), headers: append(slices.Clone(grpcType), "grpc-encoding", "gzip"), chunks: []string{pack(`{"card":"`+card+`"}`) + customer(t, `{"name":"x"}`)}, trailers: fine})
+	if got.err != nil || strings.Join(customers(t, got.body), "") != `{"card":"[redacted:card]"}{"name":"x"}` {
+		t.Errorf("got %+v", got)
+	}
+	for name, tt := range map[string][2]string{
+		"a bomb":         {"gzip", pack(`{"name":"` + strings.Repeat("x", 2<<20) + `"}`)},
+		"other encoding": {"snappy", pack(`{}`)},
+		"not encoded":    {"gzip", frame(1, []byte(secret))},
+	} {
+		b := start(t)
+		got := b.run(t, exchange{mode: duplex, meta: decided(call.GRPC, cards), headers: append(slices.Clone(grpcType), "grpc-encoding", tt[0]), chunks: []string{tt[1]}, trailers: fine})
+		if got.err == nil || got.body != "" {
+			t.Errorf("%s: %+v", name, got)
+		}
+	}
 }

@@ -17,7 +17,7 @@ import (
 )
 
 const shop = `
-name: "shop.proto" package: "shop" syntax: "proto3" dependency: "google/protobuf/any.proto"
+name: "shop.proto" package: "shop" syntax: "proto3" dependency: "google/protobuf/any.proto" dependency: "callgate/options.proto"
 message_type {
   name: "Customer"
   field { name: "name" number: 1 type: TYPE_STRING label: LABEL_OPTIONAL }
@@ -33,6 +33,8 @@ message_type {
   field { name: "extra" number: 11 type: TYPE_MESSAGE type_name: ".google.protobuf.Any" label: LABEL_OPTIONAL }
   field { name: "by_number" number: 12 type: TYPE_MESSAGE type_name: ".shop.Customer.ByNumberEntry" label: LABEL_REPEATED }
   field { name: "notes" number: 13 type: TYPE_STRING label: LABEL_REPEATED }
+  field { name: "iban" number: 15 type: TYPE_STRING label: LABEL_OPTIONAL options { [callgate.sensitive]: true } }
+  field { name: "pins" number: 16 type: TYPE_INT64 label: LABEL_REPEATED options { debug_redact: true } }
   field { name: "boss" number: 14 type: TYPE_MESSAGE type_name: ".shop.Customer" label: LABEL_OPTIONAL }
   nested_type {
     name: "LabelsEntry" options { map_entry: true }

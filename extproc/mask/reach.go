@@ -1,10 +1,17 @@
 package mask
 
-import "google.golang.org/protobuf/reflect/protoreflect"
+import (
+	"strings"
+
+	"google.golang.org/protobuf/reflect/protoreflect"
+)
 
 // Reaches reports whether a field path can lead to something in messages of a
 // type: one that can't hides nothing. A path that can't be read reaches nothing.
 func Reaches(path string, in protoreflect.MessageDescriptor) bool {
+	if strings.HasPrefix(path, "(") {
+		return true // an option, which any field may have
+	}
 	steps, err := parsePath(path)
 	if err != nil {
 		return false

@@ -1,8 +1,10 @@
 package e2e
 
 import (
+	"bufio"
 	"context"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"os"
@@ -85,6 +87,7 @@ func TestKillServe(t *testing.T) {
 		t.Errorf("%d answered calls have %d rows", len(seen), n)
 	}
 	t.Logf("%d calls answered, %d decided, %d rows, over 3 kills", len(seen), decided, rows)
+	streamThroughKill(t, w)
 	eraseThroughKills(t, w)
 }
 
@@ -207,5 +210,35 @@ func TestFullSpool(t *testing.T) {
 	out, err := w.cli(t, w.alice, "audit", "status")
 	if err != nil || !strings.Contains(out, "over 95 % full; at its limit calls are denied") {
 		t.Errorf("%v: %s", err, out)
+	}
+}
+
+// A process that dies while it masks takes the rest of the response with it:
+// the caller's stream breaks off, and nothing that was not masked comes after.
+func streamThroughKill(t *testing.T, w *world) {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), "GET", w.scheme+"://"+w.Addrs.Envoy+"/crm/events?count=2000&ms=5", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set("authorization", "Bearer "+w.alice)
+	resp, err := http1().Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	in := bufio.NewReader(resp.Body)
+	if line, err := in.ReadString('\n'); err != nil || resp.StatusCode != 200 {
+		t.Fatalf("%d %q %v", resp.StatusCode, line, err)
+	}
+	if err := w.Restart(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	rest, err := io.ReadAll(in)
+	if err == nil {
+		t.Error("the stream ended as if it were whole")
+	}
+	if n := strings.Count(string(rest), "data:"); n > 1990 || strings.Contains(string(rest), "4242 4242 4242") || strings.Contains(string(rest), "4242424242424242") {
+		t.Errorf("%d more events: %.300s", n, rest)
 	}
 }
