@@ -156,7 +156,7 @@ func (j *joined) settle(c *channel, last bool) error {
 			if a >= b {
 				continue
 			}
-			p.event.edits = append(p.event.edits, edit{p.start + p.at.start(a-p.off), p.start + p.at.end(b-p.off), repl})
+			p.event.edits = append(p.event.edits, edit{p.start + p.at.start(a-p.off), p.start + p.at.end(b-p.off), repl, f.kind()})
 			repl = nil
 		}
 		w.report(w.rule(f), f.kind(), f.detail)
