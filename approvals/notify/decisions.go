@@ -205,6 +205,8 @@ func (d *Decisions) decide(ctx context.Context, app *SlackApp, in interaction, v
 	if err == nil && value != buttonValue(v.ID, v.BodySHA256) {
 		err = fmt.Errorf("%w with the request that the message showed", approvals.ErrNotFound)
 	}
+	// It is said now, for revocations of what was said earlier.
+	who.Claims = map[string]any{"iat": time.Now().Unix()}
 	if err == nil {
 		reason := in.State.Values[reasonBlock][reasonInput].Value
 		err = d.Decide(ctx, id, who, approve, strings.TrimSpace(reason))

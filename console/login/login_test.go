@@ -39,6 +39,7 @@ type place struct {
 	client *http.Client // trusts both
 	log    *bytes.Buffer
 	admit  error
+	verify *identity.Verifier
 	tamper func(r *http.Request) // of requests to the issuer
 	mu     sync.Mutex
 }
@@ -92,11 +93,17 @@ func newPlace(t *testing.T, change ...func(*Config)) *place {
 		Verify: func(ctx context.Context, idToken, nonce string) (call.Identity, error) {
 			return v.Login(ctx, idToken, identity.Login{Issuer: p.issuer.URL(), Client: "console", Nonce: nonce})
 		},
-		Admit: func(call.Identity) error { return p.admit }, Key: bytes.Repeat([]byte("k"), 32), Log: log,
+		Admit: func(who call.Identity) error {
+			if p.admit != nil {
+				return p.admit
+			}
+			return v.Admit(who)
+		}, Key: bytes.Repeat([]byte("k"), 32), Log: log,
 		Problem: func(w http.ResponseWriter, _ *http.Request, status int, title, detail string) {
 			w.WriteHeader(status)
 			fmt.Fprintln(w, title+": "+detail)
 		}}
+	p.verify = v
 	for _, f := range change {
 		f(&cfg)
 	}
@@ -460,6 +467,23 @@ func TestSessions(t *testing.T) {
 		resp, err := noRedirects(b).Get(p.URL + "/page")
 		if status, body := read(t, resp, err); status != 403 || !strings.Contains(body, "revoked") {
 			t.Errorf("%d %s", status, body)
+		}
+	})
+	t.Run("everybody's earlier logins revoked", func(t *testing.T) {
+		defer p.verify.Revoke(nil)
+		b := p.browser(t)
+		p.loginAt(t, b, p.URL+"/page", issuer.Bob)
+		revoke := func(before time.Time) int {
+			p.verify.Revoke([]identity.Revocation{{Issuer: p.issuer.URL(), IssuedBefore: before}})
+			resp, err := noRedirects(b).Get(p.URL + "/page")
+			status, _ := read(t, resp, err)
+			return status
+		}
+		if got := revoke(time.Now().Add(-time.Hour)); got != 200 {
+			t.Errorf("a later login: %d", got)
+		}
+		if got := revoke(time.Now().Add(time.Hour)); got != 403 {
+			t.Errorf("an earlier login: %d", got)
 		}
 	})
 	t.Run("too many groups", func(t *testing.T) {

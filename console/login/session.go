@@ -28,6 +28,7 @@ type Session struct {
 type kept struct {
 	ID       string        `json:"i"`
 	Identity call.Identity `json:"w"`
+	Issued   int64         `json:"t"` // when the ID token was, for revocations; Unix seconds
 	Until    int64         `json:"u"` // Unix seconds
 }
 
@@ -38,8 +39,9 @@ var (
 
 // keep begins a session, with an id of its own whatever the browser had before.
 func (l *Login) keep(w http.ResponseWriter, who call.Identity) error {
+	issued, _ := who.Claims["iat"].(int64)
 	who.Claims = nil
-	value, err := l.sessions.Encode(sessionCookie, kept{ID: rand.Text(), Identity: who, Until: time.Now().Add(l.cfg.Lifetime).Unix()})
+	value, err := l.sessions.Encode(sessionCookie, kept{ID: rand.Text(), Identity: who, Issued: issued, Until: time.Now().Add(l.cfg.Lifetime).Unix()})
 	if err != nil {
 		return fmt.Errorf("write the session: %w", err)
 	}
@@ -62,6 +64,9 @@ func (l *Login) session(r *http.Request) (Session, error) {
 	var k kept
 	if l.sessions.Decode(sessionCookie, sent[0].Value, &k) != nil || k.ID == "" || k.Identity.Anonymous() || time.Now().Unix() >= k.Until {
 		return Session{}, errNoSession
+	}
+	if k.Issued > 0 {
+		k.Identity.Claims = map[string]any{"iat": k.Issued}
 	}
 	if l.cfg.Admit(k.Identity) != nil {
 		return Session{}, errRevoked
