@@ -5,7 +5,8 @@
 // FULL_DUPLEX_STREAMED mode: Envoy hands over every chunk and sends on only what
 // comes back. That is what makes one rule possible for all shapes of response:
 // nothing leaves that was not masked, and the last byte leaves only after the
-// record is durable. A response that can be judged only as a whole (JSON, text)
-// is held with its headers, so that a refusal is a clean answer of its own; a
-// stream of events or messages flows, and a refusal cuts it off.
+// record is durable. The headers
+// wait for the first bytes, and those until as much as the look-behind is
+// searched, so that until then a refusal is a clean answer of its own; later it
+// cuts the response off. A stream of events or messages has its headers at once.
 package extproc

@@ -9,7 +9,9 @@
 //
 // # How it works
 //
-// Bodies are never decoded and encoded again. JSON is walked token by token
+// Bodies are never decoded and encoded again. [Body] masks JSON and text that
+// arrive in chunks, [Stream] events and lines, [CSV] tables; [Masker.Whole] masks
+// a body of any type that is at hand. JSON is walked token by token
 // (json.go) and every hit becomes an edit, a range of the original bytes and
 // its replacement (edit.go), so that what is not hidden leaves byte for byte as
 // it came: number spelling, key order, white space and escapes included.

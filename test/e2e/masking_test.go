@@ -398,9 +398,9 @@ func (e endless) ServeHTTP(contentType string) func(http.ResponseWriter, *http.R
 	}
 }
 
-// large responses go through whole. CALLGATE_SOAK makes them as large as anybody
+// Large responses go through whole. CALLGATE_SOAK makes them as large as anybody
 // should send: 100 MB of JSON on one line, a million events.
-func TestMaskedLarge(t *testing.T) {
+func TestMaskedLargeSoak(t *testing.T) {
 	times := 1
 	if os.Getenv("CALLGATE_SOAK") != "" {
 		times = 25
