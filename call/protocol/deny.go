@@ -110,20 +110,9 @@ var challenges = map[call.Reason]string{
 // Deny puts a denial into the shape of the caller's protocol. req may be nil
 // where the request is no longer at hand; rpcID is the caller's JSON-RPC id.
 func Deny(p call.Protocol, req *call.Request, rpcID json.RawMessage, id call.ID, d call.Decision) Denial {
-	s, ok := shapes[d.Reason]
-	if !ok {
-		s = shapes[call.ReasonInternal]
-	}
-	detail := bounded(d.Message)
-	if detail == "" {
-		detail = s.title
-	}
-	out := Denial{Status: s.status, Headers: call.Headers{
-		{Name: call.HeaderCallID, Value: id.String()},
-		{Name: call.HeaderReason, Value: string(d.Reason)},
-		// Some of the statuses may be kept by caches that are told nothing.
-		{Name: "cache-control", Value: "no-store"},
-	}}
+	s := shapeOf(d)
+	detail := detailOf(s, d)
+	out := newDenial(s, id, d)
 	if d.Approval != nil {
 		out.Headers = append(out.Headers, call.Header{Name: call.HeaderApproval, Value: d.Approval.ID})
 		if s := seconds(d.Approval.Again.After); s > 0 {
@@ -146,6 +135,62 @@ func Deny(p call.Protocol, req *call.Request, rpcID json.RawMessage, id call.ID,
 	default:
 		out.problem(s, detail, id, d)
 	}
+	return out
+}
+
+func shapeOf(d call.Decision) shape {
+	if s, ok := shapes[d.Reason]; ok {
+		return s
+	}
+	return shapes[call.ReasonInternal]
+}
+
+func detailOf(s shape, d call.Decision) string {
+	if detail := bounded(d.Message); detail != "" {
+		return detail
+	}
+	return s.title
+}
+
+func newDenial(s shape, id call.ID, d call.Decision) Denial {
+	return Denial{Status: s.status, Headers: call.Headers{
+		{Name: call.HeaderCallID, Value: id.String()},
+		{Name: call.HeaderReason, Value: string(d.Reason)},
+		// Some of the statuses may be kept by caches that are told nothing.
+		{Name: "cache-control", Value: "no-store"},
+	}}
+}
+
+// Refused is one call of a batch that is denied.
+type Refused struct {
+	RPCID    json.RawMessage // see [Element.Answer]; nil: nobody waits for an answer
+	CallID   call.ID
+	Decision call.Decision
+}
+
+// DenyBatch answers a batch of which every call is denied: with a list of one
+// JSON-RPC error for each that is owed an answer. As with a single call the
+// status is 200 where some caller's id can be answered, since clients look at
+// the errors only then. Where no call is owed an answer, it is what the first
+// call would get alone.
+func DenyBatch(p call.Protocol, req *call.Request, list []Refused) Denial {
+	first := list[0]
+	out := newDenial(shapeOf(first.Decision), first.CallID, first.Decision)
+	var errs []json.RawMessage
+	for _, r := range list {
+		if len(r.RPCID) == 0 {
+			continue
+		}
+		if string(r.RPCID) != "null" {
+			out.Status = http.StatusOK
+		}
+		errs = append(errs, RPCError(r.RPCID, r.CallID, r.Decision))
+	}
+	if errs == nil {
+		return Deny(p, req, nil, first.CallID, first.Decision)
+	}
+	out.Headers = append(out.Headers, call.Header{Name: "content-type", Value: "application/json"})
+	out.Body = marshal(errs)
 	return out
 }
 
@@ -212,24 +257,30 @@ func (out *Denial) rpc(p call.Protocol, req *call.Request, rpcID json.RawMessage
 		out.Status = http.StatusOK
 	}
 	out.Headers = append(out.Headers, call.Header{Name: "content-type", Value: "application/json"})
-	type rpcData struct {
-		extra
-		Elicitations []elicitation `json:"elicitations,omitempty"`
-	}
-	type rpcError struct {
-		Code    int     `json:"code"`
-		Message string  `json:"message"`
-		Data    rpcData `json:"data"`
-	}
 	data := rpcData{extra: extraOf(id, d)}
 	if e, ok := elicit(p, req, detail, d); ok {
 		s.rpc, data.Elicitations = rpcElicit, []elicitation{e}
 	}
-	out.Body = marshal(struct {
+	out.Body = rpcError(rpcID, s.rpc, detail, data)
+}
+
+// rpcData is what a JSON-RPC error says beside code and message.
+type rpcData struct {
+	extra
+	Elicitations []elicitation `json:"elicitations,omitempty"`
+}
+
+func rpcError(rpcID json.RawMessage, code int, detail string, data rpcData) []byte {
+	type failure struct {
+		Code    int     `json:"code"`
+		Message string  `json:"message"`
+		Data    rpcData `json:"data"`
+	}
+	return marshal(struct {
 		Version string          `json:"jsonrpc"`
 		ID      json.RawMessage `json:"id"`
-		Error   rpcError        `json:"error"`
-	}{"2.0", rpcID, rpcError{s.rpc, detail, data}})
+		Error   failure         `json:"error"`
+	}{"2.0", rpcID, failure{code, detail, data}})
 }
 
 // grpc sets the status by headers: Envoy makes them the trailers of its answer

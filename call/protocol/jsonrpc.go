@@ -9,8 +9,8 @@ import (
 	"github.com/callgate/callgate/call"
 )
 
-// jsonrpc reads JSON-RPC 2.0 over HTTP: one request or notification a POST. A
-// batch is refused, since one decision can't be right for several calls.
+// jsonrpc reads JSON-RPC 2.0 over HTTP: one request or notification a POST.
+// [Batches] read several.
 type jsonrpc struct{}
 
 func (jsonrpc) Parse(req *call.Request) (Invocation, error) {
@@ -85,7 +85,7 @@ func readMessage(req *call.Request) (message, error) {
 	}
 	switch r.next() {
 	case '[':
-		return m, malformed("JSON-RPC batches are not accepted; send one message a request")
+		return m, malformed("JSON-RPC batches are not accepted on this connection (batch.accept), and nowhere in a content-encoding; send one message a request")
 	case '{':
 	default:
 		return m, malformed("the body is not a JSON-RPC message; send one JSON object")
