@@ -45,9 +45,15 @@ func connect(ctx context.Context, c config.Connection, own ownDetectors, sources
 	if err != nil {
 		return nil, err
 	}
+	var batches *protocol.Batches
+	if c.Batch.Accept {
+		if batches, err = protocol.NewBatches(cfg.Protocol, int(c.Batch.Max)); err != nil {
+			return nil, err
+		}
+	}
 	return &connection.Connection{
 		Name: c.Name, Version: c.Version, Protocol: call.Protocol(c.Protocol), Proof: strings.TrimPrefix(c.Proof, "none"), Shadow: c.Mode == "shadow", Authorities: c.Match.Authorities, Path: c.Match.Path, Services: c.Match.Services,
-		Parser: parser, Credential: secret, Mask: masks(c, own), MaxBody: int64(c.MaxBody), MaxResponse: int64(c.MaxResponse),
+		Parser: parser, Batches: batches, Credential: secret, Mask: masks(c, own), MaxBody: int64(c.MaxBody), MaxResponse: int64(c.MaxResponse),
 		Response: call.ResponseSettings{LookBehind: int64(c.LookBehind), Binary: c.Binary},
 		Record: call.RecordSettings{MaxBody: int64(c.Record.MaxBody), Response: c.Record.Response, Headers: c.Record.Headers,
 			Unrecorded: c.Record.Unavailable == "allow",

@@ -47,6 +47,9 @@ func (t *Tape) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
+// Length is how many bytes were written.
+func (t *Tape) Length() int64 { return t.length }
+
 // roll keeps the last bytes of what was written so far in the ring.
 func (t *Tape) roll(p []byte) {
 	if len(p) > len(t.ring) {

@@ -58,6 +58,7 @@ type Connection struct {
 	GraphQL    GraphQL    `yaml:"graphql"`
 	SQL        SQL        `yaml:"sql"`
 	MCP        MCP        `yaml:"mcp"`
+	Batch      Batch      `yaml:"batch"`
 	// MaxBody is the largest request body let through. Default 1MiB.
 	MaxBody Bytes  `yaml:"max_body"`
 	Record  Record `yaml:"record"`
@@ -193,6 +194,16 @@ type Tools struct {
 	Hold    Hold   `yaml:"hold"`
 	// Refresh is how often the server is asked. Default 5m.
 	Refresh time.Duration `yaml:"refresh"`
+}
+
+// Batch says whether a jsonrpc or mcp connection takes several messages in one
+// request, each of which is judged for itself.
+type Batch struct {
+	// Accept takes them. The connection's requests then go through ext_proc,
+	// too, on their way to the function, which is where the denied calls are
+	// taken out. Default false: a batch is denied.
+	Accept bool   `yaml:"accept"`
+	Max    uint32 `yaml:"max"` // messages. Default 50, at most 1000
 }
 
 // SQL says how the bodies of an sql connection are read.

@@ -289,6 +289,14 @@ func (c Connection) validate(ps *problems) {
 		bad("look_behind", "look_behind %s is outside 4KiB to 1MiB", c.LookBehind)
 	}
 	oneOf("binary", c.Binary, "deny", "pass")
+	switch {
+	case c.Batch != (Batch{}) && c.Protocol != "jsonrpc" && c.Protocol != "mcp":
+		bad("batch", "batch is for jsonrpc and mcp only")
+	case c.Batch.Max > 0 && !c.Batch.Accept:
+		bad("batch.max", "batch.max says how long batches may be, and none are taken; add accept: true")
+	case c.Batch.Max > maxBatch:
+		bad("batch.max", "batch.max %d is over %d", c.Batch.Max, maxBatch)
+	}
 	for i, m := range c.Mask {
 		m.validate(func(format string, args ...any) { bad(fmt.Sprintf("mask[%d]", i), format, args...) })
 	}
@@ -317,6 +325,10 @@ func (c Connection) validateTools(bad func(path, format string, args ...any), on
 		bad("validate", "validate needs the tools' schemas, which mcp.tools.pin: off does not keep; pin them, or leave validate out")
 	}
 }
+
+// maxBatch bounds the calls of one request: each is recorded before the first of
+// them runs.
+const maxBatch = 1000
 
 func (c Connection) validateFunctions(bad func(path, format string, args ...any)) {
 	if c.Protocol != "http" {

@@ -149,9 +149,9 @@ func TestRouteOrder(t *testing.T) {
 		if last := names[len(names)-1]; last != unknownName {
 			t.Errorf("host %s ends with %s", host.Name, last)
 		}
-		want := "orders orders search crm tools unknown"
+		want := "orders orders search crm tools ledger unknown"
 		if host.Name == "*" {
-			want = "orders orders search tools unknown"
+			want = "orders orders search tools ledger unknown"
 		}
 		if got := strings.Join(names, " "); got != want {
 			t.Errorf("host %s: %s, want %s", host.Name, got, want)

@@ -42,7 +42,7 @@ func body(most uint32) *authzv3.BufferSettings {
 
 // checkOf is a route's part: which connection it is, how much body there may
 // be, and how long the answer may take.
-func checkOf(p plan, connection, version string, most uint32, hold time.Duration) (*anypb.Any, error) {
+func checkOf(p plan, connection, version string, most uint32, hold time.Duration, edits bool) (*anypb.Any, error) {
 	if most == 0 {
 		most = defaultBody
 	}
@@ -60,6 +60,11 @@ func checkOf(p plan, connection, version string, most uint32, hold time.Duration
 			"body": "sent",
 		},
 		WithRequestBody: body(most),
+	}
+	if edits {
+		// What is denied of a batch is taken out by ext_proc, which this route
+		// hands its requests to.
+		settings.ContextExtensions["batch"] = "edit"
 	}
 	if hold > 0 {
 		settings.ServiceOverride = &authzv3.CheckSettings_GrpcService{GrpcService: grpcService(holdName, hold+p.Settings.DecideTimeout+margin/3)}

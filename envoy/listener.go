@@ -159,7 +159,7 @@ func httpFilters(p plan) ([]*hcmv3.HttpFilter, error) {
 	if err != nil {
 		return nil, err
 	}
-	proc, err := extProc()
+	proc, err := extProc(p)
 	if err != nil {
 		return nil, err
 	}

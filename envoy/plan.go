@@ -66,8 +66,9 @@ func newPlan(in Input) (plan, error) {
 		if out.server == "" {
 			out.server = u.Hostname()
 		}
-		// Lists of tools are read too, to take out what a caller may not use.
-		out.masked = len(c.Mask) > 0 || c.Protocol == "mcp"
+		// Lists of tools are read too, to take out what a caller may not use,
+		// and what is answered to a batch, to tell its calls apart.
+		out.masked = len(c.Mask) > 0 || c.Protocol == "mcp" || c.Batch.Accept
 		if c.MCP.Tools.Changed == "hold" && c.MCP.Tools.Pin != "off" {
 			out.hold = c.MCP.Tools.Hold.KeptOpen()
 		}

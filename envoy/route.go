@@ -87,9 +87,15 @@ func addRoutes(out *Resources, p plan) error {
 }
 
 func routesOf(p plan, c connection) ([]entry, error) {
-	settings, err := checkOf(p, c.Name, c.Version, uint32(c.MaxBody), c.hold)
+	settings, err := checkOf(p, c.Name, c.Version, uint32(c.MaxBody), c.hold, c.Batch.Accept)
 	if err != nil {
 		return nil, err
+	}
+	filters := map[string]*anypb.Any{authzFilter: settings}
+	if c.Batch.Accept {
+		if filters[procFilter], err = editing(); err != nil {
+			return nil, err
+		}
 	}
 	var out []entry
 	add := func(match *routev3.RouteMatch, text string, rewrite func(*routev3.RouteAction)) {
@@ -104,7 +110,7 @@ func routesOf(p plan, c connection) ([]entry, error) {
 		out = append(out, entry{own: len(c.Match.Authorities) > 0, match: text, route: &routev3.Route{
 			Name: c.Name, Match: match, Action: &routev3.Route_Route{Route: action},
 			RequestHeadersToRemove: unreadable(c),
-			TypedPerFilterConfig:   map[string]*anypb.Any{authzFilter: settings},
+			TypedPerFilterConfig:   filters,
 		}})
 	}
 	if c.Protocol == "grpc" {
@@ -158,7 +164,7 @@ func idleOf(c connection) time.Duration {
 // unknownRoute takes what no connection does. It goes through ext_authz too, so
 // that it is denied in the caller's terms and leaves a row.
 func unknownRoute(p plan) (*routev3.Route, error) {
-	settings, err := checkOf(p, "", "", 0, 0)
+	settings, err := checkOf(p, "", "", 0, 0, false)
 	if err != nil {
 		return nil, err
 	}

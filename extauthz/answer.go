@@ -25,6 +25,11 @@ func (d *decision) allow(decided call.Decision) (*authv3.CheckResponse, error) {
 		return d.unrecorded(), nil
 	}
 	d.server.cfg.Metrics.decided(d, decided)
+	return d.pass(decided), nil
+}
+
+// pass is the answer that lets a call go on. Its record must be on disk.
+func (d *decision) pass(decided call.Decision) *authv3.CheckResponse {
 	ok := &authv3.OkHttpResponse{
 		Headers:              []*corev3.HeaderValueOption{overwrite(call.HeaderCallID, d.call.ID.String())},
 		HeadersToRemove:      d.remove(),
@@ -40,7 +45,7 @@ func (d *decision) allow(decided call.Decision) (*authv3.CheckResponse, error) {
 		Status:          &rpcstatus.Status{Code: int32(codes.OK)},
 		HttpResponse:    &authv3.CheckResponse_OkResponse{OkResponse: ok},
 		DynamicMetadata: d.metadata(decided),
-	}, nil
+	}
 }
 
 // callersOwn are headers that authenticate the caller, beside those that the
@@ -105,6 +110,8 @@ func (d *decision) fault() (resp *authv3.CheckResponse, err error) {
 	decided := call.Decision{Outcome: call.Deny, Reason: call.ReasonInternal, Message: "the gateway failed to decide this call, so it is not let through"}
 	if d.active != nil {
 		decided.PolicyVersion = d.active.Version
+	}
+	if d.active != nil && d.members == nil { // those of a batch have their records
 		if err := d.record(decided); err != nil {
 			d.server.cfg.Metrics.lost.Inc()
 		}
@@ -117,7 +124,10 @@ func (d *decision) denial(decided call.Decision) *authv3.CheckResponse {
 	if p == "" && strings.HasPrefix(d.call.Request.Headers.Get("content-type"), "application/grpc") {
 		p = call.GRPC // an unknown connection's caller still speaks its own protocol
 	}
-	out := protocol.Deny(p, &d.call.Request, d.call.RPCID, d.call.ID, decided)
+	return d.denialOf(decided, protocol.Deny(p, &d.call.Request, d.call.RPCID, d.call.ID, decided))
+}
+
+func (d *decision) denialOf(decided call.Decision, out protocol.Denial) *authv3.CheckResponse {
 	headers := make([]*corev3.HeaderValueOption, len(out.Headers))
 	for i, h := range out.Headers {
 		headers[i] = overwrite(h.Name, h.Value)
@@ -152,6 +162,9 @@ func (d *decision) metadata(decided call.Decision) *structpb.Struct {
 		"connection": structpb.NewStringValue(d.call.Connection),
 		"protocol":   structpb.NewStringValue(string(d.call.Protocol)),
 	}
+	if len(d.members) > 0 {
+		f["batch"] = d.batchValue()
+	}
 	if decided.Outcome.Allowed() {
 		fixed := d.active.fixed[d.conn]
 		f["function"] = structpb.NewStringValue(clean(d.call.Function))
@@ -163,6 +176,7 @@ func (d *decision) metadata(decided call.Decision) *structpb.Struct {
 			f["rpc_id"] = structpb.NewStringValue(clean(string(d.call.RPCID)))
 		}
 		switch {
+		case len(d.members) > 0: // each has its own
 		case !d.ownMask && len(d.mask.Rules) == len(d.conn.Mask.Rules):
 			if fixed.mask != nil {
 				f["mask"] = fixed.mask // no rule added to it

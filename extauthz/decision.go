@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -35,6 +36,10 @@ type decision struct {
 	legs        []call.EventKind // what this Envoy will report later
 	partial     bool             // Envoy cut the body off
 	sent        bool             // Envoy was told to send the body
+	edits       bool             // Envoy lets ext_proc take calls out of a batch
+
+	place   call.Place // in a batch
+	members []*member  // of a batch that was decided
 
 	header, value string // the service's own credential
 }
@@ -65,16 +70,18 @@ func (d *decision) run(req *authv3.CheckRequest) (*authv3.CheckResponse, error) 
 	d.read(req)
 	d.find(extensions)
 
-	for _, stage := range []func() *denied{d.sane, d.identify, d.discreet, d.connected, func() *denied { return d.agree(extensions) }, d.canary, d.whole, d.parse} {
+	for _, stage := range []func() *denied{d.sane, d.identify, d.discreet, d.connected, func() *denied { return d.agree(extensions) }, d.canary, d.whole} {
 		if no := stage(); no != nil {
 			return d.refuse(call.Decision{Outcome: call.Deny, Reason: no.reason, Message: no.message})
 		}
 	}
-	ruling := d.active.Policy.Decide(d.ctx, &d.call)
-	d.mask.Rules = append(d.mask.Rules[:len(d.mask.Rules):len(d.mask.Rules)], ruling.Mask.Rules...)
-	if d.conn.Shadow && ruling.Reason != call.ReasonMalformedRequest && ruling.Reason != call.ReasonInsufficientScope {
-		ruling = shadowed(ruling)
+	if d.conn.Batches != nil && d.conn.Batches.In(&d.call.Request) {
+		return d.batch()
 	}
+	if no := d.parse(); no != nil {
+		return d.refuse(call.Decision{Outcome: call.Deny, Reason: no.reason, Message: no.message})
+	}
+	ruling := d.rule()
 	decided := d.ask(ruling)
 	decided.PolicyVersion, decided.Shadow = d.active.Version, ruling.Shadow
 	if !decided.Outcome.Allowed() {
@@ -86,6 +93,16 @@ func (d *decision) run(req *authv3.CheckRequest) (*authv3.CheckResponse, error) 
 			Shadow: decided.Shadow, Approval: decided.Approval})
 	}
 	return d.allow(decided)
+}
+
+// rule asks the policy, which may add to what is hidden in the response.
+func (d *decision) rule() call.Ruling {
+	ruling := d.active.Policy.Decide(d.ctx, &d.call)
+	d.mask.Rules = append(d.mask.Rules[:len(d.mask.Rules):len(d.mask.Rules)], ruling.Mask.Rules...)
+	if d.conn.Shadow && ruling.Reason != call.ReasonMalformedRequest && ruling.Reason != call.ReasonInsufficientScope {
+		ruling = shadowed(ruling)
+	}
+	return ruling
 }
 
 // find looks up the connection: by the route's own word where the mesh can send
@@ -105,6 +122,9 @@ func (d *decision) find(extensions map[string]string) {
 			d.legs = append(d.legs, k)
 		}
 	}
+	// The denied calls are answered for in the response, so that must pass
+	// ext_proc, too.
+	d.edits = extensions["batch"] == "edit" && slices.Contains(d.legs, call.Answered)
 	d.routedBy = extensions["policy_version"]
 	if d.conn != nil {
 		d.use(d.conn)

@@ -1,6 +1,7 @@
 package extproc
 
 import (
+	"net/http"
 	"strconv"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
@@ -84,10 +85,41 @@ func header(name, value string) *corev3.HeaderValueOption {
 // refusal is what the caller gets in place of a response that is withheld. The
 // cause goes to the record and the log; it may describe the function's insides.
 func refusal(meta call.Metadata, _ error) *extprocv3.ProcessingResponse {
-	d := protocol.Deny(meta.Protocol, nil, []byte(meta.RPCID), meta.CallID, call.Decision{
+	withheld := call.Decision{
 		Outcome: call.Deny, Reason: call.ReasonResponseWithheld,
 		Message: "the function's response could not be passed on safely; the audit record of this call says why",
-	})
+	}
+	d := protocol.Deny(meta.Protocol, nil, []byte(meta.RPCID), meta.CallID, withheld)
+	if meta.Batch != nil {
+		var list []protocol.Refused
+		for _, c := range meta.Batch.Calls {
+			one := protocol.Refused{RPCID: []byte(c.RPCID), CallID: c.CallID, Decision: withheld}
+			if c.Denied != nil {
+				one.Decision = *c.Denied
+			}
+			list = append(list, one)
+		}
+		d = protocol.DenyBatch(meta.Protocol, nil, meta.CallID, withheld, list)
+	}
+	return immediate(d, "callgate_response_withheld")
+}
+
+// owing is what the caller of denied calls gets where the function answered the
+// others with no body. What it needs of the function's headers stays.
+func owing(meta call.Metadata, h call.Headers, body []byte) *extprocv3.ProcessingResponse {
+	d := protocol.Denial{Status: http.StatusOK, Body: body, Headers: call.Headers{
+		{Name: call.HeaderCallID, Value: meta.CallID.String()},
+		{Name: "content-type", Value: "application/json"},
+		{Name: "cache-control", Value: "no-store"},
+	}}
+	if id := h.Get("mcp-session-id"); id != "" {
+		d.Headers = append(d.Headers, call.Header{Name: "mcp-session-id", Value: id})
+	}
+	return immediate(d, "callgate_batch_denied")
+}
+
+// immediate answers in the function's place.
+func immediate(d protocol.Denial, details string) *extprocv3.ProcessingResponse {
 	mutation := &extprocv3.HeaderMutation{}
 	for _, h := range d.Headers {
 		mutation.SetHeaders = append(mutation.SetHeaders, header(h.Name, h.Value))
@@ -95,6 +127,6 @@ func refusal(meta call.Metadata, _ error) *extprocv3.ProcessingResponse {
 	return &extprocv3.ProcessingResponse{Response: &extprocv3.ProcessingResponse_ImmediateResponse{
 		ImmediateResponse: &extprocv3.ImmediateResponse{
 			Status:  &typev3.HttpStatus{Code: typev3.StatusCode(d.Status)},
-			Headers: mutation, Body: d.Body, Details: "callgate_response_withheld",
+			Headers: mutation, Body: d.Body, Details: details,
 		}}}
 }

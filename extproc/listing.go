@@ -53,14 +53,25 @@ type listing struct {
 	body   []byte
 }
 
+// lists reports whether what is answered to a call may list functions.
+func (s *Server) lists(meta call.Metadata) bool {
+	return meta.Protocol == call.MCP && meta.Caller != nil && s.cfg.Visible != nil
+}
+
+func (s *Server) newListing(meta call.Metadata) *listing {
+	l := &listing{meta: meta, visible: s.cfg.Visible, pinned: s.cfg.Pinned}
+	_, l.list = listings[meta.Function]
+	return l
+}
+
 // listingOf puts a listing before next, where the response is one of an MCP
 // server's messages.
 func (s *Server) listingOf(meta call.Metadata, h call.Headers, limit int, next flow) (flow, error) {
-	if meta.Protocol != call.MCP || meta.Caller == nil || s.cfg.Visible == nil {
+	if !s.lists(meta) {
 		return next, nil
 	}
-	l := &listing{meta: meta, visible: s.cfg.Visible, pinned: s.cfg.Pinned, limit: limit, next: next}
-	_, l.list = listings[meta.Function]
+	l := s.newListing(meta)
+	l.limit, l.next = limit, next
 	media, _, err := mime.ParseMediaType(h.Get("content-type"))
 	switch {
 	case err == nil && media == "application/json":

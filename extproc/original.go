@@ -47,8 +47,7 @@ func (o *original) held() int {
 
 // seal puts the original beside the event of a response that the caller did not
 // get as it was.
-func (r *response) seal(a *call.AnsweredEvent) error {
-	o := r.original
+func (r *response) seal(o *original, a *call.AnsweredEvent) error {
 	if o == nil || o.of.Length == 0 || len(a.Masked) == 0 && a.Withheld == "" {
 		return nil
 	}

@@ -2,8 +2,11 @@ package extproc
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"runtime/debug"
+
+	"golang.org/x/sync/errgroup"
 
 	"github.com/callgate/callgate/call"
 	"github.com/callgate/callgate/extproc/mask"
@@ -16,22 +19,57 @@ func (r *response) record(interrupted bool, withheld string) error {
 	if r.through || r.meta.CallID == (call.ID{}) || r.meta.Record.Response == call.RecordOff {
 		return nil
 	}
-	event := r.event(interrupted, withheld)
-	if err := r.seal(event.Answered); err != nil && withheld == "" {
-		return err // a response that is withheld is recorded without
+	if r.batch == nil {
+		event := r.event(interrupted, withheld)
+		if err := r.seal(r.original, event.Answered); err != nil && withheld == "" {
+			return err // a response that is withheld is recorded without
+		}
+		err := r.recordOne(event)
+		r.recorded = r.recorded || err == nil
+		return err
 	}
+	// All calls of a batch have their records before any answer leaves.
+	events := make([]call.Event, len(r.batch.calls))
+	for i, a := range r.batch.calls {
+		events[i] = r.answerOf(a, interrupted, withheld)
+		if err := r.seal(a.original, events[i].Answered); err != nil && withheld == "" {
+			return err
+		}
+	}
+	var g errgroup.Group
+	for i, a := range r.batch.calls {
+		if a.recorded {
+			continue
+		}
+		event := events[i]
+		g.Go(func() (err error) {
+			defer func() {
+				if p := recover(); p != nil { // as in Process: no text of it
+					r.server.panicked(r.ctx, event)
+					err = errors.New("fault while recording a response")
+				}
+			}()
+			err = r.recordOne(event)
+			a.recorded = err == nil
+			return err
+		})
+	}
+	err := g.Wait()
+	r.recorded = err == nil
+	return err
+}
+
+// recordOne makes an event durable, or leaves it to be made so.
+func (r *response) recordOne(event call.Event) error {
 	// The caller's hanging up must not undo the record of what it got.
 	ctx := context.WithoutCancel(r.ctx)
 	s := r.server
 	if r.meta.Record.Response == call.RecordAsync {
-		r.recorded = true
 		s.async <- struct{}{}
 		go func() {
 			defer func() {
 				if p := recover(); p != nil { // as in Process: no text of it
-					s.cfg.Metrics.panics.Inc()
-					s.cfg.Metrics.lost.Inc()
-					s.cfg.Log.ErrorContext(ctx, "panic while recording a response", "call_id", event.CallID, "stack", string(debug.Stack()))
+					s.panicked(ctx, event)
 				}
 				<-s.async
 			}()
@@ -46,8 +84,14 @@ func (r *response) record(interrupted bool, withheld string) error {
 		s.cfg.Metrics.lost.Inc()
 		return fmt.Errorf("the record of the response can't be made durable: %w", err)
 	}
-	r.recorded = true
 	return nil
+}
+
+// panicked tells of a response whose record was lost to a fault.
+func (s *Server) panicked(ctx context.Context, event call.Event) {
+	s.cfg.Metrics.panics.Inc()
+	s.cfg.Metrics.lost.Inc()
+	s.cfg.Log.ErrorContext(ctx, "panic while recording a response", "call_id", event.CallID, "stack", string(debug.Stack()))
 }
 
 // later leaves an event to be recorded later, where the connection wants its
@@ -57,12 +101,8 @@ func (r *response) later(e call.Event) bool {
 }
 
 func (r *response) event(interrupted bool, withheld string) call.Event {
-	a := &call.AnsweredEvent{
-		Status:      r.status,
-		Headers:     r.server.cfg.Redact.Headers(recorded(r.headers, r.meta.Record.Headers)),
-		Interrupted: interrupted,
-		Withheld:    withheld,
-	}
+	e := r.blankEvent(r.meta.CallID, interrupted, withheld)
+	a := e.Answered
 	if r.tape != nil {
 		a.Body = r.tape.Body(r.headers.Get("content-type"), r.headers.Get("content-encoding"))
 	} else {
@@ -74,9 +114,37 @@ func (r *response) event(interrupted bool, withheld string) call.Event {
 	if r.outcome != nil {
 		a.RPCStatus, a.ToolError = r.outcome.Result(r.trailers)
 	}
+	return e
+}
+
+// answerOf is the event of one call of a batch: its own part of the response.
+func (r *response) answerOf(c *answer, interrupted bool, withheld string) call.Event {
+	e := r.blankEvent(c.meta.CallID, interrupted, withheld)
+	a := e.Answered
+	media := r.headers.Get("content-type")
+	if r.batch.split && c.tape.Length() > 0 {
+		media = alone.Get("content-type")
+	}
+	a.Body = c.tape.Body(media, "")
+	a.Masked = r.masked(c.found)
+	if r.flow != nil && !r.batch.split {
+		a.Masked = r.masked(r.flow.findings())
+	}
+	if c.outcome != nil {
+		a.RPCStatus, a.ToolError = c.outcome.Result(r.trailers)
+	}
+	return e
+}
+
+func (r *response) blankEvent(id call.ID, interrupted bool, withheld string) call.Event {
 	now := r.server.cfg.Now()
-	a.Retain = r.meta.Record.Retain(now)
-	return call.Event{Kind: call.Answered, CallID: r.meta.CallID, Time: now, Answered: a}
+	return call.Event{Kind: call.Answered, CallID: id, Time: now, Answered: &call.AnsweredEvent{
+		Status:      r.status,
+		Headers:     r.server.cfg.Redact.Headers(recorded(r.headers, r.meta.Record.Headers)),
+		Interrupted: interrupted,
+		Withheld:    withheld,
+		Retain:      r.meta.Record.Retain(now),
+	}}
 }
 
 func (r *response) masked(found []mask.Finding) []call.Masked {

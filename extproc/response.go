@@ -22,8 +22,10 @@ type response struct {
 	ctx    context.Context
 
 	mode     extprocfilterv3.ProcessingMode_BodySendMode
-	begun    bool // headers have come
-	through  bool // Envoy's own answer or a denial of ours: nothing to do
+	editing  editing
+	batch    *batch // nil: one call
+	begun    bool   // headers have come
+	through  bool   // Envoy's own answer or a denial of ours: nothing to do
 	meta     call.Metadata
 	status   int
 	headers  call.Headers
@@ -50,7 +52,7 @@ type response struct {
 // caller's stream off, after the answers were sent.
 func (r *response) handle(req *extprocv3.ProcessingRequest) ([]*extprocv3.ProcessingResponse, error) {
 	if c := req.GetProtocolConfig(); c != nil {
-		r.mode = c.GetResponseBodyMode()
+		r.modes(c)
 	}
 	switch m := req.GetRequest().(type) {
 	case *extprocv3.ProcessingRequest_ResponseHeaders:
@@ -68,7 +70,9 @@ func (r *response) handle(req *extprocv3.ProcessingRequest) ([]*extprocv3.Proces
 		}
 		return r.finish(trailersOK(mutation))
 	case *extprocv3.ProcessingRequest_RequestHeaders:
-		return one(&extprocv3.ProcessingResponse{Response: &extprocv3.ProcessingResponse_RequestHeaders{RequestHeaders: &extprocv3.HeadersResponse{}}}), nil
+		return r.requestHeaders(req, m.RequestHeaders)
+	case *extprocv3.ProcessingRequest_RequestBody:
+		return r.requestBody(m.RequestBody.GetBody())
 	default:
 		return nil, fmt.Errorf("envoy sends %T, which this filter's processing mode should not include; see the reference for ext_proc", m)
 	}
@@ -80,6 +84,10 @@ func (r *response) begin(req *extprocv3.ProcessingRequest, m *extprocv3.HttpHead
 	r.meta = meta
 	r.headers = headersOf(m.GetHeaders())
 	r.status, _ = strconv.Atoi(r.headers.Get(":status"))
+	r.batch = nil
+	if err == nil && meta.Batch != nil && meta.Outcome.Allowed() {
+		r.batch, err = r.server.newBatch(r.ctx, meta)
+	}
 	switch {
 	case err != nil:
 		return r.withhold(err)
@@ -95,6 +103,10 @@ func (r *response) begin(req *extprocv3.ProcessingRequest, m *extprocv3.HttpHead
 		// Envoy's own words (an unreachable upstream, a time-out) hide nothing,
 		// but they are what the caller got.
 		r.flow = &passing{}
+	case r.batch != nil:
+		if err := r.beginBatch(m.GetEndOfStream()); err != nil {
+			return r.withhold(err)
+		}
 	default:
 		masker, err := r.server.maskers.get(meta)
 		if err != nil {
@@ -146,10 +158,7 @@ func (r *response) choose(empty bool) error {
 	if empty {
 		return nil // nothing to mask; a type it names may be unreadable
 	}
-	limits := mask.Limits{LookBehind: int(r.meta.Response.LookBehind), Whole: int(r.meta.MaxResponse)}
-	if limits.Whole <= 0 {
-		limits.Whole = int(r.server.cfg.MaxResponse)
-	}
+	limits := r.limits()
 	f, err := shape{masker: r.masker, meta: r.meta, messages: r.server.cfg.Messages, headers: r.headers, limits: limits}.flow()
 	if err != nil {
 		return err
@@ -173,11 +182,65 @@ func (r *response) choose(empty bool) error {
 		case err != nil:
 			return err
 		}
-		r.stop, f = d.stop, d
-		r.headers = slices.DeleteFunc(r.headers, func(h call.Header) bool { return h.Name == "content-encoding" })
+		f = r.undo(d)
 	}
 	r.flow = f
 	return nil
+}
+
+// undo takes note that what leaves is decoded.
+func (r *response) undo(d *decoding) flow {
+	r.stop = d.stop
+	r.headers = slices.DeleteFunc(r.headers, func(h call.Header) bool { return h.Name == "content-encoding" })
+	return d
+}
+
+// limits are the bounds within which a response is read.
+func (r *response) limits() mask.Limits {
+	l := mask.Limits{LookBehind: int(r.meta.Response.LookBehind), Whole: int(r.meta.MaxResponse)}
+	if l.Whole <= 0 {
+		l.Whole = int(r.server.cfg.MaxResponse)
+	}
+	return l
+}
+
+// beginBatch chooses how what is answered to a batch is handled.
+func (r *response) beginBatch(end bool) error {
+	if r.meta.Batch.Edit && !r.editing.done {
+		r.server.cfg.Log.ErrorContext(r.ctx, "a function got a batch with calls that are denied: Envoy did not let them be taken out, although its route says so",
+			"call_id", r.meta.CallID, "connection", r.meta.Connection)
+		return errors.New("denied calls were not taken out of the batch; envoy must hand the request over (request_body_mode) where the route says that it does")
+	}
+	switch {
+	case end:
+		r.flow = &passing{} // nothing to mask; a type it names may be unreadable
+		r.batch.end()
+		return nil
+	case r.mode == extprocfilterv3.ProcessingMode_NONE && r.batch.rewrites():
+		return errors.New("envoy does not send the response body, so the calls of a batch can't be told apart in it; set response_body_mode")
+	case r.mode == extprocfilterv3.ProcessingMode_NONE:
+		r.flow = &passing{}
+		return nil
+	}
+	f, err := r.batch.flow(r.meta, r.headers, r.limits())
+	if err != nil {
+		return err
+	}
+	if names := codings(r.headers); len(names) > 0 {
+		d, err := newDecoding(names, f)
+		if err != nil {
+			return err
+		}
+		f = r.undo(d)
+	}
+	r.flow = f
+	return nil
+}
+
+// owed reports whether denied calls of a batch are owed an answer to which the
+// function's is no place: it has no body, and its headers are still here.
+func (r *response) owed() bool {
+	return r.batch != nil && !r.sent && len(r.batch.denied) > 0 && !r.through && r.status >= 200 && r.status < 300 && r.batch.silent()
 }
 
 func (r *response) duplex() bool {
@@ -189,6 +252,10 @@ func (r *response) take(p []byte) {
 	if r.through || len(p) == 0 {
 		return
 	}
+	if r.batch != nil {
+		r.batch.take(p)
+		return
+	}
 	_, _ = r.tape.Write(p)
 	r.outcome.Write(p)
 }
@@ -198,11 +265,12 @@ func (r *response) body(p []byte, end bool) ([]*extprocv3.ProcessingResponse, er
 		return nil, errCut // withheld already; what still comes goes nowhere
 	}
 	r.original.write(p)
+	r.batch.keep(p)
 	out, err := r.flow.write(p)
 	if err != nil {
 		return r.withhold(err)
 	}
-	if err := r.share.hold(r.flow.held() + r.original.held()); err != nil {
+	if err := r.share.hold(r.flow.held() + r.original.held() + r.batch.held()); err != nil {
 		return r.withhold(err)
 	}
 	if end {
@@ -243,6 +311,11 @@ func (r *response) finish(rest ...*extprocv3.ProcessingResponse) ([]*extprocv3.P
 	if err := r.record(false, ""); err != nil {
 		return r.withhold(err)
 	}
+	if r.owed() {
+		// The function had nothing to say, and headers that say so.
+		r.done = true
+		return one(owing(r.meta, r.headers, r.batch.errors())), nil
+	}
 	if !r.sent && r.flow.waits() && r.duplex() {
 		r.sent = true
 		rest = append(one(r.headersOK()), rest...)
@@ -263,6 +336,7 @@ func (r *response) withhold(cause error) ([]*extprocv3.ProcessingResponse, error
 		// Nothing of the body has left. Else the tape has what the caller may
 		// have: all that left, and the chunk that was about to.
 		r.tape = call.NewTape(0)
+		r.batch.blank()
 	}
 	if err := r.record(false, cause.Error()); err != nil {
 		r.server.cfg.Log.ErrorContext(r.ctx, "withheld response not recorded", "call_id", r.meta.CallID, "error", err)

@@ -249,7 +249,7 @@ func TestDenyBatch(t *testing.T) {
 		for _, rpc := range tt.ids {
 			list = append(list, Refused{RPCID: json.RawMessage(rpc), CallID: id, Decision: no})
 		}
-		d := DenyBatch(call.JSONRPC, request("POST /", "[]"), list)
+		d := DenyBatch(call.JSONRPC, request("POST /", "[]"), id, no, list)
 		type message struct {
 			ID    json.RawMessage
 			Error struct {

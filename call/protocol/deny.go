@@ -89,6 +89,9 @@ var shapes = map[call.Reason]shape{
 // header fields, twice.
 const maxDetail = 1024
 
+// Bounded is a message as far as a denial says it.
+func Bounded(s string) string { return bounded(s) }
+
 func bounded(s string) string {
 	s = strings.ToValidUTF8(s, "\uFFFD")
 	if len(s) > maxDetail {
@@ -168,14 +171,13 @@ type Refused struct {
 	Decision call.Decision
 }
 
-// DenyBatch answers a batch of which every call is denied: with a list of one
-// JSON-RPC error for each that is owed an answer. As with a single call the
-// status is 200 where some caller's id can be answered, since clients look at
-// the errors only then. Where no call is owed an answer, it is what the first
-// call would get alone.
-func DenyBatch(p call.Protocol, req *call.Request, list []Refused) Denial {
-	first := list[0]
-	out := newDenial(shapeOf(first.Decision), first.CallID, first.Decision)
+// DenyBatch answers a batch of which no call runs: with a list of one JSON-RPC
+// error for each that is owed an answer. As with a single call the status is 200
+// where some caller's id can be answered, since clients look at the errors only
+// then. Where no call is owed an answer, it is what one call alone would get for
+// d. id is that of the first.
+func DenyBatch(p call.Protocol, req *call.Request, id call.ID, d call.Decision, list []Refused) Denial {
+	out := newDenial(shapeOf(d), id, d)
 	var errs []json.RawMessage
 	for _, r := range list {
 		if len(r.RPCID) == 0 {
@@ -187,7 +189,7 @@ func DenyBatch(p call.Protocol, req *call.Request, list []Refused) Denial {
 		errs = append(errs, RPCError(r.RPCID, r.CallID, r.Decision))
 	}
 	if errs == nil {
-		return Deny(p, req, nil, first.CallID, first.Decision)
+		return Deny(p, req, nil, id, d)
 	}
 	out.Headers = append(out.Headers, call.Header{Name: "content-type", Value: "application/json"})
 	out.Body = marshal(errs)

@@ -34,6 +34,7 @@ type Connection struct {
 	Path        string   // prefix of whole segments
 	Services    []string // grpc
 	Parser      protocol.Parser
+	Batches     *protocol.Batches // nil: none are taken
 	Credential  Credential
 	Mask        call.Mask
 	MaxBody     int64
