@@ -121,6 +121,9 @@ func TestErrors(t *testing.T) {
 		{"hold grant", "action: allow", "action: hold\n    hold: {max_grant: 1000h}", `hold.max_grant 1000h0m0s is outside 0s to 30d`},
 		{"hold glass", "action: allow", "action: hold\n    hold: {break_glass: {groups: ['']}}", `hold.break_glass names somebody who is empty`},
 		{"hold without", "action: allow", "action: allow\n    hold: {need: 2}", `rule "readers": hold is for action hold only`},
+		{"batch", "max_body: 64KiB", "batch: {accept: true}", `callgate.yaml:18:12: connection "crm": batch is for jsonrpc and mcp only`},
+		{"batch of none", "protocol: http\n", "protocol: mcp\n    batch: {max: 5}\n", `batch.max says how long batches may be, and none are taken; add accept: true`},
+		{"batch too long", "protocol: http\n", "protocol: mcp\n    batch: {accept: true, max: 5000}\n", `batch.max 5000 is over 1000`},
 		{"hold", "action: allow", "action: hold\n    hold: {timeout: 2h}", `callgate.yaml:23:21: rule "readers": hold.timeout 2h0m0s is outside 0s to 1h0m0s`},
 	}
 	for _, tt := range tests {

@@ -228,3 +228,27 @@ func (d *DB) Steps(ctx context.Context, id uuid.UUID, approval string) ([]Step, 
 	}
 	return list, nil
 }
+
+// Member is a call of a batch, as the others of it are shown.
+type Member struct {
+	CallID   uuid.UUID `ch:"call_id" json:"call_id"`
+	Index    uint32    `ch:"batch_index" json:"batch_index"`
+	Function string    `ch:"function" json:"function"`
+	Decision string    `ch:"decision" json:"decision"`
+	Reason   string    `ch:"reason" json:"reason"`
+	RPCID    string    `ch:"rpc_id" json:"rpc_id"`
+}
+
+// Batch lists the calls that came in one request, in its order. id is that of
+// the first.
+func (d *DB) Batch(ctx context.Context, id uuid.UUID) ([]Member, error) {
+	sql := "SELECT " + columnsOf(Member{}) + " FROM calls WHERE batch_id = ?"
+	if at, ok := made(id); ok {
+		sql += " AND time BETWEEN " + instant(at.Add(-time.Hour)) + " AND " + instant(at.Add(time.Hour))
+	}
+	var list []Member
+	if err := d.conn.Select(ctx, &list, sql+" ORDER BY batch_index LIMIT 1000", id); err != nil {
+		return nil, fmt.Errorf("look for the calls of batch %s: %w", id, explain(err))
+	}
+	return list, nil
+}

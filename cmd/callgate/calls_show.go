@@ -23,6 +23,8 @@ type story struct {
 	Call      clickhouse.Row     `json:"call"`
 	Approvals []clickhouse.Step  `json:"approvals"`
 	Events    []clickhouse.Entry `json:"events"`
+	// Batch are the calls that came in the same request, this one included.
+	Batch []clickhouse.Member `json:"batch,omitempty"`
 }
 
 func newCallsShow() *cobra.Command {
@@ -56,6 +58,11 @@ func newCallsShow() *cobra.Command {
 		}
 		if s.Approvals, err = db.Steps(c.Context(), id, s.Call.ApprovalID); err != nil {
 			return withCode(exitNo, err)
+		}
+		if s.Call.BatchSize > 0 {
+			if s.Batch, err = db.Batch(c.Context(), s.Call.BatchID); err != nil {
+				return withCode(exitNo, err)
+			}
 		}
 		if *asJSON {
 			return printJSON(c.OutOrStdout(), s)
@@ -116,6 +123,13 @@ func (p *page) call(s story) {
 	if r.Args != "" && r.Args != "{}" {
 		p.line("arguments", " ")
 		p.block(indented(r.Args))
+	}
+
+	if r.BatchSize > 0 {
+		p.line("batch", fmt.Sprintf("call %d of %d in one request, whose status, times and bytes are shown", r.BatchIndex+1, r.BatchSize))
+		for _, m := range s.Batch {
+			fmt.Fprintf(&p.out, "    %d  %s  %s, %s (%s)\n", m.Index+1, m.CallID, clickhouse.Text(orDash(m.Function)), clickhouse.Text(m.Decision), clickhouse.Text(m.Reason))
+		}
 	}
 
 	p.section("Decision")

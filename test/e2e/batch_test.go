@@ -42,7 +42,9 @@ func (d *desk) serve(w http.ResponseWriter, r *http.Request) {
 	d.last.encoding = strings.Join(r.TransferEncoding, ",")
 	d.last.n++
 	d.mu.Unlock()
-	if body = bytes.TrimSpace(body); len(body) == 0 || body[0] != '[' {
+	body = bytes.TrimSpace(body)
+	alone := !bytes.HasPrefix(body, []byte("["))
+	if alone {
 		body = []byte("[" + string(body) + "]")
 	}
 	type message struct {
@@ -85,7 +87,11 @@ func (d *desk) serve(w http.ResponseWriter, r *http.Request) {
 		for i, j := 0, len(out)-1; i < j; i, j = i+1, j-1 {
 			out[i], out[j] = out[j], out[i]
 		}
-		fmt.Fprintf(w, "[%s]", strings.Join(out, ","))
+		if text := strings.Join(out, ","); alone {
+			_, _ = io.WriteString(w, text)
+		} else {
+			_, _ = io.WriteString(w, "["+text+"]")
+		}
 	}
 }
 
@@ -168,10 +174,8 @@ func rpcCall(method, id string) string {
 func TestBatches(t *testing.T) {
 	d := newDesk(t)
 	withRules(t, batchPolicy(d), func() {
-		for _, path := range []string{"/batch1", "/batch2", "/batch3"} {
-			t.Run(path[1:], func(t *testing.T) {
-				versions(t, func(t *testing.T, c *http.Client) { batchCalls(t, d, c, path) })
-			})
+		for path, c := range map[string]*http.Client{"/batch1": http1(), "/batch2": http2(), "/batch3": http2()} {
+			t.Run(path[1:], func(t *testing.T) { batchCalls(t, d, c, path) })
 		}
 	})
 }
