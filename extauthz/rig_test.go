@@ -65,11 +65,14 @@ func (r *recorder) all() []call.Event {
 
 // backlog keeps what could not be recorded.
 type backlog struct {
+	mu     sync.Mutex
 	events []call.Event
 	full   bool
 }
 
 func (b *backlog) Add(e call.Event) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
 	if b.full {
 		return false
 	}

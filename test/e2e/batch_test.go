@@ -213,9 +213,12 @@ func batchCalls(t *testing.T, d *desk, c *http.Client, path string) {
 			"answered", "seen", "finished", "seen", "masked.rule", "[cards]")
 		shared.row(t, denied.Error.Data.CallID, "function", "drop", "decision", "deny", "rule", "no drops", "batch_index", 1, "batch_id", a.id(), "answered", "none", "finished", "seen", "request_body", drop)
 		shared.row(t, malformed.Error.Data.CallID, "reason", "malformed_request", "batch_index", 4, "rpc_id", "")
-		rows := shared.query(t, "SELECT function, response_body, rpc_code FROM calls WHERE batch_id = '"+a.id()+"' ORDER BY batch_index")
+		rows := shared.query(t, "SELECT call_id, function, response_body, rpc_code FROM calls WHERE batch_id = '"+a.id()+"' ORDER BY batch_index")
 		if len(rows) != 5 || !strings.Contains(fmt.Sprint(rows[2]["response_body"]), "4242 4242 4242 4242") || strings.Contains(fmt.Sprint(rows[2]["response_body"]), "ada@") || rows[3]["response_body"] != "" || rows[3]["rpc_code"] != nil {
 			t.Errorf("%v", rows)
+		}
+		if out, err := shared.cli(t, "", "calls", "show", denied.Error.Data.CallID); err != nil || !strings.Contains(out, "call 2 of 5 in one request") || !strings.Contains(out, "3  "+fmt.Sprint(rows[2]["call_id"])+"  find, allow") {
+			t.Errorf("%v: %s", err, out)
 		}
 	})
 
@@ -263,6 +266,30 @@ func batchCalls(t *testing.T, d *desk, c *http.Client, path string) {
 			t.Errorf("the function got %s", body)
 		}
 		shared.row(t, a.id(), "function", "note", "answered", "seen", "finished", "seen", "decision", "allow")
+	})
+
+	t.Run("without content-length", func(t *testing.T) {
+		get, drop := rpcCall("get", "1"), rpcCall("drop", "2")
+		req, err := http.NewRequestWithContext(t.Context(), "POST", shared.scheme+"://"+shared.Addrs.Envoy+path, io.MultiReader(strings.NewReader("["+drop+","), strings.NewReader(get+"]")))
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Header.Set("authorization", "Bearer "+shared.alice)
+		req.Header.Set("content-type", "application/json")
+		resp, err := c.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer resp.Body.Close()
+		text, err := io.ReadAll(resp.Body)
+		if got := messages(t, answer{resp.StatusCode, resp.Header, string(text)}); err != nil || len(got) != 2 || got["1"].Result == nil {
+			t.Errorf("%v %s", err, text)
+		}
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		if d.last.body != "["+get+"]" || d.last.length != "" {
+			t.Errorf("the function got %s of length %s", d.last.body, d.last.length)
+		}
 	})
 
 	t.Run("strays", func(t *testing.T) {
