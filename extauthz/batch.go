@@ -170,7 +170,7 @@ func (d *decision) batchValue() *structpb.Value {
 			f["function"] = structpb.NewStringValue(clean(m.call.Function))
 			f["rpc_id"] = structpb.NewStringValue(clean(string(m.call.RPCID)))
 			if len(m.mask.Rules) > 0 {
-				key := fmt.Sprintf("%q", m.mask.Rules)
+				key := fmt.Sprintf("%#v", m.mask.Rules)
 				if known[key] == 0 {
 					masks = append(masks, maskValue(m.mask))
 					known[key] = len(masks)

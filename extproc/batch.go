@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"mime"
+	"reflect"
 	"slices"
 	"strings"
 
@@ -58,7 +59,7 @@ func (s *Server) newBatch(ctx context.Context, meta call.Metadata) (*batch, erro
 	union.Mask = call.Mask{}
 	for _, m := range meta.Batch.Masks {
 		for _, r := range m.Rules {
-			if !slices.ContainsFunc(union.Mask.Rules, func(o call.MaskRule) bool { return fmt.Sprintf("%q", o) == fmt.Sprintf("%q", r) }) {
+			if !slices.ContainsFunc(union.Mask.Rules, func(o call.MaskRule) bool { return reflect.DeepEqual(o, r) }) {
 				union.Mask.Rules = append(union.Mask.Rules, r)
 			}
 		}

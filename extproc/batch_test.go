@@ -1,6 +1,8 @@
 package extproc
 
 import (
+	"bytes"
+	"compress/gzip"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -11,12 +13,14 @@ import (
 	"strings"
 	"testing"
 
+	"filippo.io/age"
 	extprocfilterv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/ext_proc/v3"
 	extprocv3 "github.com/envoyproxy/go-control-plane/envoy/service/ext_proc/v3"
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/callgate/callgate/call"
 	"github.com/callgate/callgate/call/protocol"
+	"github.com/callgate/callgate/extproc/sealed"
 )
 
 // part is one call of a batch: its text, its mask, and whether it is denied.
@@ -381,7 +385,7 @@ func TestBatchWithheld(t *testing.T) {
 			p := passageOf(m, body, ok)
 			p.headers = append([]string{"content-encoding", "gzip"}, jsonType...)
 			return p
-		}(), "gzip-encoded", true},
+		}(), "is not what content-encoding gzip says", true},
 		"another charset": {func() passage {
 			p := passageOf(m, body, ok)
 			p.headers = []string{"content-type", "application/json; charset=utf-16"}
@@ -513,6 +517,52 @@ func TestBatchErrorPage(t *testing.T) {
 	}
 }
 
+// Each call keeps its own part as the function sent it, and no other's; an answer
+// in a content encoding is decoded.
+func TestBatchOriginals(t *testing.T) {
+	release, err := sealed.NewReleaseKey()
+	if err != nil {
+		t.Fatal(err)
+	}
+	investigator, err := age.GenerateX25519Identity()
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := start(t)
+	b.server.cfg.Sealer = release
+	m, body := batchOf(getCards, findPass, part{id: "3", name: "plain"})
+	m.Record.Originals = []string{investigator.Recipient().String()}
+	get, find, plain := result1("1", ""), result1(`"1"`, ""), result1("3", "")
+	var packed bytes.Buffer
+	z := gzip.NewWriter(&packed)
+	fmt.Fprintf(z, "[%s,%s,%s]", find, plain, get)
+	if err := z.Close(); err != nil {
+		t.Fatal(err)
+	}
+	p := passageOf(m, body, packed.String())
+	p.headers = append([]string{"content-encoding", "gzip"}, jsonType...)
+	if _, _, out := b.through(t, p); idsOf(t, out.body) != `"1" 3 1` || !slices.Contains(out.removed, "content-encoding") {
+		t.Errorf("%+v", out)
+	}
+	events := b.answers(t)
+	for i, want := range []string{get, find, ""} {
+		o := events[callID(i)].Original
+		if (o != nil) != (want != "") {
+			t.Fatalf("call %d: %+v", i, o)
+		}
+		if o == nil {
+			continue
+		}
+		inner, err := release.Release(o.Sealed)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, err := sealed.Open(inner, strings.NewReader(investigator.String()), callID(i).String(), o.Commitment); err != nil || string(got.Body) != want {
+			t.Errorf("call %d: %s, %v", i, got.Body, err)
+		}
+	}
+}
+
 // Whatever a function answers, an answer that leaves is one to a call that was
 // asked, and the only one.
 func FuzzBatchAnswer(f *testing.F) {
@@ -524,7 +574,7 @@ func FuzzBatchAnswer(f *testing.F) {
 	srv := New(Config{HashKey: []byte(strings.Repeat("k", 32)), Metrics: NewMetrics(prometheus.NewRegistry()), Log: slog.New(slog.DiscardHandler)})
 	f.Fuzz(func(t *testing.T, text string, stream bool) {
 		m, _ := batchOf(getCards, dropped)
-		b, err := srv.newBatch(*m)
+		b, err := srv.newBatch(t.Context(), *m)
 		if err != nil {
 			t.Fatal(err)
 		}
