@@ -208,9 +208,6 @@ func TestBatchLists(t *testing.T) {
 	if meta.Caller == nil || meta.Caller.Subject != "ann" || events[0].Session != "s-9" {
 		t.Errorf("%+v", meta)
 	}
-	if _, meta, _ = r.sendBatch(t, "["+rpcOf("ping", "2")+"]", to("tool", "/mcp")); meta.Caller != nil {
-		t.Errorf("%+v", meta)
-	}
 }
 
 // Nothing goes on before every decision is on disk, whichever of them fails, and

@@ -23,9 +23,12 @@ type batch struct {
 	calls  []*answer // that were allowed
 	byID   map[string]*answer
 	denied []json.RawMessage // the errors that denied ones are owed
-	all    *mask.Masker      // the masks of all calls, for what belongs to none
-	split  bool              // the flow tells the answers apart itself
-	failed []byte            // an error that the function gave without saying for which call
+	// all and listing are the masks of all calls, and what takes out of lists,
+	// for what belongs to no call.
+	all     *mask.Masker
+	listing *listing
+	split   bool   // the flow tells the answers apart itself
+	failed  []byte // an error that the function gave without saying for which call
 	// strays are messages of the function's that were not passed on, since they
 	// answer nothing that it was asked.
 	strays int
@@ -36,7 +39,7 @@ type batch struct {
 type answer struct {
 	meta     call.Metadata
 	masker   *mask.Masker
-	listing  *listing // takes out of a list what its caller may not use; nil: it is none
+	listing  *listing // takes out of lists what their caller may not use; nil: there are none
 	tape     *call.Tape
 	original *original // nil: not kept
 	outcome  *protocol.Outcome
@@ -67,6 +70,9 @@ func (s *Server) newBatch(ctx context.Context, meta call.Metadata) (*batch, erro
 	var err error
 	if b.all, err = s.masker(ctx, union); err != nil {
 		return b, err
+	}
+	if s.lists(meta) {
+		b.listing = s.newListing(meta)
 	}
 	for _, m := range meta.Each() {
 		a := &answer{meta: m, tape: call.NewTape(m.Record.MaxBody), outcome: protocol.NewOutcome(m, alone)}
@@ -99,7 +105,7 @@ func (s *Server) masker(ctx context.Context, meta call.Metadata) (*mask.Masker, 
 // rewrites reports whether the caller must get something else than the function
 // answered.
 func (b *batch) rewrites() bool {
-	return len(b.denied) > 0 || b.all != nil || slices.ContainsFunc(b.calls, func(a *answer) bool { return a.listing != nil })
+	return len(b.denied) > 0 || b.all != nil || b.listing != nil
 }
 
 // flow chooses how the answer is handled, or says why it can't be.
@@ -174,7 +180,7 @@ func (b *batch) pass(list []protocol.Reply) ([]json.RawMessage, error) {
 	out := make([]json.RawMessage, 0, len(list)+len(b.denied))
 	for _, r := range list {
 		if !r.Answers || r.ID == "" && r.Failed {
-			text, found, err := masked(b.all, r.Text)
+			text, found, err := shown(b.listing, b.all, r.Text)
 			if err != nil {
 				return nil, err
 			}
@@ -196,14 +202,7 @@ func (b *batch) pass(list []protocol.Reply) ([]json.RawMessage, error) {
 			continue
 		}
 		a.original.write(r.Text)
-		text := r.Text
-		var err error
-		if a.listing != nil {
-			if text, err = a.listing.document(text); err != nil {
-				return nil, err
-			}
-		}
-		text, found, err := masked(a.masker, text)
+		text, found, err := shown(a.listing, a.masker, r.Text)
 		if err != nil {
 			return nil, err
 		}
@@ -215,7 +214,13 @@ func (b *batch) pass(list []protocol.Reply) ([]json.RawMessage, error) {
 	return out, nil
 }
 
-func masked(m *mask.Masker, text []byte) ([]byte, []mask.Finding, error) {
+// shown is a message as the caller may see it.
+func shown(l *listing, m *mask.Masker, text []byte) (_ []byte, _ []mask.Finding, err error) {
+	if l != nil {
+		if text, err = l.message(text); err != nil {
+			return nil, nil, err
+		}
+	}
 	if m == nil {
 		return text, nil, nil
 	}

@@ -491,9 +491,11 @@ func TestBatchListing(t *testing.T) {
 	b := start(t, func(c *Config) { c.Visible = some{} })
 	m, body := batchOf(part{id: "1", name: "tools/list"}, part{id: "2", name: "tools/call x"})
 	m.Protocol, m.Caller = call.MCP, &call.Identity{Subject: "ann"}
-	list := `{"jsonrpc":"2.0","id":1,"result":{"tools":[{"name":"good"},{"name":"bad"}]}}`
-	_, _, out := b.through(t, passageOf(m, body, "["+list+`,{"jsonrpc":"2.0","id":2,"result":{"tools":[{"name":"bad"}]}}]`))
-	if strings.Count(out.body, "bad") != 1 || strings.Count(out.body, "good") != 1 {
+	list := func(more string) string {
+		return `{"jsonrpc":"2.0",` + more + `"result":{"tools":[{"name":"good"},{"name":"bad"}]}}`
+	}
+	_, _, out := b.through(t, passageOf(m, body, "["+list(`"id":1,`)+","+list(`"id":2,`)+","+list(`"method":"x",`)+"]"))
+	if strings.Contains(out.body, "bad") || strings.Count(out.body, "good") != 3 {
 		t.Errorf("%s", out.body)
 	}
 }
