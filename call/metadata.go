@@ -44,6 +44,9 @@ type Metadata struct {
 	Caller *Identity `json:"caller,omitempty"`
 	// MaxResponse bounds a response that is held back to be masked, in bytes.
 	MaxResponse int64 `json:"max_response,omitempty"`
+	// Aliases are names that fields have in the response, and what the fields
+	// are called: a mask of a field is one of its aliases, too.
+	Aliases map[string][]string `json:"aliases,omitempty"`
 	// Response says how the response is read to be masked.
 	Response ResponseSettings `json:"response,omitzero"`
 	// Record says how the response is recorded.

@@ -175,6 +175,13 @@ func (d *decision) metadata(decided call.Decision) *structpb.Struct {
 		if len(d.call.RPCID) > 0 {
 			f["rpc_id"] = structpb.NewStringValue(clean(string(d.call.RPCID)))
 		}
+		if len(d.aliases) > 0 && len(d.mask.Rules) > 0 {
+			names := make(map[string]*structpb.Value, len(d.aliases))
+			for alias, of := range d.aliases {
+				names[alias] = texts(of)
+			}
+			f["aliases"] = object(names)
+		}
 		switch {
 		case len(d.members) > 0: // each has its own
 		case !d.ownMask && len(d.mask.Rules) == len(d.conn.Mask.Rules):

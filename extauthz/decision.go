@@ -32,11 +32,12 @@ type decision struct {
 	call        call.Call
 	conn        *connection.Connection // nil: unknown
 	mask        call.Mask
-	ownMask     bool             // the mask is not the connection's and its rules' as they stand
-	legs        []call.EventKind // what this Envoy will report later
-	partial     bool             // Envoy cut the body off
-	sent        bool             // Envoy was told to send the body
-	edits       bool             // Envoy lets ext_proc take calls out of a batch
+	aliases     map[string][]string // of fields in the response
+	ownMask     bool                // the mask is not the connection's and its rules' as they stand
+	legs        []call.EventKind    // what this Envoy will report later
+	partial     bool                // Envoy cut the body off
+	sent        bool                // Envoy was told to send the body
+	edits       bool                // Envoy lets ext_proc take calls out of a batch
 
 	place   call.Place // in a batch
 	members []*member  // of a batch that was decided
@@ -209,6 +210,7 @@ func (d *decision) parse() *denied {
 	inv, err := d.conn.Parser.Parse(&d.call.Request)
 	d.call.Function, d.call.Args, d.call.ArgsJSON, d.call.RPCID = inv.Function, inv.Args, inv.ArgsJSON, inv.RPCID
 	d.call.Session = d.session(inv.Session)
+	d.aliases = inv.Aliases
 	if err != nil {
 		var known *protocol.Error
 		if errors.As(err, &known) {

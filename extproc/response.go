@@ -113,7 +113,7 @@ func (r *response) begin(req *extprocv3.ProcessingRequest, m *extprocv3.HttpHead
 			return r.withhold(err)
 		}
 		if masker != nil {
-			masker = masker.In(r.ctx)
+			masker = masker.In(r.ctx).Renamed(meta.Aliases)
 		}
 		r.masker = masker
 		r.keepOriginal()

@@ -86,6 +86,7 @@ func (g graphql) Parse(req *call.Request) (Invocation, error) {
 		inv.Function = string(op.Operation) + " *"
 		return inv, malformed("the GraphQL operation has %d fields at its root, and one decision can't be right for several; send one at a time", len(w.roots))
 	}
+	inv.Aliases = w.renamed
 	inv.Function = string(op.Operation) + " *"
 	if len(w.roots) == 1 {
 		inv.Function = string(op.Operation) + " " + w.roots[0]
@@ -232,7 +233,8 @@ type gqlWalk struct {
 	used      map[string]bool
 
 	roots, all             []string
-	arguments              map[string]any // of the root fields
+	arguments              map[string]any      // of the root fields
+	renamed                map[string][]string // by alias
 	depth, aliases, fields int
 }
 
@@ -285,6 +287,12 @@ func (w *gqlWalk) field(x *ast.Field, path string, depth int, inside []string) e
 	if x.Alias != "" && x.Alias != x.Name {
 		if w.aliases++; w.aliases > w.limits.MaxAliases {
 			return malformed("the GraphQL operation has more than the %d aliases that this connection takes", w.limits.MaxAliases)
+		}
+		if w.renamed == nil {
+			w.renamed = map[string][]string{}
+		}
+		if !slices.Contains(w.renamed[x.Alias], x.Name) {
+			w.renamed[x.Alias] = append(w.renamed[x.Alias], x.Name)
 		}
 	}
 	if strings.HasPrefix(x.Name, "__") && x.Name != "__typename" && !w.limits.Introspection {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"reflect"
 	"strings"
 	"testing"
 
@@ -149,4 +150,19 @@ func FuzzGraphQL(f *testing.F) {
 			t.Errorf("%q: %+v", query, inv)
 		}
 	})
+}
+
+func TestGraphQLAliases(t *testing.T) {
+	p, err := New(Config{Protocol: call.GraphQL})
+	if err != nil {
+		t.Fatal(err)
+	}
+	inv, err := p.Parse(gqlPost(`{ c: customer { n: number ...f same: same } } fragment f on C { n: name x: card { y: z } }`, nil))
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := map[string][]string{"c": {"customer"}, "n": {"number", "name"}, "x": {"card"}, "y": {"z"}}
+	if !reflect.DeepEqual(inv.Aliases, want) {
+		t.Errorf("%v, want %v", inv.Aliases, want)
+	}
 }

@@ -24,6 +24,9 @@ type Invocation struct {
 	ArgsJSON json.RawMessage // Args as one JSON object
 	RPCID    json.RawMessage // JSON-RPC id as sent; nil for a notification and elsewhere
 	Session  string          // the protocol's own session, if it has one
+	// Aliases are the names under which the caller wants fields back, and what
+	// the fields are called (graphql).
+	Aliases map[string][]string
 }
 
 // Error is a request that can't be judged. Its message names cause and fix, and

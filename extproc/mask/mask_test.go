@@ -442,3 +442,20 @@ func TestConcurrentUse(t *testing.T) {
 	}
 	wg.Wait()
 }
+
+// An alias does not take a field out of its mask.
+func TestRenamed(t *testing.T) {
+	m := mustCompile(t, Spec{Roots: []string{"data"}, Rules: []Rule{{Name: "r", Paths: []string{"customer.card.number"}, Keys: []string{"password"}}}})
+	in := `{"data":{"c":{"x":{"number":"1","y":"2"},"z":"3"}}}`
+	want := `{"data":{"c":{"x":{"number":"[redacted]","y":"[redacted]"},"z":"[redacted]"}}}`
+	renamed := m.Renamed(map[string][]string{"c": {"other", "customer"}, "x": {"card"}, "y": {"number"}, "z": {"password"}})
+	if out, _, err := renamed.JSON([]byte(in)); err != nil || string(out) != want {
+		t.Errorf("%s %v", out, err)
+	}
+	if got, _, err := body(renamed.NewJSON(small), in, every(in)...); err != nil || got != want {
+		t.Errorf("streamed: %s %v", got, err)
+	}
+	if out, _, err := m.JSON([]byte(in)); err != nil || string(out) != in {
+		t.Errorf("without: %s %v", out, err)
+	}
+}

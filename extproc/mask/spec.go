@@ -140,8 +140,9 @@ type Masker struct {
 	// eventPaths has the places of pieces of longer texts, too.
 	eventPaths pathSet
 	hasPaths   bool
-	pathRule   int            // the strictest rule that has paths, for typeUnreadable
-	keys       map[string]int // normalised key name to rule index
+	aliases    map[string][]string // see Renamed
+	pathRule   int                 // the strictest rule that has paths, for typeUnreadable
+	keys       map[string]int      // normalised key name to rule index
 	det        engine
 	detRule    [detCount]int // rule index by detector, -1 when off
 	caches     *sync.Pool    // of *nameCache

@@ -125,7 +125,39 @@ func (w *walker) enterKey(d *doc, from, to int, odd uint8, live liveStates, v ve
 	if r := info.rule; r >= 0 {
 		v = w.m.stricterVerdict(v, verdict{how: w.m.hows[r], rule: r, kind: typeKey})
 	}
+	if len(w.m.aliases) > 0 {
+		v = w.enterAlias(w.m.aliases[string(key)], live, v)
+	}
 	return v
+}
+
+// enterAlias moves to a member also by the names that its name is an alias of.
+func (w *walker) enterAlias(names []string, live liveStates, v verdict) verdict {
+	for _, name := range names {
+		if len(w.m.paths.steps) > 0 {
+			w.states = w.m.paths.advance(w.states, live.from, live.to, []byte(name), 0)
+			w.cur.to = len(w.states)
+			v = w.arrive(v)
+		}
+		info := w.name([]byte(name))
+		w.stack[len(w.stack)-1].info = info
+		if r := info.rule; r >= 0 {
+			v = w.m.stricterVerdict(v, verdict{how: w.m.hows[r], rule: r, kind: typeKey})
+		}
+	}
+	return v
+}
+
+// Renamed returns a masker for a body whose members may have other names than the
+// rules have for them, as GraphQL's aliases are: by such a name, those it may
+// stand for.
+func (m *Masker) Renamed(aliases map[string][]string) *Masker {
+	if len(aliases) == 0 {
+		return m
+	}
+	renamed := *m
+	renamed.aliases = aliases
+	return &renamed
 }
 
 // leaf is the verdict on a string or number: what its name makes of it counts too.
