@@ -42,7 +42,7 @@ var rooms = map[string][]string{
 	"policies/suite":           {"call", "call/protocol", "config", "policies", "policies/counts"},
 	"policies/trace":           {"call", "call/redact", "policies"},
 	"policies/backtest":        {"audit/clickhouse", "call", "call/protocol", "call/redact", "policies"},
-	"approvals":                {"call"},
+	"approvals":                {"call", "call/redact"},
 	"approvals/link":           {},
 	"approvals/notify":         {"call", "approvals"},
 	"approvals/sqlite":         {"call", "approvals", "sqlitefile"},

@@ -37,9 +37,6 @@ type Config struct {
 	Metrics  *Metrics
 	// Notifier may be nil.
 	Notifier Notifier
-	// Redact hides credential-like values in a text that is shown to an
-	// approver, beyond those that are known by their name. It may be nil.
-	Redact func(string) string
 	// Key keys the hash by which events name what an approval is bound to: who
 	// reads them can't tell a request by guessing. Nil leaves it unkeyed.
 	Key []byte
@@ -108,17 +105,30 @@ func (s *Service) Get(ctx context.Context, id string) (Hold, error) {
 // List returns holds without their bodies, the newest first. With by, only
 // those that by may decide about now.
 func (s *Service) List(ctx context.Context, f Filter, by *call.Identity) ([]Hold, error) {
+	if by == nil {
+		return s.pick(ctx, f, nil)
+	}
+	return s.pick(ctx, f, func(h *Hold, delegations []Delegation, now time.Time) bool {
+		_, err := mayDecide(h, *by, true, delegations, now)
+		return err == nil
+	})
+}
+
+// Mine is List for those that concern by: as who asked, as an approver of any
+// stage, or as a delegate.
+func (s *Service) Mine(ctx context.Context, f Filter, by call.Identity) ([]Hold, error) {
+	return s.pick(ctx, f, func(h *Hold, delegations []Delegation, _ time.Time) bool { return concerns(h, by, delegations) })
+}
+
+func (s *Service) pick(ctx context.Context, f Filter, keep func(*Hold, []Delegation, time.Time) bool) ([]Hold, error) {
 	away := func(err error) error {
 		s.cfg.Metrics.storeErr.Inc()
 		return fmt.Errorf("list approvals: the approval store is away, try again: %w", err)
 	}
 	now := time.Now()
-	var delegations []Delegation
-	if by != nil {
-		var err error
-		if delegations, err = s.cfg.Store.Delegations(ctx, now); err != nil {
-			return nil, away(err)
-		}
+	delegations, err := s.cfg.Store.Delegations(ctx, now)
+	if err != nil {
+		return nil, away(err)
 	}
 	var out []Hold
 	size, page := f.Size(), f
@@ -128,15 +138,9 @@ func (s *Service) List(ctx context.Context, f Filter, by *call.Identity) ([]Hold
 			return nil, away(err)
 		}
 		for i := range holds {
-			if len(out) == size {
-				break
+			if len(out) < size && (keep == nil || keep(&holds[i], delegations, now)) {
+				out = append(out, holds[i])
 			}
-			if by != nil {
-				if _, err := mayDecide(&holds[i], *by, true, delegations, now); err != nil {
-					continue
-				}
-			}
-			out = append(out, holds[i])
 		}
 		if len(holds) < page.Size() {
 			break

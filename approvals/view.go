@@ -7,71 +7,156 @@ import (
 	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 	"unicode"
 	"unicode/utf8"
 
 	"github.com/callgate/callgate/call"
+	"github.com/callgate/callgate/call/redact"
 )
 
 // View is a hold as an approver looks at it: what was asked for, byte for
 // byte but for values that look like credentials, and with every character
 // that a screen would not show, or show misleadingly, spelt out.
 type View struct {
-	ID         string         `json:"id"`
-	CallID     string         `json:"call_id"`
-	State      State          `json:"state"`
-	Rule       string         `json:"rule"`
-	Message    string         `json:"message,omitempty"`
-	Policy     string         `json:"policy_version"`
-	Identity   call.Identity  `json:"identity"`
+	ID         string        `json:"id"`
+	CallID     string        `json:"call_id"`
+	State      State         `json:"state"`
+	Rule       string        `json:"rule"`
+	Message    string        `json:"message,omitempty"`
+	Policy     string        `json:"policy_version"`
+	Identity   call.Identity `json:"identity"`
+	Connection string        `json:"connection"`
+	Protocol   call.Protocol `json:"protocol"`
+	Function   string        `json:"function"`
+	Arguments  string        `json:"arguments,omitempty"` // JSON, indented
+	Method     string        `json:"method"`
+	Authority  string        `json:"authority"`
+	Path       string        `json:"path"`
+	Type       string        `json:"content_type,omitempty"`
+	Encoding   string        `json:"content_encoding,omitempty"`
+	Body       string        `json:"body,omitempty"`
+	BodyForm   string        `json:"body_form"` // json, form, text, base64 or none
+	BodyLength int           `json:"body_length"`
+	BodySHA256 string        `json:"body_sha256"` // of the bytes as they came, hex
+	Hidden     int           `json:"hidden"`      // values that were masked
+	AskedAt    time.Time     `json:"asked_at"`
+	Expires    time.Time     `json:"expires"`
+	Attempts   int           `json:"attempts"`
+
+	// Approvers are those who are asked now; Terms, all that are asked at all.
 	Approvers  call.Approvers `json:"approvers"`
-	Connection string         `json:"connection"`
-	Protocol   call.Protocol  `json:"protocol"`
-	Function   string         `json:"function"`
-	Arguments  string         `json:"arguments,omitempty"` // JSON, indented
-	Method     string         `json:"method"`
-	Authority  string         `json:"authority"`
-	Path       string         `json:"path"`
-	Type       string         `json:"content_type,omitempty"`
-	Encoding   string         `json:"content_encoding,omitempty"`
-	Body       string         `json:"body,omitempty"`
-	BodyForm   string         `json:"body_form"` // json, form, text, base64 or none
-	BodyLength int            `json:"body_length"`
-	BodySHA256 string         `json:"body_sha256"` // of the bytes as they came, hex
-	Hidden     int            `json:"hidden"`      // values that were masked
-	AskedAt    time.Time      `json:"asked_at"`
-	Expires    time.Time      `json:"expires"`
+	Terms      call.Hold      `json:"terms"`
+	Stage      int            `json:"stage"`   // that is asked now, from 0
+	Missing    int            `json:"missing"` // how many of it must still say yes
 	By         []string       `json:"by,omitempty"`
-	Comment    string         `json:"comment,omitempty"`
+	Comment    string         `json:"comment,omitempty"` // of who decided last
 	DecidedAt  time.Time      `json:"decided_at,omitzero"`
+	Verdicts   []Verdict      `json:"verdicts,omitempty"`
+	UseBy      time.Time      `json:"use_by,omitzero"`
 	UsedAt     time.Time      `json:"used_at,omitzero"`
+	BreakGlass string         `json:"break_glass,omitempty"`
+	Review     Review         `json:"review,omitzero"`
+	History    []Step         `json:"history,omitempty"`
+	// Last is how the call differs from the caller's last approved one of the
+	// function; nil where there is none.
+	Last *Difference `json:"last,omitempty"`
 }
 
-// Show returns a hold for an approver to look at.
+// Show returns a hold as people look at it.
 func (s *Service) Show(ctx context.Context, id string) (View, error) {
 	h, err := s.Get(ctx, id)
 	if err != nil {
 		return View{}, err
 	}
-	return show(&h, s.cfg.Redact), nil
+	return s.view(ctx, &h)
 }
 
-func show(h *Hold, redact func(string) string) View {
-	v := viewer{redact: redact}
+// Look returns a hold to somebody whom it concerns: who asked for it, those who
+// are asked, and their delegates; others get ErrNotFound. That an approver has
+// seen it is noted.
+func (s *Service) Look(ctx context.Context, id string, by call.Identity) (View, error) {
+	h, err := s.Get(ctx, id)
+	if err != nil {
+		return View{}, err
+	}
+	delegations, err := s.cfg.Store.Delegations(ctx, time.Now())
+	if err != nil {
+		s.cfg.Metrics.storeErr.Inc()
+		return View{}, fmt.Errorf("approval %q: the approval store is away, try again: %w", id, err)
+	}
+	if !concerns(&h, by, delegations) {
+		return View{}, fmt.Errorf("approval %q: %w; 'callgate approvals list' shows those that are open", id, ErrNotFound)
+	}
+	who := PersonOf(by).String()
+	if decides(&h, by) == nil && !h.Marked(StepSeen, who) {
+		c, err := s.cfg.Store.Mark(ctx, h.ID, Mark{Name: StepSeen, By: who, At: time.Now()})
+		if err == nil {
+			h.Status = c.Hold.Status
+			err = s.took(ctx, c)
+		}
+		if err != nil { // looking goes on
+			s.cfg.Log.WarnContext(ctx, "that somebody has seen an approval could not be noted", "approval", h.ID, "by", who, "error", err)
+		}
+	}
+	return s.view(ctx, &h)
+}
+
+// concerns reports whether somebody may see a hold.
+func concerns(h *Hold, by call.Identity, delegations []Delegation) bool {
+	all := h.Terms.Approvers()
+	if PersonOf(by) == PersonOf(h.Identity) || all.Include(by) {
+		return true
+	}
+	return slices.ContainsFunc(delegations, func(d Delegation) bool { return d.to(by) && all.Include(d.From) })
+}
+
+func (s *Service) view(ctx context.Context, h *Hold) (View, error) {
+	v := show(h)
+	away := func(err error) (View, error) {
+		s.cfg.Metrics.storeErr.Inc()
+		return View{}, fmt.Errorf("approval %q: the approval store is away, try again: %w", h.ID, err)
+	}
+	var err error
+	if v.History, err = s.cfg.Store.History(ctx, h.ID); err != nil {
+		return away(err)
+	}
+	for i := range v.History {
+		v.History[i].By, v.History[i].For, v.History[i].Comment = visible(v.History[i].By), visible(v.History[i].For), visible(v.History[i].Comment)
+	}
+	switch last, err := s.cfg.Store.LastApproved(ctx, *h); {
+	case err == nil:
+		v.Last = differ(&last, h)
+	case !errors.Is(err, ErrNotFound):
+		return away(err)
+	}
+	return v, nil
+}
+
+func show(h *Hold) View {
+	var v viewer
 	sum := sha256.Sum256(h.Request.Body)
 	last, _ := h.Last()
 	out := View{
 		ID: h.ID, CallID: h.CallID.String(), State: h.State, Rule: visible(h.Rule), Message: visible(h.Message), Policy: visible(h.PolicyVersion),
-		Identity: visibleIdentity(h.Identity), Approvers: h.asked(),
+		Identity:   visibleIdentity(h.Identity),
 		Connection: visible(h.Connection), Protocol: h.Protocol, Function: visible(h.Function),
 		Method: visible(h.Request.Method), Authority: visible(h.Request.Authority), Path: visible(h.Request.Path),
 		Type: visible(h.Request.ContentType), Encoding: visible(h.Request.ContentEncoding),
 		BodyLength: len(h.Request.Body), BodySHA256: hex.EncodeToString(sum[:]),
-		AskedAt: h.AskedAt, Expires: h.Expires, By: h.Deciders(), Comment: visible(last.Comment), DecidedAt: last.At, UsedAt: h.UsedAt,
+		AskedAt: h.AskedAt, Expires: h.Expires, Attempts: h.Attempts,
+		Approvers: h.asked(), Terms: h.Terms, Stage: h.Stage, Missing: h.Missing(),
+		Comment: visible(last.Comment), DecidedAt: last.At, UseBy: h.UseBy, UsedAt: h.UsedAt, BreakGlass: visible(h.BreakGlass), Review: h.Review,
+	}
+	out.Review.Comment = visible(h.Review.Comment)
+	for _, one := range h.Verdicts {
+		one.By, one.For, one.Comment = visiblePerson(one.By), visiblePerson(one.For), visible(one.Comment)
+		out.By, out.Verdicts = append(out.By, one.By.String()), append(out.Verdicts, one)
 	}
 	out.BodyForm, out.Body = v.body(h.Request)
 	hiddenInBody := v.hidden
@@ -86,11 +171,10 @@ func show(h *Hold, redact func(string) string) View {
 	return out
 }
 
+func visiblePerson(p Person) Person { return Person{visible(p.Issuer), visible(p.Subject)} }
+
 // viewer masks what an approver need not know.
-type viewer struct {
-	redact func(string) string
-	hidden int
-}
+type viewer struct{ hidden int }
 
 // hidden stands for a value that is not shown.
 const hidden = "[hidden]"
@@ -115,14 +199,10 @@ func (v *viewer) body(r Request) (form, text string) {
 	return "text", visible(v.text(string(r.Body)))
 }
 
+// text hides credentials in a text, by their looks.
 func (v *viewer) text(s string) string {
-	if v.redact == nil {
-		return s
-	}
-	masked := v.redact(s)
-	if masked != s {
-		v.hidden++
-	}
+	masked, n := redact.Hide(s, hidden)
+	v.hidden += n
 	return masked
 }
 
@@ -160,7 +240,7 @@ func (v *viewer) json(doc []byte) ([]byte, bool) {
 		if delim, ok := tok.(json.Delim); ok {
 			switch delim {
 			case '{', '[':
-				hide := top != nil && (top.hide || top.object && credentialName(top.key))
+				hide := top != nil && (top.hide || top.object && redact.Names(top.key))
 				if top != nil {
 					top.wantKey = top.object
 				}
@@ -175,7 +255,7 @@ func (v *viewer) json(doc []byte) ([]byte, bool) {
 			continue
 		}
 		replacement := ""
-		if top != nil && (top.hide || top.object && credentialName(top.key)) {
+		if top != nil && (top.hide || top.object && redact.Names(top.key)) {
 			if tok != nil { // null tells nothing
 				replacement = hidden
 				v.hidden++
@@ -202,60 +282,6 @@ func (v *viewer) json(doc []byte) ([]byte, bool) {
 	return out.Bytes(), true
 }
 
-// credentialName tells whether a field of this name holds a credential. It
-// looks at whole words, so that max_tokens and secretary stay readable.
-func credentialName(name string) bool {
-	words := nameWords(name)
-	for i, w := range words {
-		last := i == len(words)-1
-		next := ""
-		if !last {
-			next = words[i+1]
-		}
-		switch w {
-		case "password", "passwd", "passphrase", "pwd", "secret", "secrets", "authorization", "credential", "credentials",
-			"cookie", "apikey", "accesskey", "privatekey", "secretkey", "accesstoken", "refreshtoken", "idtoken", "authtoken", "cvv", "cvc", "otp":
-			return true
-		case "token", "jwt", "pin", "sig", "signature":
-			if last {
-				return true
-			}
-		case "api", "access", "private", "signing", "encryption":
-			if next == "key" {
-				return true
-			}
-		}
-	}
-	return false
-}
-
-// nameWords splits apiKey, api_key, API-Key and api.key into api and key.
-func nameWords(name string) []string {
-	var words []string
-	var b strings.Builder
-	flush := func() {
-		if b.Len() > 0 {
-			words = append(words, strings.ToLower(b.String()))
-			b.Reset()
-		}
-	}
-	lower := false
-	for _, r := range name {
-		switch {
-		case !unicode.IsLetter(r) && !unicode.IsDigit(r):
-			flush()
-			lower = false
-			continue
-		case unicode.IsUpper(r) && lower:
-			flush()
-		}
-		lower = unicode.IsLower(r)
-		b.WriteRune(r)
-	}
-	flush()
-	return words
-}
-
 // hideQuery replaces credential-like values in a path's query. It keeps all
 // else byte for byte.
 func hideQuery(path string) string {
@@ -273,7 +299,7 @@ func hideQuery(path string) string {
 		if err != nil {
 			name = key
 		}
-		if credentialName(name) {
+		if redact.NamesParameter(name) {
 			parts[i] = key + "=" + hidden
 		}
 	}

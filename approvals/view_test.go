@@ -12,7 +12,6 @@ import (
 )
 
 func TestViewBody(t *testing.T) {
-	redact := func(s string) string { return strings.ReplaceAll(s, "AKIA123", "[key]") }
 	for _, c := range []struct {
 		name, contentType, encoding, body string
 		form, want                        string
@@ -26,11 +25,12 @@ func TestViewBody(t *testing.T) {
 			`{"credentials":{"user":"[hidden]","list":["[hidden]",{"x":"[hidden]"}]},"after":"seen"}`, 3},
 		{"escaped name", "", "", `{"p\u0061ssword":"hunter2"}`, "json", `{"p\u0061ssword":"[hidden]"}`, 1},
 		{"in an array", "", "", `[{"token":"t"},{"max_tokens":5,"token_count":3}]`, "json", `[{"token":"[hidden]"},{"max_tokens":5,"token_count":3}]`, 1},
-		{"by look", "", "", `{"note":"use AKIA123 now","AKIA123":1}`, "json", `{"note":"use [key] now","AKIA123":1}`, 1},
+		{"by look", "", "", `{"note":"use AKIAIOSFODNN7EXAMPLE now","AKIAIOSFODNN7EXAMPLE":1}`, "json", `{"note":"use [hidden] now","AKIAIOSFODNN7EXAMPLE":1}`, 1},
+		{"a header in a text", "text/plain", "", "authorization: Bearer hunter2hunter2", "text", "authorization: [hidden]", 1},
 		{"twice", "", "", `{"pwd":"a","pwd":"b"}`, "json", `{"pwd":"[hidden]","pwd":"[hidden]"}`, 2},
 		{"a bare value", "", "", `"x"`, "json", `"x"`, 0},
 		{"two documents", "application/json", "", `{"a":1}{"b":2}`, "text", `{"a":1}{"b":2}`, 0},
-		{"text", "text/plain", "", "pay AKIA123\nnow", "text", "pay [key]\nnow", 1},
+		{"text", "text/plain", "", "pay AKIAIOSFODNN7EXAMPLE\nnow", "text", "pay [hidden]\nnow", 1},
 		{"form", "application/x-www-form-urlencoded; charset=utf-8", "", "a=1&client_secret=s&pass%77ord=p&b", "form", "a=1&client_secret=[hidden]&pass%77ord=[hidden]&b", 2},
 		{"binary", "application/grpc", "", "\x00\x00\xff", "base64", "AAD/", 0},
 		{"zeros", "text/plain", "", "a\x00b", "base64", "YQBi", 0},
@@ -41,7 +41,7 @@ func TestViewBody(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			h := Hold{Request: Request{Body: []byte(c.body), ContentType: c.contentType, ContentEncoding: c.encoding}}
-			v := show(&h, redact)
+			v := show(&h)
 			if v.BodyForm != c.form || v.Body != c.want || v.Hidden != c.hidden || v.BodyLength != len(c.body) {
 				t.Errorf("got %s %q, %d hidden", v.BodyForm, v.Body, v.Hidden)
 			}
@@ -61,7 +61,7 @@ func TestView(t *testing.T) {
 			Headers: call.Headers{{Name: "authorization", Value: "Bearer hunter2"}, {Name: "content-type", Value: "application/json"}}},
 	}, call.Ruling{Hold: call.Hold{Stages: []call.Stage{{Approvers: call.Approvers{Groups: []string{"leads"}}}}}})
 	h.Verdicts = []Verdict{{By: Person{Issuer: "x", Subject: "y"}, Comment: "c\x07"}}
-	v := show(&h, nil)
+	v := show(&h)
 	if v.Path != "/x?access_token=[hidden]&q=a%20b&token" || h.Request.Path != v.Path {
 		t.Errorf("path %q, kept %q", v.Path, h.Request.Path)
 	}
@@ -84,20 +84,6 @@ func TestView(t *testing.T) {
 	}
 }
 
-func TestCredentialName(t *testing.T) {
-	for _, name := range []string{"password", "PASSWORD", "userPassword", "db_passwd", "api_key", "apiKey", "API-Key", "apikey", "X-Api-Key", "token", "access_token", "idToken",
-		"client.secret", "secretValue", "Authorization", "private_key", "cvv", "PIN", "signature", "session-cookie", "AWS_SECRET_ACCESS_KEY"} {
-		if !credentialName(name) {
-			t.Errorf("%s is shown", name)
-		}
-	}
-	for _, name := range []string{"", "amount", "max_tokens", "tokens", "token_count", "secretary", "author", "key", "primary_key", "keyboard", "shipping", "pinned", "passport", "signatures", "access"} {
-		if credentialName(name) {
-			t.Errorf("%s is hidden", name)
-		}
-	}
-}
-
 // Looking at a body never changes what is not hidden, and never shows what a
 // terminal would obey.
 func FuzzView(f *testing.F) {
@@ -107,7 +93,7 @@ func FuzzView(f *testing.F) {
 	f.Add([]byte("a=1&token=2"), "application/x-www-form-urlencoded")
 	f.Fuzz(func(t *testing.T, body []byte, contentType string) {
 		h := Hold{ArgsJSON: body, Request: Request{Body: body, ContentType: contentType, Path: string(body)}}
-		v := show(&h, nil)
+		v := show(&h)
 		if strings.ContainsFunc(v.Body+v.Path+v.Arguments, misleading) || !utf8.ValidString(v.Body+v.Path) {
 			t.Errorf("shows %q", v.Body)
 		}

@@ -8,14 +8,14 @@ import (
 
 // strong are names, in one word, of what is a credential wherever it stands.
 var strong = words(`accesskey accesstoken apikey appkey appsecret assertion authkey authorization authtoken awsaccesskeyid bearer bearertoken
-	clientassertion clientsecret credential credentials csrftoken idtoken jsessionid jwt masterkey oauthtoken passcode passphrase passwd
-	password phpsessid privatekey pwd refreshtoken secret secretaccesskey secretkey secrets securitytoken sessionkey sessiontoken sharedkey
-	signingkey subscriptionkey xamzcredential xamzsecuritytoken xamzsignature xgoogcredential xgoogsignature xsrftoken`)
+	clientassertion clientsecret credential credentials csrftoken cvc cvv cvv2 idtoken jsessionid jwt masterkey oauthtoken otp passcode passphrase passwd
+	password phpsessid pin privatekey pwd refreshtoken secret secretaccesskey secretkey secrets securitytoken sessionkey sessiontoken sharedkey
+	signingkey subscriptionkey totp xamzcredential xamzsecuritytoken xamzsignature xgoogcredential xgoogsignature xsrftoken`)
 
 // weak are names of what is one in a query, where a service that takes
 // credentials so finds them, and may be anything in a document.
-var weak = words(`actortoken auth code codeverifier devicecode key pass pin otp samlart samlrequest samlresponse session sessionid sid sig signature
-	state subjecttoken ticket token totp usertoken`)
+var weak = words(`actortoken auth code codeverifier devicecode key pass samlart samlrequest samlresponse session sessionid sid sig signature
+	state subjecttoken ticket token usertoken`)
 
 // inHeaders are words of header names that tell of a credential.
 var inHeaders = words(`auth authorization bearer cookie cookie2 cookies credential credentials csrf jwt otp passcode passphrase passwd password
@@ -140,6 +140,10 @@ func split(name string) []string {
 	flush()
 	return parts
 }
+
+// NamesParameter reports whether a parameter of that name, in a query or a form,
+// holds a credential.
+func NamesParameter(name string) bool { return queryName(name) }
 
 // Names reports whether a field of that name holds a credential.
 func Names(name string) bool { return strongOrToken(name) }

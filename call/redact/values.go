@@ -113,23 +113,35 @@ func endsWord(s string) bool {
 
 // shaped hides what looks like a credential in text.
 func (r *Redactor) shaped(text string) string {
+	hidden, _ := replaced(text, r.Secret)
+	return hidden
+}
+
+// Hide puts a word in the place of each credential that text has in it, by their
+// looks, and tells how many there were.
+func Hide(text, word string) (string, int) {
+	return replaced(text, func(string) string { return word })
+}
+
+func replaced(text string, by func(string) string) (string, int) {
 	at := find(text)
 	if at == nil {
-		return text
+		return text, 0
 	}
 	var b strings.Builder
-	done := 0
+	done, n := 0, 0
 	for i := 0; i < len(at); i++ {
 		start, end := at[i][0], at[i][1]
 		for ; i+1 < len(at) && at[i+1][0] < end; i++ { // one in another
 			end = max(end, at[i+1][1])
 		}
 		b.WriteString(text[done:start])
-		b.WriteString(r.Secret(text[start:end]))
+		b.WriteString(by(text[start:end]))
 		done = end
+		n++
 	}
 	b.WriteString(text[done:])
-	return b.String()
+	return b.String(), n
 }
 
 // levels are a text and what it is once its escapes are resolved, once and
