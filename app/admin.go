@@ -25,11 +25,12 @@ func (a *App) serveConsole(ctx context.Context, l net.Listener) error {
 		cfg.Control = a.plane
 	}
 	mux := http.NewServeMux()
-	mux.Handle("/", console.New(cfg).Handler())
-	if err := a.addPages(mux); err != nil {
+	api := console.New(cfg)
+	mux.Handle("/", api.Handler())
+	if err := a.addPages(mux, api); err != nil {
 		return err
 	}
-	slack, err := a.slackDecisions()
+	slack, err := a.slackDecisions(api)
 	if err != nil {
 		return err
 	}

@@ -18,6 +18,7 @@ import (
 	"github.com/callgate/callgate/approvals/notify"
 	"github.com/callgate/callgate/call"
 	"github.com/callgate/callgate/config"
+	"github.com/callgate/callgate/console"
 )
 
 // openNotifier reads who is told what happens to held calls. Secrets are read once
@@ -108,13 +109,13 @@ func sender(n *config.Notify) (notify.Sender, error) {
 }
 
 // slackDecisions takes decisions that people make in Slack; nil: nobody may.
-func (a *App) slackDecisions() (*notify.Decisions, error) {
+func (a *App) slackDecisions(api *console.Server) (*notify.Decisions, error) {
 	d := &notify.Decisions{Show: a.people.approvals.Show, Log: a.log, Base: a.opts.Slack,
 		Decide: func(ctx context.Context, id string, by call.Identity, approve bool, comment string) error {
 			if err := a.people.verifier.Admit(by); err != nil {
 				return fmt.Errorf("%w: %w", approvals.ErrNotApprover, err)
 			}
-			_, err := a.people.approvals.Decide(ctx, id, by, approvals.Answer{Approve: approve, Comment: comment})
+			_, _, err := api.Decide(ctx, id, by, approvals.Answer{Approve: approve, Comment: comment})
 			return err
 		}}
 	for i := range a.cfg.Approvals.Notify {

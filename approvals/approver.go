@@ -69,7 +69,7 @@ func decides(h *Hold, by call.Identity) error {
 	case by.Kind != "" && by.Kind != call.Human:
 		return fmt.Errorf("%w: %q is of kind %s, and only people decide", ErrNotApprover, by.Subject, by.Kind)
 	case ownCall(h.Identity, by):
-		return fmt.Errorf("%w: %q made this call or it was made for them; ask another approver (%s)", ErrSelfApproval, by.Subject, approvers(h.asked()))
+		return fmt.Errorf("%w: %q made this call or it was made for them; ask another approver (%s)", ErrSelfApproval, by.Subject, approvers(h.Asked()))
 	}
 	return nil
 }
@@ -78,19 +78,19 @@ func decides(h *Hold, by call.Identity) error {
 func (h *Hold) whyNot(by call.Identity, delegations []Delegation, at time.Time) string {
 	for _, d := range delegations {
 		if d.Active(at) && d.to(by) && ownCall(h.Identity, d.From) {
-			return fmt.Sprintf("%q decides in the place of %q, who made this call or for whom it was made; ask another approver (%s)", by.Subject, d.From.Subject, approvers(h.asked()))
+			return fmt.Sprintf("%q decides in the place of %q, who made this call or for whom it was made; ask another approver (%s)", by.Subject, d.From.Subject, approvers(h.Asked()))
 		}
 	}
 	for i, s := range h.Terms.Stages {
 		if i != h.Stage && s.Include(by) {
-			return fmt.Sprintf("%q is asked in stage %d of %d, and stage %d is asked now: %s", by.Subject, i+1, len(h.Terms.Stages), h.Stage+1, approvers(h.asked()))
+			return fmt.Sprintf("%q is asked in stage %d of %d, and stage %d is asked now: %s", by.Subject, i+1, len(h.Terms.Stages), h.Stage+1, approvers(h.Asked()))
 		}
 	}
-	return fmt.Sprintf("%q is in none of its groups and not named; those who may decide: %s", by.Subject, approvers(h.asked()))
+	return fmt.Sprintf("%q is in none of its groups and not named; those who may decide: %s", by.Subject, approvers(h.Asked()))
 }
 
-// asked are those who are asked now.
-func (h *Hold) asked() call.Approvers {
+// Asked are those who are asked now.
+func (h *Hold) Asked() call.Approvers {
 	if h.Stage < len(h.Terms.Stages) {
 		return h.Terms.Stages[h.Stage].Approvers
 	}

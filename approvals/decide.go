@@ -95,7 +95,7 @@ func (s *Service) undecidable(ctx context.Context, h Hold, by call.Identity, err
 	last, some := h.Last()
 	switch {
 	case errors.Is(err, ErrTwice):
-		return fmt.Errorf("decide about %s: %w, and %q has, in person or through a delegate; %d more must say yes: %s", h.ID, ErrTwice, by.Subject, h.Missing(), approvers(h.asked()))
+		return fmt.Errorf("decide about %s: %w, and %q has, in person or through a delegate; %d more must say yes: %s", h.ID, ErrTwice, by.Subject, h.Missing(), approvers(h.Asked()))
 	case errors.Is(err, ErrDecided) && h.State == BrokeGlass:
 		return fmt.Errorf("decide about %s: %w: its caller broke glass; 'callgate approvals review %s' looks at that", h.ID, ErrDecided, h.ID)
 	case errors.Is(err, ErrDecided) && some:
@@ -123,6 +123,16 @@ func checkComment(comment string) error {
 		if unicode.IsControl(r) && r != '\n' && r != '\t' {
 			return fmt.Errorf("%w: its comment holds the control character %U; leave it out", ErrInvalid, r)
 		}
+	}
+	return nil
+}
+
+// Granted puts on record that a grant came with an approval, of so long.
+func (s *Service) Granted(ctx context.Context, h Hold, by, grant string, until time.Time) error {
+	e := s.event(&h, Step{Name: StepGranted, By: by, Comment: grant, State: h.State, At: time.Now()})
+	e.Approval.Expires = until
+	if err := step(context.WithoutCancel(ctx), func(ctx context.Context) error { return s.cfg.Recorder.Record(ctx, e) }); err != nil {
+		return fmt.Errorf("approval %s: the grant %s was given, but its audit event could not be written: %w", h.ID, grant, err)
 	}
 	return nil
 }

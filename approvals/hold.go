@@ -115,6 +115,43 @@ type Verdict struct {
 type Grant struct {
 	For    time.Duration `json:"for,omitempty"`
 	Bounds string        `json:"bounds,omitempty"` // CEL, beside the function and the caller
+	// Alone tells that who gives it may give grants anyway. Of others each who
+	// approves must give it.
+	Alone bool `json:"alone,omitempty"`
+}
+
+// Grants are those that an approved hold comes with, with who gives each. Of
+// approvers who could not give one alone, each must: the shortest time counts,
+// and all bounds.
+func (h *Hold) Grants() (list []Grant, by []string) {
+	if h.State != Approved && h.State != Used {
+		return nil, nil
+	}
+	var shared Grant
+	var givers []string
+	all := true
+	for _, v := range h.Verdicts {
+		switch g := v.Grant; {
+		case g.Alone && g.For > 0:
+			list, by = append(list, g), append(by, v.By.String())
+		case g.For <= 0:
+			all = false
+		default:
+			if shared.For == 0 || g.For < shared.For {
+				shared.For = g.For
+			}
+			if g.Bounds != "" && shared.Bounds != "" {
+				shared.Bounds = "(" + shared.Bounds + ") && (" + g.Bounds + ")"
+			} else {
+				shared.Bounds += g.Bounds
+			}
+			givers = append(givers, v.By.String())
+		}
+	}
+	if all && shared.For > 0 {
+		list, by = append(list, shared), append(by, strings.Join(givers, ", "))
+	}
+	return list, by
 }
 
 // Mark notes that people were told of a hold, or looked at it.

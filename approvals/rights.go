@@ -2,7 +2,6 @@ package approvals
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"time"
 
@@ -25,21 +24,22 @@ type Rights struct {
 // Rights tells what by may do about a hold. [Service.Decide] asks again.
 func (s *Service) Rights(ctx context.Context, h *Hold, by call.Identity) (Rights, error) {
 	var r Rights
-	r.See = h.Identity.Issuer == by.Issuer && h.Identity.Subject == by.Subject || h.Terms.Approvers().Include(by)
+	now := time.Now()
+	delegations, err := s.cfg.Store.Delegations(ctx, now)
+	if err != nil {
+		s.cfg.Metrics.storeErr.Inc()
+		return Rights{}, fmt.Errorf("approval %s: the approval store is away, try again: %w", h.ID, err)
+	}
+	r.See = concerns(h, by, delegations)
 	switch {
 	case h.State == Open:
-		now := time.Now()
-		delegations, err := s.cfg.Store.Delegations(ctx, now)
-		if err != nil {
-			s.cfg.Metrics.storeErr.Inc()
-			return Rights{}, fmt.Errorf("approval %s: the approval store is away, try again: %w", h.ID, err)
-		}
 		yes, err := mayDecide(h, by, true, delegations, now)
 		if err == nil && h.counted(Verdict{By: PersonOf(by), For: yes.from}) {
 			err = fmt.Errorf("%w, and you have", ErrTwice)
 		}
 		no, noErr := mayDecide(h, by, false, delegations, now)
 		if noErr == nil && h.counted(Verdict{By: PersonOf(by), For: no.from}) {
+			// A no would be taken back of a yes; who has decided is not asked.
 			noErr = fmt.Errorf("%w, and you have", ErrTwice)
 		}
 		r.Approve, r.Refuse, r.For = err == nil, noErr == nil, yes.from
@@ -49,7 +49,6 @@ func (s *Service) Rights(ctx context.Context, h *Hold, by call.Identity) (Rights
 		if !r.Approve && !r.Refuse {
 			r.WhyNot = err
 		}
-		r.See = r.See || r.Approve || r.Refuse || errors.Is(err, ErrTwice)
 	case h.Unreviewed():
 		r.Review = decides(h, by) == nil && h.Terms.Approvers().Include(by)
 	}

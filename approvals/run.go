@@ -2,9 +2,14 @@ package approvals
 
 import (
 	"context"
+	"errors"
+	"fmt"
+	"slices"
 	"time"
 
 	"golang.org/x/sync/errgroup"
+
+	"github.com/callgate/callgate/call"
 )
 
 const (
@@ -238,4 +243,54 @@ func (s *Service) count(ctx context.Context) error {
 	s.cfg.Metrics.oldest.Set(age)
 	s.cfg.Metrics.reviews.Set(float64(c.Unreviewed))
 	return nil
+}
+
+// Watch tells of holds that concern by whenever they take a step, until ctx ends
+// or tell fails.
+func (s *Service) Watch(ctx context.Context, by call.Identity, tell func(Hold) error) error {
+	_, cursor, err := s.cfg.Store.Changes(ctx, -1)
+	if err != nil {
+		s.cfg.Metrics.storeErr.Inc()
+		return fmt.Errorf("watch approvals: the approval store is away, try again: %w", err)
+	}
+	t := time.NewTicker(s.cfg.Poll)
+	defer t.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-s.stopping:
+			return nil
+		case <-t.C:
+		}
+		changed, next, err := s.cfg.Store.Changes(ctx, cursor)
+		if err != nil {
+			s.cfg.Metrics.storeErr.Inc()
+			return fmt.Errorf("watch approvals: the approval store is away, try again: %w", err)
+		}
+		cursor = next
+		if len(changed) == 0 {
+			continue
+		}
+		delegations, err := s.cfg.Store.Delegations(ctx, time.Now())
+		if err != nil {
+			return fmt.Errorf("watch approvals: the approval store is away, try again: %w", err)
+		}
+		slices.Sort(changed)
+		for _, id := range slices.Compact(changed) {
+			h, err := s.cfg.Store.Get(ctx, id)
+			switch {
+			case errors.Is(err, ErrNotFound):
+				continue
+			case err != nil:
+				return fmt.Errorf("watch approvals: the approval store is away, try again: %w", err)
+			}
+			if !concerns(&h, by, delegations) {
+				continue
+			}
+			if err := tell(h); err != nil {
+				return err
+			}
+		}
+	}
 }

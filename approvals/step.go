@@ -24,6 +24,8 @@ const (
 	StepCanceled   StepName = "canceled"    // the caller hung up
 	StepBrokeGlass StepName = "broke_glass" // the call went on without an approval
 	StepReviewed   StepName = "reviewed"    // somebody looked at that afterwards
+	// StepGranted is on record alone: a grant came with an approval.
+	StepGranted StepName = "granted"
 )
 
 // Step is one thing that happened to a hold.

@@ -150,7 +150,7 @@ func show(h *Hold) View {
 		Type: visible(h.Request.ContentType), Encoding: visible(h.Request.ContentEncoding),
 		BodyLength: len(h.Request.Body), BodySHA256: hex.EncodeToString(sum[:]),
 		AskedAt: h.AskedAt, Expires: h.Expires, Attempts: h.Attempts,
-		Approvers: h.asked(), Terms: h.Terms, Stage: h.Stage, Missing: h.Missing(),
+		Approvers: h.Asked(), Terms: h.Terms, Stage: h.Stage, Missing: h.Missing(),
 		Comment: visible(last.Comment), DecidedAt: last.At, UseBy: h.UseBy, UsedAt: h.UsedAt, BreakGlass: visible(h.BreakGlass), Review: h.Review,
 	}
 	out.Review.Comment = visible(h.Review.Comment)

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"time"
 
+	"github.com/callgate/callgate/approvals"
 	"github.com/callgate/callgate/call"
 )
 
@@ -22,15 +23,98 @@ type Approval struct {
 	Rule          string          `json:"rule"`
 	Message       string          `json:"message,omitempty"`
 	Requester     call.Identity   `json:"requester"`
-	Approvers     call.Approvers  `json:"approvers"`
+	Approvers     call.Approvers  `json:"approvers"` // who is asked now
 	PolicyVersion string          `json:"policy_version"`
 	AskedAt       time.Time       `json:"asked_at"`
 	Expires       time.Time       `json:"expires"`
-	DecidedBy     string          `json:"decided_by,omitempty"`
-	DecidedAt     time.Time       `json:"decided_at,omitzero"`
-	Comment       string          `json:"comment,omitempty"`
+	Attempts      int             `json:"attempts,omitempty"` // how often the caller came with the call
+
+	// Asks says who is asked in all, in order; Stage is the one asked now, from
+	// 1, of Stages; Missing, how many of it must still say yes.
+	Asks    string `json:"asks"`
+	Stage   int    `json:"stage,omitempty"`
+	Stages  int    `json:"stages"`
+	Missing int    `json:"missing,omitempty"`
+	// ReasonRequired tells that no decision is taken without a comment.
+	ReasonRequired bool `json:"reason_required,omitempty"`
+	// MaxGrant is how long a grant may last that an approver gives with an
+	// approval, in seconds; 0: only those in control.administrators give grants.
+	MaxGrant int `json:"max_grant,omitempty"`
+
+	Decisions []Decided `json:"decisions,omitempty"`
+	// DecidedBy, DecidedAt and Comment are of the decisions and of the last.
+	DecidedBy string    `json:"decided_by,omitempty"`
+	DecidedAt time.Time `json:"decided_at,omitzero"`
+	Comment   string    `json:"comment,omitempty"`
+	UsedAt    time.Time `json:"used_at,omitzero"`
+
+	// BreakGlass is why the caller passed without an approval; Review, what was
+	// found afterwards.
+	BreakGlass string    `json:"break_glass,omitempty"`
+	Review     *Reviewed `json:"review,omitempty"`
+
+	// BodyForm says how the body is shown: json, form, text, base64 or none.
+	BodyForm   string `json:"body_form,omitempty"`
+	BodySHA256 string `json:"body_sha256,omitempty"` // of the bytes as they came
+	Hidden     int    `json:"hidden,omitempty"`      // values that were masked
+	// LastApproved is how the call differs from the caller's last approved one.
+	LastApproved *approvals.Difference `json:"last_approved,omitempty"`
+	History      []approvals.Step      `json:"history,omitempty"`
+
 	// Grant is the id of the grant that came with an approval.
 	Grant string `json:"grant,omitempty"`
+}
+
+// Decided is one person's decision.
+type Decided struct {
+	By        string    `json:"by"`
+	InPlaceOf string    `json:"in_place_of,omitempty"` // the approver, where By is a delegate
+	Approved  bool      `json:"approved"`
+	Stage     int       `json:"stage"` // from 1
+	Comment   string    `json:"comment,omitempty"`
+	At        time.Time `json:"at"`
+}
+
+// Reviewed is what somebody found of a call that broke glass.
+type Reviewed struct {
+	By        string    `json:"by"`
+	Justified bool      `json:"justified"`
+	Comment   string    `json:"comment"`
+	At        time.Time `json:"at"`
+}
+
+// Query says which approvals to list; what is empty does not matter.
+type Query struct {
+	State, Connection, Function, Rule, Subject string
+
+	Unreviewed bool // that broke glass and nobody has reviewed
+	Mine       bool // that one may decide now
+	Since      time.Time
+}
+
+// Review is what one found of a call that broke glass.
+type Review struct {
+	Justified bool   `json:"justified"`
+	Comment   string `json:"comment"`
+}
+
+// Delegate lets somebody decide in one's place.
+type Delegate struct {
+	To     string    `json:"to"` // a subject, or "issuer|subject"
+	Until  time.Time `json:"until"`
+	Reason string    `json:"reason,omitempty"`
+}
+
+// Delegation is a delegation that stands, or did.
+type Delegation struct {
+	ID      string    `json:"id"`
+	From    string    `json:"from"` // "issuer|subject"
+	To      string    `json:"to"`
+	Reason  string    `json:"reason,omitempty"`
+	Created time.Time `json:"created"`
+	Until   time.Time `json:"until"`
+	Ended   time.Time `json:"ended,omitzero"`
+	EndedBy string    `json:"ended_by,omitempty"`
 }
 
 // Status is what the process says of itself and of the Envoys it configures.
@@ -103,12 +187,14 @@ type Checkpoint struct {
 	Error string    `json:"error,omitempty"` // why no further one is signed
 }
 
-// decision is the body of an approve or deny request.
-type decision struct {
+// Decision is the body of an approve or deny request.
+type Decision struct {
 	Comment string `json:"comment"`
 	// Grant is how long the requester may go on calling the same function
-	// without being held for want of a rule, such as 1h; empty: not.
-	Grant string `json:"grant,omitempty"`
+	// without being held by this rule, such as 1h; empty: not. Bounds are a
+	// condition on those calls, such as call.args.amount <= 100.
+	Grant  string `json:"grant,omitempty"`
+	Bounds string `json:"bounds,omitempty"`
 }
 
 // Problem is an error as RFC 9457 has it.

@@ -28,6 +28,7 @@ type Control interface {
 	History(ctx context.Context, limit int) ([]control.Rollout, error)
 	Stored(ctx context.Context, version string) (*policyv1.Policy, error)
 	Grant(ctx context.Context, g *policyv1.Grant, author, reason string) (control.Grant, error)
+	CheckGrant(g *policyv1.Grant) error
 	TakeBack(ctx context.Context, id, author, reason string) error
 	Grants(ctx context.Context, all bool) ([]control.Grant, error)
 	Revoke(ctx context.Context, r *policyv1.Revocation, author, reason string, expires time.Time) (control.Revocation, error)

@@ -37,15 +37,23 @@ type parameter struct{ name, kind, about string }
 // operations are the routes of the API. A route that is added needs a line here,
 // and "make golden".
 var operations = map[string]operation{
-	"GET /api/v1/openapi.json":               {id: "getDescription", summary: "This description.", out: map[string]any{}, open: true},
-	"GET /api/v1/status":                     {id: "getStatus", summary: "What the process runs, and the Envoys and decision servers that it configures.", out: Status{}},
-	"GET /api/v1/audit":                      {id: "getAudit", summary: "How the audit trail of this replica stands.", out: Audit{}},
-	"POST /api/v1/audit/erase":               {id: "erase", summary: "Removes content of calls from the trail, or tells what would be removed.", in: Erase{}, out: Erased{}},
-	"GET /api/v1/approvals":                  {id: "listApprovals", summary: "Held calls that the token's owner may decide or asked for, the newest first.", query: []parameter{{"state", "string", "open, approved, refused, used, expired, canceled or broke_glass; default: all"}}, out: []Approval{}},
+	"GET /api/v1/openapi.json": {id: "getDescription", summary: "This description.", out: map[string]any{}, open: true},
+	"GET /api/v1/status":       {id: "getStatus", summary: "What the process runs, and the Envoys and decision servers that it configures.", out: Status{}},
+	"GET /api/v1/audit":        {id: "getAudit", summary: "How the audit trail of this replica stands.", out: Audit{}},
+	"POST /api/v1/audit/erase": {id: "erase", summary: "Removes content of calls from the trail, or tells what would be removed.", in: Erase{}, out: Erased{}},
+	"GET /api/v1/approvals": {id: "listApprovals", summary: "Held calls that the token's owner may decide or asked for, the newest first.", query: []parameter{
+		{"state", "string", "open, approved, refused, used, expired, canceled or broke_glass; default: all"}, {"mine", "boolean", "only those that one may decide now"},
+		{"unreviewed", "boolean", "only calls that broke glass and that nobody has reviewed"}, {"connection", "string", "default: all"}, {"function", "string", "default: all"},
+		{"rule", "string", "that held the call; default: all"}, {"subject", "string", "of the requester; default: all"}, {"since", "string", "asked for since, a time of RFC 3339"}}, out: []Approval{}},
+	"GET /api/v1/approvals/watch":            {id: "watchApprovals", summary: "Lines of JSON, an approval each: those that are open, then each whenever something happens to it. Empty lines say that the connection stands.", out: Approval{}},
+	"POST /api/v1/approvals/{id}/review":     {id: "review", summary: "Says whether a call that broke glass was justified.", in: Review{}, out: Approval{}},
+	"POST /api/v1/delegations":               {id: "delegate", summary: "Lets somebody decide in the place of the token's owner for a while.", in: Delegate{}, out: Delegation{}},
+	"GET /api/v1/delegations":                {id: "listDelegations", summary: "Delegations that the token's owner gave or has.", query: []parameter{{"all", "boolean", "with those that are over"}}, out: []Delegation{}},
+	"DELETE /api/v1/delegations/{id}":        {id: "undelegate", summary: "Takes a delegation back.", out: Delegation{}},
 	"GET /api/v1/approvals/{id}":             {id: "getApproval", summary: "One held call, with its request as it would reach the function.", out: Approval{}},
 	"GET /api/v1/approvals/{id}/status":      {id: "getApprovalStatus", summary: "How far an approval is, for the caller whose call waits.", out: Standing{}},
-	"POST /api/v1/approvals/{id}/approve":    {id: "approve", summary: "Approves a held call in the name of the token's owner.", in: decision{}, out: Approval{}},
-	"POST /api/v1/approvals/{id}/deny":       {id: "deny", summary: "Refuses a held call in the name of the token's owner.", in: decision{}, out: Approval{}},
+	"POST /api/v1/approvals/{id}/approve":    {id: "approve", summary: "Approves a held call in the name of the token's owner.", in: Decision{}, out: Approval{}},
+	"POST /api/v1/approvals/{id}/deny":       {id: "deny", summary: "Refuses a held call in the name of the token's owner.", in: Decision{}, out: Approval{}},
 	"POST /api/v1/calls/{id}/unseal":         {id: "unseal", summary: "Asks to see an original as it was before masks changed it.", in: unsealing{}, out: Unsealed{}},
 	"POST /api/v1/policy":                    {id: "pushPolicy", summary: "Makes a policy decide, everywhere at once or for some at first.", in: Push{}, out: Rollout{}},
 	"POST /api/v1/policy/rollback":           {id: "rollBackPolicy", summary: "Makes an earlier version decide again.", in: Change{}, out: Rollout{}},
@@ -345,7 +353,7 @@ func TestAnswersAreAsDescribed(t *testing.T) {
 		}
 	}
 	// And over the wire.
-	s := api(t, &desk{})
+	s := api(t, newDesk(t))
 	for path, name := range map[string]string{"/api/v1/status": "Status", "/api/v1/audit": "Audit", "/api/v1/approvals/apr_1": "Approval", "/api/v1/approvals/apr_9": "Problem"} {
 		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, s.URL+path, nil)
 		if err != nil {

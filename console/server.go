@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net/http"
 	"strings"
+	"time"
 
 	"github.com/callgate/callgate/approvals"
 	"github.com/callgate/callgate/call"
@@ -17,9 +18,17 @@ import (
 // Approvals is what the API needs of the approval service.
 type Approvals interface {
 	List(ctx context.Context, f approvals.Filter, by *call.Identity) ([]approvals.Hold, error)
-	Show(ctx context.Context, id string) (approvals.View, error)
+	Mine(ctx context.Context, f approvals.Filter, by call.Identity) ([]approvals.Hold, error)
+	Get(ctx context.Context, id string) (approvals.Hold, error)
+	Look(ctx context.Context, id string, by call.Identity) (approvals.View, error)
+	Watch(ctx context.Context, by call.Identity, tell func(approvals.Hold) error) error
 	Standing(ctx context.Context, id string, by call.Identity) (approvals.Standing, error)
 	Decide(ctx context.Context, id string, by call.Identity, a approvals.Answer) (approvals.Hold, error)
+	Granted(ctx context.Context, h approvals.Hold, by, grant string, until time.Time) error
+	Review(ctx context.Context, id string, by call.Identity, justified bool, comment string) (approvals.Hold, error)
+	Delegate(ctx context.Context, by call.Identity, to string, until time.Time, reason string) (approvals.Delegation, error)
+	Undelegate(ctx context.Context, id string, by call.Identity) (approvals.Delegation, error)
+	Delegations(ctx context.Context, who call.Identity, all bool) ([]approvals.Delegation, error)
 }
 
 // Identifier finds out who asks. Its error is an *identity.Error.
@@ -85,11 +94,16 @@ func (s *Server) routes() *routes {
 	mux.HandleFunc("GET /api/v1/audit", s.as(s.audit))
 	mux.HandleFunc("POST /api/v1/audit/erase", s.as(s.erase))
 	mux.HandleFunc("GET /api/v1/approvals", s.as(s.list))
+	mux.HandleFunc("GET /api/v1/approvals/watch", s.as(s.watch))
 	mux.HandleFunc("GET /api/v1/approvals/{id}", s.as(s.show))
 	mux.HandleFunc("GET /api/v1/approvals/{id}/status", s.as(s.standing))
 	mux.HandleFunc("POST /api/v1/approvals/{id}/approve", s.as(s.decide(true)))
 	mux.HandleFunc("POST /api/v1/approvals/{id}/deny", s.as(s.decide(false)))
 	mux.HandleFunc("POST /api/v1/calls/{id}/unseal", s.as(s.unseal))
+	mux.HandleFunc("POST /api/v1/approvals/{id}/review", s.as(s.review))
+	mux.HandleFunc("POST /api/v1/delegations", s.as(s.delegate))
+	mux.HandleFunc("GET /api/v1/delegations", s.as(s.delegations))
+	mux.HandleFunc("DELETE /api/v1/delegations/{id}", s.as(s.undelegate))
 	s.control(mux)
 	if s.cfg.Tokens != nil {
 		mux.Handle("/token", s.cfg.Tokens)
@@ -138,90 +152,12 @@ func (s *Server) audit(w http.ResponseWriter, _ *http.Request, _ call.Identity) 
 	answer(w, s.cfg.Audit())
 }
 
-// listMost bounds a listing.
-const listMost = 200
-
-func (s *Server) list(w http.ResponseWriter, r *http.Request, who call.Identity) {
-	state := approvals.State(r.URL.Query().Get("state"))
-	holds, err := s.cfg.Approvals.List(r.Context(), approvals.Filter{State: state, Limit: listMost}, nil)
-	if err != nil {
-		s.failed(w, r, err)
-		return
-	}
-	out := []Approval{}
-	for _, h := range holds {
-		if concerns(h.Identity, h.Terms.Approvers(), who) {
-			out = append(out, summary(h))
-		}
-	}
-	answer(w, out)
-}
-
-func (s *Server) show(w http.ResponseWriter, r *http.Request, who call.Identity) {
-	v, err := s.cfg.Approvals.Show(r.Context(), r.PathValue("id"))
-	if err == nil && !concerns(v.Identity, v.Approvers, who) {
-		err = approvals.ErrNotFound // not even that it is there
-	}
-	if err != nil {
-		s.failed(w, r, err)
-		return
-	}
-	answer(w, full(v))
-}
-
-// maxComment bounds the body of a decision, in bytes.
-const maxComment = 16 << 10
-
-func (s *Server) decide(approve bool) func(http.ResponseWriter, *http.Request, call.Identity) {
-	return func(w http.ResponseWriter, r *http.Request, who call.Identity) {
-		var d decision
-		// A form post of a foreign page can't be of this type without the
-		// browser asking first.
-		if ct := r.Header.Get("content-type"); ct != "application/json" {
-			refuse(w, http.StatusUnsupportedMediaType, "send application/json")
-			return
-		}
-		dec := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxComment))
-		dec.DisallowUnknownFields()
-		if err := dec.Decode(&d); err != nil {
-			refuse(w, http.StatusBadRequest, "the body must be {\"comment\": \"…\"}")
-			return
-		}
-		id := r.PathValue("id")
-		grant, status, err := s.granting(r.Context(), id, who, approve, d)
-		if err != nil {
-			refuse(w, status, err.Error())
-			return
-		}
-		if _, err := s.cfg.Approvals.Decide(r.Context(), id, who, approvals.Answer{Approve: approve, Comment: d.Comment}); err != nil {
-			s.failed(w, r, err)
-			return
-		}
-		v, err := s.cfg.Approvals.Show(r.Context(), id)
-		if err != nil {
-			s.failed(w, r, err)
-			return
-		}
-		out := full(v)
-		if grant != nil {
-			given, err := s.cfg.Control.Grant(r.Context(), grant, who.Issuer+"|"+who.Subject, strings.TrimSpace("approval "+id+" "+d.Comment))
-			if _, err = behind(err); err != nil {
-				s.cfg.Log.ErrorContext(r.Context(), "a call was approved, and the grant that was to follow could not be given", "approval", id, "error", err)
-				refuse(w, http.StatusServiceUnavailable, "the call is approved; the grant could not be given: "+err.Error())
-				return
-			}
-			out.Grant = given.GetId()
-		}
-		answer(w, out)
-	}
-}
-
 // failed turns an error of the approval service into an answer.
 func (s *Server) failed(w http.ResponseWriter, r *http.Request, err error) {
 	for known, status := range map[error]int{
 		approvals.ErrNotFound: http.StatusNotFound, approvals.ErrNotApprover: http.StatusForbidden,
 		approvals.ErrSelfApproval: http.StatusForbidden, approvals.ErrDecided: http.StatusConflict,
-		approvals.ErrTwice: http.StatusConflict, approvals.ErrStage: http.StatusConflict, approvals.ErrNoReview: http.StatusConflict,
+		ErrNoGrant: http.StatusForbidden, approvals.ErrTwice: http.StatusConflict, approvals.ErrStage: http.StatusConflict, approvals.ErrNoReview: http.StatusConflict,
 		approvals.ErrExpired: http.StatusConflict, approvals.ErrCanceled: http.StatusConflict, approvals.ErrInvalid: http.StatusBadRequest,
 	} {
 		if errors.Is(err, known) {
@@ -231,32 +167,6 @@ func (s *Server) failed(w http.ResponseWriter, r *http.Request, err error) {
 	}
 	s.cfg.Log.ErrorContext(r.Context(), "the admin API could not answer", "path", r.URL.Path, "error", err)
 	refuse(w, http.StatusServiceUnavailable, "approvals can't be read or decided now; the log of the service says why")
-}
-
-// concerns reports whether somebody may see a hold: those who may decide it and
-// those whose call it is.
-func concerns(requester call.Identity, a call.Approvers, who call.Identity) bool {
-	if who.Issuer == requester.Issuer && who.Subject == requester.Subject {
-		return true
-	}
-	return a.Include(who)
-}
-
-func summary(h approvals.Hold) Approval {
-	last, _ := h.Last()
-	return Approval{ID: h.ID, State: string(h.State), CallID: h.CallID.String(), Connection: h.Connection, Function: h.Function,
-		Method: h.Request.Method, Path: h.Request.Path, Rule: h.Rule, Message: h.Message, Requester: h.Identity, Approvers: h.Terms.Approvers(),
-		PolicyVersion: h.PolicyVersion, AskedAt: h.AskedAt, Expires: h.Expires, DecidedBy: strings.Join(h.Deciders(), ", "), DecidedAt: last.At, Comment: last.Comment}
-}
-
-func full(v approvals.View) Approval {
-	a := Approval{ID: v.ID, State: string(v.State), CallID: v.CallID, Connection: v.Connection, Function: v.Function,
-		Method: v.Method, Path: v.Path, Body: v.Body, Rule: v.Rule, Message: v.Message, Requester: v.Identity, Approvers: v.Approvers,
-		PolicyVersion: v.Policy, AskedAt: v.AskedAt, Expires: v.Expires, DecidedBy: strings.Join(v.By, ", "), DecidedAt: v.DecidedAt, Comment: v.Comment}
-	if json.Valid([]byte(v.Arguments)) {
-		a.Arguments = json.RawMessage(v.Arguments)
-	}
-	return a
 }
 
 func answer(w http.ResponseWriter, v any) {

@@ -9,38 +9,60 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/callgate/callgate/approvals"
+	"github.com/callgate/callgate/approvals/storetest"
 	"github.com/callgate/callgate/call"
 	"github.com/callgate/callgate/extauthz/identity"
 )
 
 // desk is an approval service with one hold; err makes it fail.
 type desk struct {
+	*approvals.Service
 	decided []string
 	err     error
 }
 
-var hold = approvals.Hold{ID: "apr_1", Identity: call.Identity{Issuer: "i", Subject: "alice"}, Terms: call.Hold{Stages: []call.Stage{{Approvers: call.Approvers{Groups: []string{"finance"}, People: []string{"i|carol"}}}}},
-	Connection: "crm", Function: "refunds.create", Status: approvals.Status{State: approvals.Open}}
+var hold = approvals.Hold{ID: "apr_1", Identity: call.Identity{Issuer: "i", Subject: "alice"}, Terms: call.Hold{Timeout: time.Hour, Grant: 2 * time.Hour,
+	Stages: []call.Stage{{Approvers: call.Approvers{Groups: []string{"finance"}, People: []string{"i|carol"}}, Need: 2}}, BreakGlass: call.Approvers{Groups: []string{"oncall"}}},
+	Connection: "crm", Function: "refunds.create", Rule: "big", ArgsJSON: []byte(`{"amount":500}`)}
 
-func (d *desk) List(context.Context, approvals.Filter, *call.Identity) ([]approvals.Hold, error) {
-	return []approvals.Hold{hold}, d.err
-}
+type noTrail struct{}
 
-func (d *desk) Show(_ context.Context, id string) (approvals.View, error) {
-	if id != hold.ID {
-		return approvals.View{}, approvals.ErrNotFound
+func (noTrail) Record(context.Context, call.Event) error { return nil }
+
+func newDesk(t *testing.T, more ...approvals.Hold) *desk {
+	t.Helper()
+	store := storetest.NewMemory()
+	for _, h := range append([]approvals.Hold{hold}, more...) {
+		h.AskedAt = time.Now()
+		h.Expires = h.AskedAt.Add(time.Hour)
+		take := store.Ask
+		if h.BreakGlass != "" {
+			take = store.Break
+		}
+		if _, err := take(t.Context(), h); err != nil {
+			t.Fatal(err)
+		}
 	}
-	return approvals.View{ID: hold.ID, Identity: hold.Identity, Approvers: hold.Terms.Approvers(), State: approvals.Open, Arguments: `{"amount":500}`}, d.err
+	return &desk{Service: approvals.New(approvals.Config{Store: store, Recorder: noTrail{}, Log: slog.New(slog.DiscardHandler), Metrics: approvals.NewMetrics(prometheus.NewRegistry())})}
 }
 
-func (d *desk) Decide(_ context.Context, id string, by call.Identity, a approvals.Answer) (approvals.Hold, error) {
+func (d *desk) Decide(ctx context.Context, id string, by call.Identity, a approvals.Answer) (approvals.Hold, error) {
 	if d.err != nil {
 		return approvals.Hold{}, d.err
 	}
 	d.decided = append(d.decided, id+" "+by.Subject+" "+map[bool]string{true: "yes", false: "no"}[a.Approve]+" "+a.Comment)
-	return hold, nil
+	return d.Service.Decide(ctx, id, by, a)
+}
+
+func failing(t *testing.T, err error) *desk {
+	d := newDesk(t)
+	d.err = err
+	return d
 }
 
 // people maps tokens to identities.
@@ -85,7 +107,7 @@ func api(t *testing.T, d *desk) *httptest.Server {
 
 // How the trail stands is told to whoever is known, and to nobody else.
 func TestAudit(t *testing.T) {
-	s := api(t, &desk{})
+	s := api(t, newDesk(t))
 	got, err := NewClient(s.URL, "mallory").Audit(t.Context())
 	if err != nil || got.Node != "n" || got.Spool.Level != 80 || got.Shipping.ClickHouse != Away || got.Checkpoint != nil {
 		t.Errorf("%+v, %v", got, err)
@@ -100,10 +122,10 @@ func TestAudit(t *testing.T) {
 
 // A hold is shown to its approvers and its requester, and to nobody else.
 func TestWhoSeesAHold(t *testing.T) {
-	s := api(t, &desk{})
+	s := api(t, newDesk(t))
 	for who, sees := range map[string]bool{"alice": true, "bob": true, "carol": true, "carol2": false, "mallory": false} {
 		c := NewClient(s.URL, who)
-		list, err := c.Approvals(t.Context(), "open")
+		list, err := c.Approvals(t.Context(), Query{State: "open"})
 		if err != nil || (len(list) == 1) != sees {
 			t.Errorf("%s lists %v, %v", who, list, err)
 		}
@@ -116,7 +138,7 @@ func TestWhoSeesAHold(t *testing.T) {
 }
 
 func TestTokens(t *testing.T) {
-	s := api(t, &desk{})
+	s := api(t, newDesk(t))
 	for token, status := range map[string]int{"": 401, "forged": 401, "away": 503, "narrow": 403} {
 		_, err := NewClient(s.URL, token).Status(t.Context())
 		var refused Refused
@@ -130,12 +152,12 @@ func TestTokens(t *testing.T) {
 }
 
 func TestDecide(t *testing.T) {
-	d := &desk{}
+	d := newDesk(t)
 	s := api(t, d)
-	if _, err := NewClient(s.URL, "bob").Decide(t.Context(), "apr_1", true, "fine", ""); err != nil {
+	if _, err := NewClient(s.URL, "bob").Decide(t.Context(), "apr_1", true, Decision{Comment: "fine"}); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := NewClient(s.URL, "carol").Decide(t.Context(), "apr_1", false, "", ""); err != nil {
+	if _, err := NewClient(s.URL, "carol").Decide(t.Context(), "apr_1", false, Decision{}); err != nil {
 		t.Fatal(err)
 	}
 	if got := strings.Join(d.decided, ", "); got != "apr_1 bob yes fine, apr_1 carol no " {
@@ -149,7 +171,7 @@ func TestDecideErrors(t *testing.T) {
 		approvals.ErrNotFound: 404, approvals.ErrNotApprover: 403, approvals.ErrSelfApproval: 403, approvals.ErrDecided: 409, approvals.ErrExpired: 409,
 		approvals.ErrCanceled: 409, approvals.ErrInvalid: 400, errors.New("open /var/secret: disk I/O error"): 503,
 	} {
-		_, got := NewClient(api(t, &desk{err: err}).URL, "bob").Decide(t.Context(), "apr_1", true, "", "")
+		_, got := NewClient(api(t, failing(t, err)).URL, "bob").Decide(t.Context(), "apr_1", true, Decision{})
 		var refused Refused
 		if !errors.As(got, &refused) || refused.Status != want || strings.Contains(refused.Detail, "/var/secret") {
 			t.Errorf("%v: %v, want %d", err, got, want)
@@ -159,7 +181,7 @@ func TestDecideErrors(t *testing.T) {
 
 // A foreign page in an approver's browser must not be able to decide.
 func TestCrossSitePosts(t *testing.T) {
-	d := &desk{}
+	d := newDesk(t)
 	s := api(t, d)
 	for name, c := range map[string]struct{ method, contentType, body string }{
 		"a form":      {"POST", "application/x-www-form-urlencoded", "comment=x"},

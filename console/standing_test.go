@@ -22,7 +22,7 @@ func (d *desk) Standing(_ context.Context, id string, by call.Identity) (approva
 // How far an approval is, is told to whose it is and to nobody else, approvers
 // included: they are shown more, elsewhere.
 func TestStanding(t *testing.T) {
-	s := api(t, &desk{})
+	s := api(t, newDesk(t))
 	ask := func(s, token, id string) (int, http.Header, map[string]any) {
 		t.Helper()
 		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, s+"/api/v1/approvals/"+id+"/status", nil)

@@ -85,6 +85,16 @@ func (p *Plane) Grant(ctx context.Context, g *policyv1.Grant, author, reason str
 	})
 }
 
+// CheckGrant tells what is wrong with a grant that is to be given later.
+func (p *Plane) CheckGrant(g *policyv1.Grant) error {
+	g = proto.Clone(g).(*policyv1.Grant)
+	g.Id = newID("grt_")
+	if err := p.cfg.CheckGrant(g); err != nil {
+		return fmt.Errorf("%w: %w", ErrInvalid, err)
+	}
+	return nil
+}
+
 // describe says what a grant gives, for the audit trail.
 func describe(g *policyv1.Grant, reason string) string {
 	var b strings.Builder

@@ -1,16 +1,19 @@
 package main
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"github.com/callgate/callgate/call"
 	"github.com/callgate/callgate/console"
 )
 
@@ -27,7 +30,7 @@ file. A token is never taken from the command line, where others could see it.`,
   callgate approvals approve apr_k3j5m2n4p6q7r2s3 --comment "checked with the customer"`,
 	}
 	apiFlags(c.PersistentFlags())
-	c.AddCommand(newApprovalsList(), newApprovalsShow(), newDecide("approve", true), newDecide("deny", false))
+	c.AddCommand(newApprovalsList(), newApprovalsShow(), newDecide("approve", true), newDecide("deny", false), newWatch(), newReview(), newDelegate())
 	return c
 }
 
@@ -96,21 +99,35 @@ func newApprovalsList() *cobra.Command {
 	c := &cobra.Command{
 		Use:     "list",
 		Short:   "List held calls that you may decide or asked for",
-		Example: "  callgate approvals list --json\n  callgate approvals list --all",
+		Example: "  callgate approvals list --json\n  callgate approvals list --mine\n  callgate approvals list --all --connection crm --since 24h\n  callgate approvals list --reviews",
 		Args:    cobra.NoArgs,
 	}
+	var q console.Query
 	all := c.Flags().Bool("all", false, "also those that ended")
+	c.Flags().StringVar(&q.State, "state", "", "in this state: open, approved, refused, used, expired, canceled or broke_glass")
+	c.Flags().BoolVar(&q.Mine, "mine", false, "that you may decide now")
+	c.Flags().BoolVar(&q.Unreviewed, "reviews", false, "that broke glass and that nobody has reviewed")
+	c.Flags().StringVar(&q.Connection, "connection", "", "of this connection")
+	c.Flags().StringVar(&q.Function, "function", "", "of this function")
+	c.Flags().StringVar(&q.Rule, "rule", "", "held by this rule")
+	c.Flags().StringVar(&q.Subject, "subject", "", "asked for by, or for, this subject")
+	since := c.Flags().String("since", "", "asked for since: how long ago (24h, 7d), a date or a time")
 	asJSON := jsonFlag(c)
+	c.MarkFlagsMutuallyExclusive("all", "state", "mine", "reviews")
 	c.RunE = func(c *cobra.Command, _ []string) error {
 		api, err := client(c)
 		if err != nil {
 			return err
 		}
-		state := "open"
-		if *all {
-			state = ""
+		if *since != "" {
+			if q.Since, err = parseWhen(*since, time.Now()); err != nil {
+				return withCode(exitUsage, fmt.Errorf("--since: %w", err))
+			}
 		}
-		list, err := api.Approvals(c.Context(), state)
+		if q.State == "" && !*all && !q.Unreviewed {
+			q.State = "open"
+		}
+		list, err := api.Approvals(c.Context(), q)
 		if err != nil {
 			return answered(err)
 		}
@@ -120,12 +137,67 @@ func newApprovalsList() *cobra.Command {
 			}
 			return printJSON(c.OutOrStdout(), list)
 		}
-		rows := [][]string{{"ID", "STATE", "ASKED", "EXPIRES", "WHO", "FUNCTION", "RULE"}}
+		rows := [][]string{{"ID", "STATE", "ASKED", "EXPIRES", "WHO", "FUNCTION", "RULE", "WAITS FOR"}}
 		for _, a := range list {
 			rows = append(rows, []string{a.ID, a.State, a.AskedAt.Local().Format(time.TimeOnly), a.Expires.Local().Format(time.TimeOnly),
-				who(a), a.Connection + " " + a.Function, a.Rule})
+				who(a), a.Connection + " " + a.Function, a.Rule, waits(a)})
 		}
 		return table(c.OutOrStdout(), rows)
+	}
+	return c
+}
+
+// waits says whom an approval waits for.
+func waits(a console.Approval) string {
+	switch {
+	case a.State == "broke_glass" && a.Review == nil:
+		return "review"
+	case a.State != "open":
+		return ""
+	case a.Stages > 1:
+		return fmt.Sprintf("%d of %s (stage %d of %d)", a.Missing, peopleOf(a.Approvers), a.Stage, a.Stages)
+	}
+	return fmt.Sprintf("%d of %s", a.Missing, peopleOf(a.Approvers))
+}
+
+func peopleOf(a call.Approvers) string { return strings.Join(slices.Concat(a.Groups, a.People), ", ") }
+
+func newWatch() *cobra.Command {
+	c := &cobra.Command{
+		Use:   "watch",
+		Short: "Show held calls as people are asked and decide",
+		Long: `Watch shows the open approvals that concern you, and then each one whenever
+something happens to it, until it is interrupted.`,
+		Example: "  callgate approvals watch\n  callgate approvals watch --json | jq .id",
+		Args:    cobra.NoArgs,
+	}
+	asJSON := jsonFlag(c)
+	c.RunE = func(c *cobra.Command, _ []string) error {
+		api, err := client(c)
+		if err != nil {
+			return err
+		}
+		err = api.Watch(c.Context(), func(a console.Approval) error {
+			if *asJSON {
+				return json.NewEncoder(c.OutOrStdout()).Encode(a)
+			}
+			text := fmt.Sprintf("%s  %s  %-9s %s %s for %s (%s)", time.Now().Format(time.TimeOnly), a.ID, a.State, a.Connection, printable(a.Function), printable(who(a)), printable(a.Rule))
+			if w := waits(a); w != "" {
+				text += ", waits for " + printable(w)
+			}
+			if a.DecidedBy != "" {
+				text += ", decided by " + printable(a.DecidedBy)
+			}
+			_, err := fmt.Fprintln(c.OutOrStdout(), text)
+			return err
+		})
+		switch {
+		case c.Context().Err() != nil:
+			return nil // interrupted, which is how it ends
+		case err == nil:
+			return withCode(exitUnreachable, errors.New("Callgate has ended the connection; start again"))
+		}
+		return answered(err)
 	}
 	return c
 }
@@ -157,16 +229,67 @@ func newApprovalsShow() *cobra.Command {
 		if *asJSON {
 			return printJSON(c.OutOrStdout(), a)
 		}
-		return table(c.OutOrStdout(), [][]string{
-			{"id", a.ID}, {"state", a.State}, {"call", a.CallID}, {"who", who(a)},
-			{"function", a.Connection + " " + a.Function}, {"request", a.Method + " " + a.Path},
-			{"arguments", string(a.Arguments)}, {"body", a.Body}, {"rule", a.Rule}, {"message", a.Message},
-			{"approvers", strings.Join(append(a.Approvers.Groups, a.Approvers.People...), ", ")},
-			{"asked", a.AskedAt.Local().Format(time.RFC3339)}, {"expires", a.Expires.Local().Format(time.RFC3339)},
-			{"decided by", a.DecidedBy}, {"comment", a.Comment},
-		})
+		return table(c.OutOrStdout(), shown(a))
 	}
 	return c
+}
+
+// shown lays an approval out.
+func shown(a console.Approval) [][]string {
+	rows := [][]string{
+		{"id", a.ID}, {"state", a.State}, {"call", a.CallID}, {"who", who(a)},
+		{"function", a.Connection + " " + a.Function}, {"request", a.Method + " " + a.Path},
+		{"arguments", string(a.Arguments)}, {"body", a.Body}, {"rule", a.Rule}, {"message", a.Message},
+		{"asks", a.Asks}, {"waits for", waits(a)},
+		{"asked", a.AskedAt.Local().Format(time.RFC3339)}, {"expires", a.Expires.Local().Format(time.RFC3339)},
+	}
+	if a.Hidden > 0 {
+		rows = append(rows, []string{"hidden", fmt.Sprintf("%d values that look like credentials", a.Hidden)})
+	}
+	if l := a.LastApproved; l != nil {
+		rows = append(rows, []string{"compared with", fmt.Sprintf("%s, approved %s", l.ID, l.ApprovedAt.Local().Format(time.RFC3339))})
+		if len(l.Changes) == 0 {
+			rows = append(rows, []string{"", "the same call"})
+		}
+		for _, c := range l.Changes {
+			was, is := c.Was, c.Is
+			switch {
+			case was == "":
+				rows = append(rows, []string{"", "+ " + c.What + ": " + is})
+			case is == "":
+				rows = append(rows, []string{"", "- " + c.What + ": " + was})
+			case was == is:
+				rows = append(rows, []string{"", "~ " + c.What + ": another value, which is hidden"})
+			default:
+				rows = append(rows, []string{"", "~ " + c.What + ": " + was + " → " + is})
+			}
+		}
+		if l.More > 0 {
+			rows = append(rows, []string{"", fmt.Sprintf("and %d more", l.More)})
+		}
+	} else {
+		rows = append(rows, []string{"compared with", "nothing: no call of theirs to this function has been approved before"})
+	}
+	if a.BreakGlass != "" {
+		rows = append(rows, []string{"broke glass", a.BreakGlass})
+	}
+	for _, s := range a.History {
+		text := s.At.Local().Format(time.RFC3339) + " " + string(s.Name)
+		if s.By != "" {
+			text += " by " + s.By
+		}
+		if s.For != "" {
+			text += " in place of " + s.For
+		}
+		if s.Stage > 0 && a.Stages > 1 {
+			text += fmt.Sprintf(", stage %d", s.Stage)
+		}
+		if s.Comment != "" {
+			text += ": " + s.Comment
+		}
+		rows = append(rows, []string{"step", text})
+	}
+	return rows
 }
 
 func newDecide(verb string, approve bool) *cobra.Command {
@@ -177,23 +300,33 @@ func newDecide(verb string, approve bool) *cobra.Command {
 		Args:    cobra.ExactArgs(1),
 	}
 	comment := c.Flags().String("comment", "", "why; kept in the audit trail")
-	grant := new(string)
+	grant, bounds := new(string), new(string)
 	if approve {
-		grant = c.Flags().String("grant", "", "let the requester go on calling this function for so long, such as 1h (for control.administrators)")
+		grant = c.Flags().String("grant", "", "let the requester go on calling this function for so long, such as 1h (up to the rule's hold.max_grant, or for control.administrators)")
+		bounds = c.Flags().String("bounds", "", "with --grant: only calls for which this holds, such as 'call.args.amount <= 100'")
 	}
+	asJSON := jsonFlag(c)
 	c.RunE = func(c *cobra.Command, args []string) error {
 		api, err := client(c)
 		if err != nil {
 			return err
 		}
-		a, err := api.Decide(c.Context(), args[0], approve, *comment, *grant)
+		a, err := api.Decide(c.Context(), args[0], approve, console.Decision{Comment: *comment, Grant: *grant, Bounds: *bounds})
 		if err != nil {
 			return answered(err)
 		}
-		if _, err = fmt.Fprintf(c.OutOrStdout(), "%s: %s, by %s (%s %s for %s)\n", a.ID, a.State, printable(a.DecidedBy), a.Connection, printable(a.Function), printable(who(a))); err != nil || a.Grant == "" {
+		if *asJSON {
+			return printJSON(c.OutOrStdout(), a)
+		}
+		if _, err = fmt.Fprintf(c.OutOrStdout(), "%s: %s, by %s (%s %s for %s)\n", a.ID, a.State, printable(a.DecidedBy), a.Connection, printable(a.Function), printable(who(a))); err != nil {
 			return err
 		}
-		_, err = fmt.Fprintf(c.OutOrStdout(), "%s: they may call it for %s\n", a.Grant, *grant)
+		if w := waits(a); w != "" {
+			_, err = fmt.Fprintf(c.OutOrStdout(), "it waits for %s\n", printable(w))
+		}
+		if a.Grant != "" {
+			_, err = fmt.Fprintf(c.OutOrStdout(), "%s: they may go on calling it\n", a.Grant)
+		}
 		return err
 	}
 	return c

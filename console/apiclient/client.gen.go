@@ -39,33 +39,71 @@ type Actor struct {
 
 // Approval Approval is a held call as the API shows it to those who may decide it. The request is shown as it will reach the function, credential-like values hidden.
 type Approval struct {
-	// Approvers Approvers are those who may decide a held call: anybody in one of the groups, and the people named ("subject" or "issuer|subject").
+	// Approvers who is asked now
 	Approvers Approvers `json:"approvers"`
 
 	// Arguments Any JSON.
-	Arguments  interface{} `json:"arguments,omitempty"`
-	AskedAt    time.Time   `json:"asked_at"`
-	Body       *string     `json:"body,omitempty"`
-	CallId     string      `json:"call_id"`
-	Comment    *string     `json:"comment,omitempty"`
-	Connection string      `json:"connection"`
-	DecidedAt  *time.Time  `json:"decided_at,omitempty"`
-	DecidedBy  *string     `json:"decided_by,omitempty"`
-	Expires    time.Time   `json:"expires"`
-	Function   string      `json:"function"`
+	Arguments interface{} `json:"arguments,omitempty"`
+	AskedAt   time.Time   `json:"asked_at"`
+
+	// Asks Asks says who is asked in all, in order; Stage is the one asked now, from 1, of Stages; Missing, how many of it must still say yes.
+	Asks string `json:"asks"`
+
+	// Attempts how often the caller came with the call
+	Attempts *int64  `json:"attempts,omitempty"`
+	Body     *string `json:"body,omitempty"`
+
+	// BodyForm BodyForm says how the body is shown: json, form, text, base64 or none.
+	BodyForm *string `json:"body_form,omitempty"`
+
+	// BodySha256 of the bytes as they came
+	BodySha256 *string `json:"body_sha256,omitempty"`
+
+	// BreakGlass BreakGlass is why the caller passed without an approval; Review, what was found afterwards.
+	BreakGlass *string    `json:"break_glass,omitempty"`
+	CallId     string     `json:"call_id"`
+	Comment    *string    `json:"comment,omitempty"`
+	Connection string     `json:"connection"`
+	DecidedAt  *time.Time `json:"decided_at,omitempty"`
+
+	// DecidedBy DecidedBy, DecidedAt and Comment are of the decisions and of the last.
+	DecidedBy *string    `json:"decided_by,omitempty"`
+	Decisions *[]Decided `json:"decisions,omitempty"`
+	Expires   time.Time  `json:"expires"`
+	Function  string     `json:"function"`
 
 	// Grant Grant is the id of the grant that came with an approval.
-	Grant         *string `json:"grant,omitempty"`
-	Id            string  `json:"id"`
+	Grant *string `json:"grant,omitempty"`
+
+	// Hidden values that were masked
+	Hidden  *int64  `json:"hidden,omitempty"`
+	History *[]Step `json:"history,omitempty"`
+	Id      string  `json:"id"`
+
+	// LastApproved LastApproved is how the call differs from the caller's last approved one.
+	LastApproved *Difference `json:"last_approved,omitempty"`
+
+	// MaxGrant MaxGrant is how long a grant may last that an approver gives with an approval, in seconds; 0: only those in control.administrators give grants.
+	MaxGrant      *int64  `json:"max_grant,omitempty"`
 	Message       *string `json:"message,omitempty"`
 	Method        *string `json:"method,omitempty"`
+	Missing       *int64  `json:"missing,omitempty"`
 	Path          *string `json:"path,omitempty"`
 	PolicyVersion string  `json:"policy_version"`
 
+	// ReasonRequired ReasonRequired tells that no decision is taken without a comment.
+	ReasonRequired *bool `json:"reason_required,omitempty"`
+
 	// Requester Identity is who makes a call, as far as it was proved.
 	Requester Identity `json:"requester"`
-	Rule      string   `json:"rule"`
-	State     string   `json:"state"`
+
+	// Review Reviewed is what somebody found of a call that broke glass.
+	Review *Reviewed  `json:"review,omitempty"`
+	Rule   string     `json:"rule"`
+	Stage  *int64     `json:"stage,omitempty"`
+	Stages int64      `json:"stages"`
+	State  string     `json:"state"`
+	UsedAt *time.Time `json:"used_at,omitempty"`
 }
 
 // Approvers Approvers are those who may decide a held call: anybody in one of the groups, and the people named ("subject" or "issuer|subject").
@@ -93,6 +131,17 @@ type Change struct {
 	Version *string `json:"version,omitempty"`
 }
 
+// Changed Changed is one thing that differs. Values that look like credentials are masked; that they differ is told all the same.
+type Changed struct {
+	Is *string `json:"is,omitempty"`
+
+	// Was JSON, of an argument; empty: it was not there
+	Was *string `json:"was,omitempty"`
+
+	// What method, host, path, body, who acts, or the argument's path
+	What string `json:"what"`
+}
+
 // Checkpoint Checkpoint is a signed state of the ledger.
 type Checkpoint struct {
 	// Error why no further one is signed
@@ -103,12 +152,64 @@ type Checkpoint struct {
 	Time *time.Time `json:"time,omitempty"`
 }
 
-// Decision decision is the body of an approve or deny request.
-type Decision struct {
-	Comment string `json:"comment"`
+// Decided Decided is one person's decision.
+type Decided struct {
+	Approved bool      `json:"approved"`
+	At       time.Time `json:"at"`
+	By       string    `json:"by"`
+	Comment  *string   `json:"comment,omitempty"`
 
-	// Grant Grant is how long the requester may go on calling the same function without being held for want of a rule, such as 1h; empty: not.
+	// InPlaceOf the approver, where By is a delegate
+	InPlaceOf *string `json:"in_place_of,omitempty"`
+
+	// Stage from 1
+	Stage int64 `json:"stage"`
+}
+
+// Decision Decision is the body of an approve or deny request.
+type Decision struct {
+	Bounds  *string `json:"bounds,omitempty"`
+	Comment string  `json:"comment"`
+
+	// Grant Grant is how long the requester may go on calling the same function without being held by this rule, such as 1h; empty: not. Bounds are a condition on those calls, such as call.args.amount <= 100.
 	Grant *string `json:"grant,omitempty"`
+}
+
+// Delegate Delegate lets somebody decide in one's place.
+type Delegate struct {
+	Reason *string `json:"reason,omitempty"`
+
+	// To a subject, or "issuer|subject"
+	To    string    `json:"to"`
+	Until time.Time `json:"until"`
+}
+
+// Delegation Delegation is a delegation that stands, or did.
+type Delegation struct {
+	Created time.Time  `json:"created"`
+	Ended   *time.Time `json:"ended,omitempty"`
+	EndedBy *string    `json:"ended_by,omitempty"`
+
+	// From "issuer|subject"
+	From   string    `json:"from"`
+	Id     string    `json:"id"`
+	Reason *string   `json:"reason,omitempty"`
+	To     string    `json:"to"`
+	Until  time.Time `json:"until"`
+}
+
+// Difference Difference is how a call differs from the caller's last approved one of the same function.
+type Difference struct {
+	ApprovedAt time.Time `json:"approved_at"`
+
+	// Changes none: the calls are the same
+	Changes *[]Changed `json:"changes,omitempty"`
+
+	// Id of that approval
+	Id string `json:"id"`
+
+	// More changes that are left out
+	More *int64 `json:"more,omitempty"`
 }
 
 // Ended Ended tells that a grant or a revocation was taken back.
@@ -239,6 +340,20 @@ type Reference struct {
 	Path string `json:"path"`
 }
 
+// Review Review is what one found of a call that broke glass.
+type Review struct {
+	Comment   string `json:"comment"`
+	Justified bool   `json:"justified"`
+}
+
+// Reviewed Reviewed is what somebody found of a call that broke glass.
+type Reviewed struct {
+	At        time.Time `json:"at"`
+	By        string    `json:"by"`
+	Comment   string    `json:"comment"`
+	Justified bool      `json:"justified"`
+}
+
 // Revocation Revocation ends the validity of tokens.
 type Revocation struct {
 	Author       *string    `json:"author,omitempty"`
@@ -351,6 +466,31 @@ type Status struct {
 	Version string   `json:"version"`
 }
 
+// Step Step is one thing that happened to a hold.
+type Step struct {
+	At time.Time `json:"at"`
+
+	// By "issuer|subject", or the target that was told
+	By *string `json:"by,omitempty"`
+
+	// Call where it is not the hold's first
+	Call    *openapi_types.UUID `json:"call,omitempty"`
+	Comment *string             `json:"comment,omitempty"`
+
+	// For the approver, where By is a delegate
+	For *string `json:"for,omitempty"`
+
+	// N 1 is the hold's first
+	N    int64  `json:"n"`
+	Name string `json:"name"`
+
+	// Stage that it is about, from 1; 0: none
+	Stage *int64 `json:"stage,omitempty"`
+
+	// State of the hold after it
+	State string `json:"state"`
+}
+
 // Tool Tool is what an MCP server says of one tool, and what of it was accepted.
 type Tool struct {
 	Accepted   *string    `json:"accepted,omitempty"`
@@ -418,6 +558,33 @@ type Unsealing struct {
 type ListApprovalsParams struct {
 	// State open, approved, refused, used, expired, canceled or broke_glass; default: all
 	State *string `form:"state,omitempty" json:"state,omitempty"`
+
+	// Mine only those that one may decide now
+	Mine *bool `form:"mine,omitempty" json:"mine,omitempty"`
+
+	// Unreviewed only calls that broke glass and that nobody has reviewed
+	Unreviewed *bool `form:"unreviewed,omitempty" json:"unreviewed,omitempty"`
+
+	// Connection default: all
+	Connection *string `form:"connection,omitempty" json:"connection,omitempty"`
+
+	// Function default: all
+	Function *string `form:"function,omitempty" json:"function,omitempty"`
+
+	// Rule that held the call; default: all
+	Rule *string `form:"rule,omitempty" json:"rule,omitempty"`
+
+	// Subject of the requester; default: all
+	Subject *string `form:"subject,omitempty" json:"subject,omitempty"`
+
+	// Since asked for since, a time of RFC 3339
+	Since *string `form:"since,omitempty" json:"since,omitempty"`
+}
+
+// ListDelegationsParams defines parameters for ListDelegations.
+type ListDelegationsParams struct {
+	// All with those that are over
+	All *bool `form:"all,omitempty" json:"all,omitempty"`
 }
 
 // ListGrantsParams defines parameters for ListGrants.
@@ -462,11 +629,17 @@ type ApproveJSONRequestBody = Decision
 // DenyJSONRequestBody defines body for Deny for application/json ContentType.
 type DenyJSONRequestBody = Decision
 
+// ReviewJSONRequestBody defines body for Review for application/json ContentType.
+type ReviewJSONRequestBody = Review
+
 // EraseJSONRequestBody defines body for Erase for application/json ContentType.
 type EraseJSONRequestBody = Erase
 
 // UnsealJSONRequestBody defines body for Unseal for application/json ContentType.
 type UnsealJSONRequestBody = Unsealing
+
+// DelegateJSONRequestBody defines body for Delegate for application/json ContentType.
+type DelegateJSONRequestBody = Delegate
 
 // GrantJSONRequestBody defines body for Grant for application/json ContentType.
 type GrantJSONRequestBody = Grant
@@ -568,6 +741,11 @@ type ClientInterface interface {
 	// Corresponds with GET /api/v1/approvals (the `ListApprovals` operationId).
 	ListApprovals(ctx context.Context, params *ListApprovalsParams, reqEditors ...RequestEditorFn) (*http.Response, error)
 
+	// WatchApprovals Lines of JSON, an approval each: those that are open, then each whenever something happens to it. Empty lines say that the connection stands.
+	//
+	// Corresponds with GET /api/v1/approvals/watch (the `WatchApprovals` operationId).
+	WatchApprovals(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error)
+
 	// GetApproval One held call, with its request as it would reach the function.
 	//
 	// Corresponds with GET /api/v1/approvals/{id} (the `GetApproval` operationId).
@@ -600,6 +778,20 @@ type ClientInterface interface {
 	//
 	// Corresponds with POST /api/v1/approvals/{id}/deny (the `Deny` operationId).
 	Deny(ctx context.Context, id string, body DenyJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ReviewWithBody Says whether a call that broke glass was justified.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /api/v1/approvals/{id}/review (the `Review` operationId).
+	ReviewWithBody(ctx context.Context, id string, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// Review Says whether a call that broke glass was justified.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /api/v1/approvals/{id}/review (the `Review` operationId).
+	Review(ctx context.Context, id string, body ReviewJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// GetApprovalStatus How far an approval is, for the caller whose call waits.
 	//
@@ -638,6 +830,30 @@ type ClientInterface interface {
 	//
 	// Corresponds with POST /api/v1/calls/{id}/unseal (the `Unseal` operationId).
 	Unseal(ctx context.Context, id string, body UnsealJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ListDelegations Delegations that the token's owner gave or has.
+	//
+	// Corresponds with GET /api/v1/delegations (the `ListDelegations` operationId).
+	ListDelegations(ctx context.Context, params *ListDelegationsParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// DelegateWithBody Lets somebody decide in the place of the token's owner for a while.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /api/v1/delegations (the `Delegate` operationId).
+	DelegateWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// Delegate Lets somebody decide in the place of the token's owner for a while.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /api/v1/delegations (the `Delegate` operationId).
+	Delegate(ctx context.Context, body DelegateJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// Undelegate Takes a delegation back.
+	//
+	// Corresponds with DELETE /api/v1/delegations/{id} (the `Undelegate` operationId).
+	Undelegate(ctx context.Context, id string, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// ListGrants Grants.
 	//
@@ -798,6 +1014,21 @@ func (c *Client) ListApprovals(ctx context.Context, params *ListApprovalsParams,
 	return c.Client.Do(req)
 }
 
+// WatchApprovals Lines of JSON, an approval each: those that are open, then each whenever something happens to it. Empty lines say that the connection stands.
+//
+// Corresponds with GET /api/v1/approvals/watch (the `WatchApprovals` operationId).
+func (c *Client) WatchApprovals(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewWatchApprovalsRequest(c.Server)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
 // GetApproval One held call, with its request as it would reach the function.
 //
 // Corresponds with GET /api/v1/approvals/{id} (the `GetApproval` operationId).
@@ -871,6 +1102,40 @@ func (c *Client) DenyWithBody(ctx context.Context, id string, contentType string
 // Corresponds with POST /api/v1/approvals/{id}/deny (the `Deny` operationId).
 func (c *Client) Deny(ctx context.Context, id string, body DenyJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewDenyRequest(c.Server, id, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ReviewWithBody Says whether a call that broke glass was justified.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /api/v1/approvals/{id}/review (the `Review` operationId).
+func (c *Client) ReviewWithBody(ctx context.Context, id string, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewReviewRequestWithBody(c.Server, id, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// Review Says whether a call that broke glass was justified.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /api/v1/approvals/{id}/review (the `Review` operationId).
+func (c *Client) Review(ctx context.Context, id string, body ReviewJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewReviewRequest(c.Server, id, body)
 	if err != nil {
 		return nil, err
 	}
@@ -969,6 +1234,70 @@ func (c *Client) UnsealWithBody(ctx context.Context, id string, contentType stri
 // Corresponds with POST /api/v1/calls/{id}/unseal (the `Unseal` operationId).
 func (c *Client) Unseal(ctx context.Context, id string, body UnsealJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewUnsealRequest(c.Server, id, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ListDelegations Delegations that the token's owner gave or has.
+//
+// Corresponds with GET /api/v1/delegations (the `ListDelegations` operationId).
+func (c *Client) ListDelegations(ctx context.Context, params *ListDelegationsParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewListDelegationsRequest(c.Server, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// DelegateWithBody Lets somebody decide in the place of the token's owner for a while.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /api/v1/delegations (the `Delegate` operationId).
+func (c *Client) DelegateWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewDelegateRequestWithBody(c.Server, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// Delegate Lets somebody decide in the place of the token's owner for a while.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /api/v1/delegations (the `Delegate` operationId).
+func (c *Client) Delegate(ctx context.Context, body DelegateJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewDelegateRequest(c.Server, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// Undelegate Takes a delegation back.
+//
+// Corresponds with DELETE /api/v1/delegations/{id} (the `Undelegate` operationId).
+func (c *Client) Undelegate(ctx context.Context, id string, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewUndelegateRequest(c.Server, id)
 	if err != nil {
 		return nil, err
 	}
@@ -1392,10 +1721,121 @@ func NewListApprovalsRequest(server string, params *ListApprovalsParams) (*http.
 
 		}
 
+		if params.Mine != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "mine", *params.Mine, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "boolean", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Unreviewed != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "unreviewed", *params.Unreviewed, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "boolean", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Connection != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "connection", *params.Connection, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Function != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "function", *params.Function, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Rule != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "rule", *params.Rule, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Subject != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "subject", *params.Subject, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Since != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "since", *params.Since, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
 		if encoded := queryValues.Encode(); encoded != "" {
 			rawQueryFragments = append(rawQueryFragments, encoded)
 		}
 		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewWatchApprovalsRequest constructs an http.Request for the WatchApprovals method
+func NewWatchApprovalsRequest(server string) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/approvals/watch")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
 	}
 
 	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
@@ -1515,6 +1955,53 @@ func NewDenyRequestWithBody(server string, id string, contentType string, body i
 	}
 
 	operationPath := fmt.Sprintf("/api/v1/approvals/%s/deny", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	return req, nil
+}
+
+// NewReviewRequest calls the generic Review builder with application/json body
+func NewReviewRequest(server string, id string, body ReviewJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewReviewRequestWithBody(server, id, "application/json", bodyReader)
+}
+
+// NewReviewRequestWithBody constructs an http.Request for the Review method, with any body, and a specified content type
+func NewReviewRequestWithBody(server string, id string, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "id", id, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/approvals/%s/review", pathParam0)
 	if operationPath[0] == '/' {
 		operationPath = "." + operationPath
 	}
@@ -1678,6 +2165,134 @@ func NewUnsealRequestWithBody(server string, id string, contentType string, body
 	}
 
 	req.Header.Add("Content-Type", contentType)
+
+	return req, nil
+}
+
+// NewListDelegationsRequest constructs an http.Request for the ListDelegations method
+func NewListDelegationsRequest(server string, params *ListDelegationsParams) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/delegations")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.All != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "all", *params.All, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "boolean", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewDelegateRequest calls the generic Delegate builder with application/json body
+func NewDelegateRequest(server string, body DelegateJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewDelegateRequestWithBody(server, "application/json", bodyReader)
+}
+
+// NewDelegateRequestWithBody constructs an http.Request for the Delegate method, with any body, and a specified content type
+func NewDelegateRequestWithBody(server string, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/delegations")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	return req, nil
+}
+
+// NewUndelegateRequest constructs an http.Request for the Undelegate method
+func NewUndelegateRequest(server string, id string) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "id", id, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/delegations/%s", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodDelete, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
 
 	return req, nil
 }
@@ -2446,6 +3061,13 @@ type ClientWithResponsesInterface interface {
 	// Corresponds with GET /api/v1/approvals (the `ListApprovals` operationId).
 	ListApprovalsWithResponse(ctx context.Context, params *ListApprovalsParams, reqEditors ...RequestEditorFn) (*ListApprovalsResponse, error)
 
+	// WatchApprovalsWithResponse Lines of JSON, an approval each: those that are open, then each whenever something happens to it. Empty lines say that the connection stands.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /api/v1/approvals/watch (the `WatchApprovals` operationId).
+	WatchApprovalsWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*WatchApprovalsResponse, error)
+
 	// GetApprovalWithResponse One held call, with its request as it would reach the function.
 	//
 	// Returns a wrapper object for the known response body format(s).
@@ -2480,6 +3102,20 @@ type ClientWithResponsesInterface interface {
 	//
 	// Corresponds with POST /api/v1/approvals/{id}/deny (the `Deny` operationId).
 	DenyWithResponse(ctx context.Context, id string, body DenyJSONRequestBody, reqEditors ...RequestEditorFn) (*DenyResponse, error)
+
+	// ReviewWithBodyWithResponse Says whether a call that broke glass was justified.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /api/v1/approvals/{id}/review (the `Review` operationId).
+	ReviewWithBodyWithResponse(ctx context.Context, id string, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*ReviewResponse, error)
+
+	// ReviewWithResponse Says whether a call that broke glass was justified.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /api/v1/approvals/{id}/review (the `Review` operationId).
+	ReviewWithResponse(ctx context.Context, id string, body ReviewJSONRequestBody, reqEditors ...RequestEditorFn) (*ReviewResponse, error)
 
 	// GetApprovalStatusWithResponse How far an approval is, for the caller whose call waits.
 	//
@@ -2522,6 +3158,34 @@ type ClientWithResponsesInterface interface {
 	//
 	// Corresponds with POST /api/v1/calls/{id}/unseal (the `Unseal` operationId).
 	UnsealWithResponse(ctx context.Context, id string, body UnsealJSONRequestBody, reqEditors ...RequestEditorFn) (*UnsealResponse, error)
+
+	// ListDelegationsWithResponse Delegations that the token's owner gave or has.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /api/v1/delegations (the `ListDelegations` operationId).
+	ListDelegationsWithResponse(ctx context.Context, params *ListDelegationsParams, reqEditors ...RequestEditorFn) (*ListDelegationsResponse, error)
+
+	// DelegateWithBodyWithResponse Lets somebody decide in the place of the token's owner for a while.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /api/v1/delegations (the `Delegate` operationId).
+	DelegateWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*DelegateResponse, error)
+
+	// DelegateWithResponse Lets somebody decide in the place of the token's owner for a while.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /api/v1/delegations (the `Delegate` operationId).
+	DelegateWithResponse(ctx context.Context, body DelegateJSONRequestBody, reqEditors ...RequestEditorFn) (*DelegateResponse, error)
+
+	// UndelegateWithResponse Takes a delegation back.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with DELETE /api/v1/delegations/{id} (the `Undelegate` operationId).
+	UndelegateWithResponse(ctx context.Context, id string, reqEditors ...RequestEditorFn) (*UndelegateResponse, error)
 
 	// ListGrantsWithResponse Grants.
 	//
@@ -2733,6 +3397,54 @@ func (r ListApprovalsResponse) ContentType() string {
 	return ""
 }
 
+type WatchApprovalsResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *Approval
+	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationproblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r WatchApprovalsResponse) GetJSON200() *Approval {
+	return r.JSON200
+}
+
+// GetApplicationproblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r WatchApprovalsResponse) GetApplicationproblemJSONDefault() *Problem {
+	return r.ApplicationproblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r WatchApprovalsResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r WatchApprovalsResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r WatchApprovalsResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r WatchApprovalsResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
 type GetApprovalResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
@@ -2871,6 +3583,54 @@ func (r DenyResponse) StatusCode() int {
 
 // ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
 func (r DenyResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type ReviewResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *Approval
+	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationproblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ReviewResponse) GetJSON200() *Approval {
+	return r.JSON200
+}
+
+// GetApplicationproblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r ReviewResponse) GetApplicationproblemJSONDefault() *Problem {
+	return r.ApplicationproblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r ReviewResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ReviewResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ReviewResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ReviewResponse) ContentType() string {
 	if r.HTTPResponse != nil {
 		return r.HTTPResponse.Header.Get("Content-Type")
 	}
@@ -3063,6 +3823,150 @@ func (r UnsealResponse) StatusCode() int {
 
 // ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
 func (r UnsealResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type ListDelegationsResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *[]Delegation
+	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationproblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ListDelegationsResponse) GetJSON200() *[]Delegation {
+	return r.JSON200
+}
+
+// GetApplicationproblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r ListDelegationsResponse) GetApplicationproblemJSONDefault() *Problem {
+	return r.ApplicationproblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r ListDelegationsResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ListDelegationsResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ListDelegationsResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ListDelegationsResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type DelegateResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *Delegation
+	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationproblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r DelegateResponse) GetJSON200() *Delegation {
+	return r.JSON200
+}
+
+// GetApplicationproblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r DelegateResponse) GetApplicationproblemJSONDefault() *Problem {
+	return r.ApplicationproblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r DelegateResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r DelegateResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r DelegateResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r DelegateResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type UndelegateResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *Delegation
+	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationproblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r UndelegateResponse) GetJSON200() *Delegation {
+	return r.JSON200
+}
+
+// GetApplicationproblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r UndelegateResponse) GetApplicationproblemJSONDefault() *Problem {
+	return r.ApplicationproblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r UndelegateResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r UndelegateResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r UndelegateResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r UndelegateResponse) ContentType() string {
 	if r.HTTPResponse != nil {
 		return r.HTTPResponse.Header.Get("Content-Type")
 	}
@@ -3850,6 +4754,19 @@ func (c *ClientWithResponses) ListApprovalsWithResponse(ctx context.Context, par
 	return ParseListApprovalsResponse(rsp)
 }
 
+// WatchApprovalsWithResponse Lines of JSON, an approval each: those that are open, then each whenever something happens to it. Empty lines say that the connection stands.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /api/v1/approvals/watch (the `WatchApprovals` operationId).
+func (c *ClientWithResponses) WatchApprovalsWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*WatchApprovalsResponse, error) {
+	rsp, err := c.WatchApprovals(ctx, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseWatchApprovalsResponse(rsp)
+}
+
 // GetApprovalWithResponse One held call, with its request as it would reach the function.
 //
 // Returns a wrapper object for the known response body format(s).
@@ -3913,6 +4830,32 @@ func (c *ClientWithResponses) DenyWithResponse(ctx context.Context, id string, b
 		return nil, err
 	}
 	return ParseDenyResponse(rsp)
+}
+
+// ReviewWithBodyWithResponse Says whether a call that broke glass was justified.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /api/v1/approvals/{id}/review (the `Review` operationId).
+func (c *ClientWithResponses) ReviewWithBodyWithResponse(ctx context.Context, id string, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*ReviewResponse, error) {
+	rsp, err := c.ReviewWithBody(ctx, id, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseReviewResponse(rsp)
+}
+
+// ReviewWithResponse Says whether a call that broke glass was justified.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /api/v1/approvals/{id}/review (the `Review` operationId).
+func (c *ClientWithResponses) ReviewWithResponse(ctx context.Context, id string, body ReviewJSONRequestBody, reqEditors ...RequestEditorFn) (*ReviewResponse, error) {
+	rsp, err := c.Review(ctx, id, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseReviewResponse(rsp)
 }
 
 // GetApprovalStatusWithResponse How far an approval is, for the caller whose call waits.
@@ -3991,6 +4934,58 @@ func (c *ClientWithResponses) UnsealWithResponse(ctx context.Context, id string,
 		return nil, err
 	}
 	return ParseUnsealResponse(rsp)
+}
+
+// ListDelegationsWithResponse Delegations that the token's owner gave or has.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /api/v1/delegations (the `ListDelegations` operationId).
+func (c *ClientWithResponses) ListDelegationsWithResponse(ctx context.Context, params *ListDelegationsParams, reqEditors ...RequestEditorFn) (*ListDelegationsResponse, error) {
+	rsp, err := c.ListDelegations(ctx, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseListDelegationsResponse(rsp)
+}
+
+// DelegateWithBodyWithResponse Lets somebody decide in the place of the token's owner for a while.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /api/v1/delegations (the `Delegate` operationId).
+func (c *ClientWithResponses) DelegateWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*DelegateResponse, error) {
+	rsp, err := c.DelegateWithBody(ctx, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseDelegateResponse(rsp)
+}
+
+// DelegateWithResponse Lets somebody decide in the place of the token's owner for a while.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /api/v1/delegations (the `Delegate` operationId).
+func (c *ClientWithResponses) DelegateWithResponse(ctx context.Context, body DelegateJSONRequestBody, reqEditors ...RequestEditorFn) (*DelegateResponse, error) {
+	rsp, err := c.Delegate(ctx, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseDelegateResponse(rsp)
+}
+
+// UndelegateWithResponse Takes a delegation back.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with DELETE /api/v1/delegations/{id} (the `Undelegate` operationId).
+func (c *ClientWithResponses) UndelegateWithResponse(ctx context.Context, id string, reqEditors ...RequestEditorFn) (*UndelegateResponse, error) {
+	rsp, err := c.Undelegate(ctx, id, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseUndelegateResponse(rsp)
 }
 
 // ListGrantsWithResponse Grants.
@@ -4325,6 +5320,39 @@ func ParseListApprovalsResponse(rsp *http.Response) (*ListApprovalsResponse, err
 	return response, nil
 }
 
+// ParseWatchApprovalsResponse parses an HTTP response from a WatchApprovalsWithResponse call
+func ParseWatchApprovalsResponse(rsp *http.Response) (*WatchApprovalsResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &WatchApprovalsResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest Approval
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
 // ParseGetApprovalResponse parses an HTTP response from a GetApprovalWithResponse call
 func ParseGetApprovalResponse(rsp *http.Response) (*GetApprovalResponse, error) {
 	bodyBytes, err := io.ReadAll(rsp.Body)
@@ -4400,6 +5428,39 @@ func ParseDenyResponse(rsp *http.Response) (*DenyResponse, error) {
 	}
 
 	response := &DenyResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest Approval
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseReviewResponse parses an HTTP response from a ReviewWithResponse call
+func ParseReviewResponse(rsp *http.Response) (*ReviewResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ReviewResponse{
 		Body:         bodyBytes,
 		HTTPResponse: rsp,
 	}
@@ -4539,6 +5600,105 @@ func ParseUnsealResponse(rsp *http.Response) (*UnsealResponse, error) {
 	switch {
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
 		var dest Unsealed
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseListDelegationsResponse parses an HTTP response from a ListDelegationsWithResponse call
+func ParseListDelegationsResponse(rsp *http.Response) (*ListDelegationsResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ListDelegationsResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest []Delegation
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseDelegateResponse parses an HTTP response from a DelegateWithResponse call
+func ParseDelegateResponse(rsp *http.Response) (*DelegateResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &DelegateResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest Delegation
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseUndelegateResponse parses an HTTP response from a UndelegateWithResponse call
+func ParseUndelegateResponse(rsp *http.Response) (*UndelegateResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &UndelegateResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest Delegation
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
 			return nil, err
 		}

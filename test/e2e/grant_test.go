@@ -25,7 +25,7 @@ func TestApprovalWithGrant(t *testing.T) {
 	defer cancel()
 	var id string
 	for id == "" {
-		list, err := api.Approvals(ctx, "open")
+		list, err := api.Approvals(ctx, console.Query{State: "open"})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -38,13 +38,13 @@ func TestApprovalWithGrant(t *testing.T) {
 	}
 	// Who may approve and not give grants gets a clear refusal, and the call
 	// stays held.
-	if _, err := console.NewClient("http://"+shared.Addrs.Console, shared.alice).Decide(ctx, id, true, "", "1h"); err == nil {
+	if _, err := console.NewClient("http://"+shared.Addrs.Console, shared.alice).Decide(ctx, id, true, console.Decision{Grant: "1h"}); err == nil {
 		t.Error("alice gave herself a grant")
 	}
-	if _, err := api.Decide(ctx, id, false, "", "1h"); err == nil {
+	if _, err := api.Decide(ctx, id, false, console.Decision{Grant: "1h"}); err == nil {
 		t.Error("a refusal gave a grant")
 	}
-	out, err := api.Decide(ctx, id, true, "fine for today", "1h")
+	out, err := api.Decide(ctx, id, true, console.Decision{Comment: "fine for today", Grant: "1h"})
 	if err != nil || out.Grant == "" {
 		t.Fatalf("%+v, %v", out, err)
 	}
