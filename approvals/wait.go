@@ -115,7 +115,7 @@ func (s *Service) hold(ctx context.Context, c *call.Call, h *Hold) (d call.Decis
 	} else {
 		asked.Hold.Request.Body = h.Request.Body
 		*h = asked.Hold
-		if err := s.took(ctx, asked); err != nil {
+		if err := step(ctx, func(ctx context.Context) error { return s.took(ctx, asked) }); err != nil {
 			s.end(ctx, h, Canceled)
 			if ctx.Err() != nil {
 				return s.canceled(), false
@@ -271,11 +271,30 @@ func (s *Service) ended(ctx context.Context, c Change) {
 	}
 }
 
-// step bounds one step that depends on a disk or another machine.
+// step bounds one step that depends on a disk or another machine. It is taken on
+// a goroutine of its own: a call that waits long would keep the stack that a
+// database needs for a moment.
 func step(ctx context.Context, do func(context.Context) error) error {
 	ctx, cancel := context.WithTimeout(ctx, stepTimeout)
 	defer cancel()
-	return do(ctx)
+	type outcome struct {
+		err      error
+		panicked any
+	}
+	done := make(chan outcome, 1)
+	go func() {
+		defer func() {
+			if p := recover(); p != nil {
+				done <- outcome{panicked: p}
+			}
+		}()
+		done <- outcome{err: do(ctx)}
+	}()
+	o := <-done
+	if o.panicked != nil {
+		panic(o.panicked) // the caller's to deal with
+	}
+	return o.err
 }
 
 func (s *Service) canceled() call.Decision {

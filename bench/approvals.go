@@ -392,6 +392,9 @@ func (h *holdings) many(ctx context.Context) ([]row, error) {
 	if err := h.hold(ctx, heldAtOnce, cancel); err != nil {
 		return nil, err
 	}
+	if err := h.goOn(ctx); err != nil {
+		return nil, err
+	}
 	after, err := resident(h.at.pid())
 	if err != nil {
 		return nil, err
@@ -414,6 +417,31 @@ func (h *holdings) many(ctx context.Context) ([]row, error) {
 		newRow("hold_bytes", "bytes", "", []float64{float64(after-before) / heldAtOnce}),
 		newRow("release_per_second", "calls/s", "", []float64{heldAtOnce / took.Seconds()}),
 	}, nil
+}
+
+// goOn has the replica decide other calls for a while, as it would beside those
+// that it holds: what asking for approvals left behind is collected then.
+func (h *holdings) goOn(ctx context.Context) error {
+	other := check(h.caller, body())
+	other.Attributes.Request.Http.Path = "/crm/none"
+	until := time.Now().Add(8 * time.Second)
+	errs := make(chan error, deciders)
+	for w := range deciders {
+		go func() {
+			for time.Now().Before(until) {
+				if _, err := h.clients[w%connections].Check(ctx, other); err != nil {
+					errs <- err
+					return
+				}
+			}
+			errs <- nil
+		}()
+	}
+	var err error
+	for range deciders {
+		err = errors.Join(err, <-errs)
+	}
+	return err
 }
 
 // resident is a process's memory in bytes (proc(5), statm, field 2, in pages).

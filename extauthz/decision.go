@@ -262,6 +262,7 @@ func (d *decision) ask(r call.Ruling) call.Decision {
 		d.server.cfg.Metrics.held.Inc()
 		defer d.server.cfg.Metrics.held.Dec()
 		d.call.Loose = protocol.Loose(d.call.Protocol, &d.call.Request)
+		d.call.Args = nil // the rules have seen them, and the call may wait long
 		return d.server.cfg.Approvals.Hold(d.ctx, &d.call, r)
 	default:
 		return call.Decision{Outcome: call.Deny, Rule: r.Rule, Reason: r.Reason, Message: r.Message}
