@@ -3,6 +3,7 @@ package approvals_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"sync"
@@ -276,5 +277,28 @@ func TestStanding(t *testing.T) {
 		if st, err := d.Standing(t.Context(), id, c.Identity); err != nil || st.State != approvals.Refused || st.Comment != "not today" || st.RetryAfter != 0 {
 			t.Errorf("%+v %v", st, err)
 		}
+	})
+}
+
+// A caller that comes again may not ask for ever more, and whoever waits with its
+// request open is bound by that.
+func TestTooManyWait(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := newDesk(storetest.NewMemory())
+		defer d.run(t)()
+		numbered := func(n int) *call.Call {
+			c := refund(t)
+			c.Request.Path += fmt.Sprintf("&n=%d", n)
+			return c
+		}
+		for n := range 100 {
+			check(t, d.Hold(t.Context(), numbered(n), again(0)), call.HoldDeny, call.ReasonApprovalPending)
+		}
+		too := d.Hold(t.Context(), numbered(100), again(0))
+		check(t, too, call.Deny, call.ReasonApprovalLimit)
+		if too.Approval != nil || !strings.Contains(too.Message, "100 of your calls") {
+			t.Errorf("%+v", too)
+		}
+		check(t, d.Hold(t.Context(), numbered(99), again(0)), call.HoldDeny, call.ReasonApprovalPending)
 	})
 }

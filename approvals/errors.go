@@ -17,6 +17,9 @@ var (
 	ErrInvalid      = errors.New("the decision can't be taken as it is")
 )
 
+// ErrTooMany keeps a caller from asking for ever more.
+var ErrTooMany = errors.New("too many of the caller's calls wait for approval")
+
 // Why an approval does not pass a call.
 var (
 	ErrNotApproved = errors.New("not approved")

@@ -50,6 +50,9 @@ type Hold struct {
 	Owner string
 	// Targets are told of each step; see [Outbox].
 	Targets []string
+	// Most is how many open holds its caller may have with it; 0: any. It is
+	// looked at when the hold is asked for, and not kept.
+	Most    int
 	AskedAt time.Time
 	Expires time.Time // until then people can decide
 	Status

@@ -50,6 +50,9 @@ type Config struct {
 	// is, and PageURL where a person can look at it until a time. Both may be nil.
 	StatusURL func(id string) string
 	PageURL   func(id string, until time.Time) string
+	// MaxOpen bounds the open holds of a caller that comes again: each costs it
+	// nothing. Default 100.
+	MaxOpen int
 }
 
 // Service holds calls and takes people's decisions.
@@ -69,6 +72,8 @@ type Service struct {
 const (
 	defaultPoll = 250 * time.Millisecond
 	defaultKeep = 30 * 24 * time.Hour
+	// defaultMaxOpen is more than anybody decides about.
+	defaultMaxOpen = 100
 	// stepTimeout bounds one step of the store or the recorder, so that a
 	// call isn't kept by one that hangs.
 	stepTimeout = 5 * time.Second
@@ -81,6 +86,9 @@ const (
 func New(cfg Config) *Service {
 	if cfg.Poll <= 0 {
 		cfg.Poll = defaultPoll
+	}
+	if cfg.MaxOpen <= 0 {
+		cfg.MaxOpen = defaultMaxOpen
 	}
 	if cfg.Keep <= 0 {
 		cfg.Keep = defaultKeep

@@ -40,7 +40,9 @@ type Holds interface {
 	// the caller (see [Hold.Takes], with the owner looked up in Replicas), that
 	// one gets h's owner and one attempt more, and is returned without a step,
 	// with its body. Of several at once with one binding and no owner, one
-	// makes a hold and all others get it.
+	// makes a hold and all others get it. Where the caller (its subject, of its
+	// issuer) has h.Most open holds already it makes none, and the error is
+	// ErrTooMany.
 	Ask(ctx context.Context, h Hold) (Change, error)
 	// Break keeps a new hold of a call that breaks glass.
 	Break(ctx context.Context, h Hold) (Change, error)

@@ -65,7 +65,7 @@ func (s *Service) newHold(c *call.Call, r call.Ruling) Hold {
 		Owner: s.name, AskedAt: now, Expires: now.Add(cmp.Or(max(r.Hold.Timeout, 0), defaultTimeout)),
 	}
 	if r.Hold.Wait == call.WaitRetry {
-		h.Owner = ""
+		h.Owner, h.Most = "", s.cfg.MaxOpen
 	}
 	if s.cfg.Notifier != nil {
 		h.Targets = s.cfg.Notifier.Targets(h)
@@ -101,6 +101,10 @@ func (s *Service) hold(ctx context.Context, c *call.Call, h *Hold) (d call.Decis
 			// It may be there all the same; nobody need decide about it.
 			s.end(ctx, h, Canceled)
 			return call.Decision{Outcome: call.Deny, Reason: call.ReasonCanceled, Message: "the caller hung up before an approval was asked for"}, false
+		}
+		if errors.Is(err, ErrTooMany) {
+			return call.Decision{Outcome: call.Deny, Reason: call.ReasonApprovalLimit,
+				Message: fmt.Sprintf("%d of your calls wait for approval already, and there may be no more; let people decide about them first", s.cfg.MaxOpen)}, false
 		}
 		s.away(ctx, h, "ask", err)
 		return call.Decision{Outcome: call.Deny, Reason: call.ReasonApprovalUnavailable, Message: "this call needs approval, and approvals can't be taken now; try again later"}, false

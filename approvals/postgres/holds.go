@@ -31,6 +31,21 @@ func (s *Store) Ask(ctx context.Context, h approvals.Hold) (approvals.Change, er
 			tx.update(&taken, nil)
 			return nil
 		}
+		if h.Most > 0 {
+			open := 0
+			if err := tx.query(ctx, func(rows pgx.Rows) error {
+				for rows.Next() {
+					open++
+				}
+				return nil
+			}, `SELECT FROM callgate.holds WHERE state = 'open' AND issuer = $1 AND subject = $2 LIMIT $3`, bytesOf(h.Identity.Issuer), bytesOf(h.Identity.Subject), h.Most); err != nil {
+				return err
+			}
+			if open >= h.Most {
+				return approvals.ErrTooMany
+			}
+		}
+		h.Most = 0
 		out = tx.begin(h, approvals.Open)
 		return nil
 	})

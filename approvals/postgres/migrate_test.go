@@ -49,7 +49,7 @@ func TestNewerSchema(t *testing.T) {
 func TestMigrationFails(t *testing.T) {
 	cfg := database(t, server)
 	s := open(t, cfg)
-	if err := s.migrate(t.Context(), append(migrations(), "CREATE TABLE callgate.half (x int); SELECT nonsense")); err == nil || !strings.Contains(err.Error(), "migrate to schema version 2") {
+	if err := s.migrate(t.Context(), append(migrations(), "CREATE TABLE callgate.half (x int); SELECT nonsense")); err == nil || !strings.Contains(err.Error(), "migrate to schema version 3") {
 		t.Fatalf("got %v", err)
 	}
 	var there bool

@@ -24,6 +24,17 @@ func (s *Store) Ask(ctx context.Context, h approvals.Hold) (approvals.Change, er
 			out.Hold = taken
 			return update(ctx, tx, &taken, nil)
 		}
+		if h.Most > 0 {
+			var open int
+			if err := tx.QueryRowContext(ctx, `SELECT count(*) FROM (SELECT 1 FROM holds WHERE state = 'open' AND issuer = ? AND subject = ? LIMIT ?)`,
+				h.Identity.Issuer, h.Identity.Subject, h.Most).Scan(&open); err != nil {
+				return err
+			}
+			if open >= h.Most {
+				return approvals.ErrTooMany
+			}
+		}
+		h.Most = 0
 		out, err = begin(ctx, tx, h, approvals.Open)
 		return err
 	})

@@ -24,7 +24,7 @@ func TestMigrateFromVersion1(t *testing.T) {
 		h := storetest.NewHold(t, id, at)
 		if _, err := db.Write.Exec(`INSERT INTO holds (id, call_id, binding, policy_version, rule, message, identity, approvers, connection, protocol, function, args,
 				method, authority, path, content_type, content_encoding, body, asked_at, expires, state, decided_by, comment, decided_at, ended_at)
-			VALUES (?, ?, ?, 'v7', 'big', '', ?, '{"groups":["leads"]}', 'crm', 'http', 'refunds.create', '{}', 'POST', 'crm', '/', '', '', 'body', ?, ?, ?, ?, 'why', ?, ?)`,
+			VALUES (?, ?, ?, 'v7', 'big', '', ?, '{"groups":["leads"]}', 'crm', 'http', 'refunds.create', CAST('{}' AS BLOB), 'POST', 'crm', '/', '', '', CAST('body' AS BLOB), ?, ?, ?, ?, 'why', ?, ?)`,
 			id, h.CallID.String(), h.Binding[:], encode(h.Identity), nanos(at), nanos(h.Expires), state, by, nanos(at), nanos(at)); err != nil {
 			t.Fatal(err)
 		}

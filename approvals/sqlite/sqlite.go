@@ -20,11 +20,13 @@ var (
 	schema1 string
 	//go:embed schema2.sql
 	schema2 string
+	//go:embed schema3.sql
+	schema3 string
 )
 
 // versions are the steps from an empty file to today's schema. They are only
 // ever added to.
-func versions() []string { return []string{schema1, schema2} }
+func versions() []string { return []string{schema1, schema2, schema3} }
 
 // Store implements [approvals.Store].
 type Store struct {

@@ -100,6 +100,16 @@ func (m *Memory) Ask(ctx context.Context, h approvals.Hold) (approvals.Change, e
 		m.holds[one.ID] = one
 		return approvals.Change{Hold: one}, nil
 	}
+	open := 0
+	for _, one := range m.holds {
+		if one.State == approvals.Open && approvals.PersonOf(one.Identity) == approvals.PersonOf(h.Identity) {
+			open++
+		}
+	}
+	if h.Most > 0 && open >= h.Most {
+		return approvals.Change{}, approvals.ErrTooMany
+	}
+	h.Most = 0
 	return m.begin(h, approvals.Open)
 }
 
