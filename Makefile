@@ -22,7 +22,7 @@ test-clickhouse: ## the trail's tests against a server that you have; docs/guide
 	@CLICKHOUSE_ADDR="$(CLICKHOUSE_ADDR)" $(GO) test -race -count=1 -parallel 4 -timeout 60m ./audit/clickhouse \
 		$(if $(CLICKHOUSE_CLUSTER),-run TestCluster,-skip '$(CLICKHOUSE_OWN)')
 
-bench: ## measured ratios; BENCH=authz|envoy|spool|trail|policy|decide|approvals for a part
+bench: ## measured ratios; BENCH=authz|envoy|spool|trail|policy|decide|mask|approvals for a part
 	$(GO) run ./bench $(BENCH)
 
 # SOAK says for how long the faults go on, SCENARIO names one of them to run

@@ -56,11 +56,14 @@ const authzCluster = `    - name: authz
 
 // upstream answers every request with the same small JSON.
 func upstream() (addr string, stop func() error, err error) {
+	return upstreamOf([]byte(`{"id":"re_10293","status":"accepted","amount":42,"currency":"EUR","customer":"c-1029"}`))
+}
+
+func upstreamOf(answer []byte) (addr string, stop func() error, err error) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return "", nil, err
 	}
-	answer := []byte(`{"id":"re_10293","status":"accepted","amount":42,"currency":"EUR","customer":"c-1029"}`)
 	srv := &http.Server{ReadHeaderTimeout: time.Second, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		_, _ = io.Copy(io.Discard, r.Body)
 		w.Header().Set("content-type", "application/json")
@@ -124,13 +127,17 @@ func port(addr string) string {
 	return p
 }
 
+func findEnvoy(ctx context.Context) (string, error) {
+	return local.Find(ctx, func(line string) { fmt.Println(line) })
+}
+
 func benchEnvoy(ctx context.Context) ([]row, error) {
 	rig, err := newRig(ctx)
 	if err != nil {
 		return nil, err
 	}
 	defer rig.close()
-	binary, err := local.Find(ctx, func(line string) { fmt.Println(line) })
+	binary, err := findEnvoy(ctx)
 	if err != nil {
 		return nil, err
 	}

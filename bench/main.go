@@ -2,7 +2,7 @@
 // and prints ratios, each with its spread, since the machine under it is noisy
 // and what holds is the comparison.
 //
-//	go run ./bench [authz] [envoy] [spool] [trail] [policy] [approvals]
+//	go run ./bench [authz] [envoy] [spool] [trail] [policy] [mask] [approvals]
 //
 // policy without its replay of recorded calls is "decide".
 //
@@ -83,6 +83,8 @@ func main() {
 			}
 		case "approvals":
 			got, err = benchApprovals(ctx)
+		case "mask":
+			got, err = benchMask(ctx)
 		case "decide":
 			got, err = benchPolicy(ctx)
 		default:

@@ -19,6 +19,7 @@ type rig struct {
 	floor, callgate, opa             *process
 	floorAddr, callgateAddr, opaAddr string
 	running                          []*process
+	mask                             string // of the connection, in YAML
 }
 
 func newRig(ctx context.Context) (*rig, error) {
@@ -91,7 +92,7 @@ connections:
     upstream: {url: %q}
     functions: [{name: refunds.create, method: POST, path: /refunds}]
     credential: {env: BENCH_CREDENTIAL}
-`, filepath.Join(r.dir, "state"), r.callgateAddr, xdsAddr, envoyAddr, r.issuer.url, upstream) + tenRules
+%s`, filepath.Join(r.dir, "state"), r.callgateAddr, xdsAddr, envoyAddr, r.issuer.url, upstream, r.mask) + tenRules
 	file := filepath.Join(r.dir, "callgate.yaml")
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		return "", fmt.Errorf("write configuration: %w", err)
