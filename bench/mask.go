@@ -179,9 +179,9 @@ func maskBody(size, hits int) []byte {
 		if hits > 0 && i%hits == 0 {
 			number = "4111 1111 1111 1111"
 		}
-		fmt.Fprintf(&b, `{"id":"%016x-%d","created_at":"2026-11-23T12:16:%02dZ","ts":1732377600123,"status":"completed",`+
+		fmt.Fprintf(&b, `{"id":"c%015x-%d","created_at":"2026-11-23T12:16:%02dZ","ts":1732377600123,"status":"completed",`+
 			`"amount":%d.99,"currency":"EUR","customer":{"company":"Doe & Sons","city":"Lisbon","tags":["new","b2b"]},`+
-			`"reference":%q,"note":"Left at the reception desk, please ring twice."}`, uint64(i)*0x9E3779B97F4A7C15, i, i%60, i, number)
+			`"reference":%q,"note":"Left at the reception desk, please ring twice."}`, uint64(i)*0x9E3779B97F4A7C15>>4, i, i%60, i, number)
 	}
 	b.WriteString(`]}`)
 	return b.Bytes()

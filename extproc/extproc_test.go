@@ -597,6 +597,43 @@ func TestPanic(t *testing.T) {
 	}
 }
 
+// broken is an analyzer with a fault.
+type broken struct{}
+
+func (broken) Analyze(context.Context, []string) ([][]mask.Span, error) {
+	panic("a fault that quotes " + secret)
+}
+
+// known has one detector of the user's own.
+type known struct{ c *mask.Custom }
+
+func (k known) Detector(ref string) *mask.Custom {
+	if ref == "own@1" {
+		return k.c
+	}
+	return nil
+}
+
+// A fault in a detector withholds that response, and no other; so does a detector
+// that this replica has not got.
+func TestDetectorPanics(t *testing.T) {
+	b := start(t, func(c *Config) { c.Detectors = known{mask.NewAnalyzed("own", broken{})} })
+	for _, ref := range []string{"own@1", "own@2"} {
+		m := decided(call.HTTP, call.MaskRule{Name: "own", Detect: []string{ref}})
+		got := b.run(t, exchange{mode: duplex, meta: m, headers: jsonType, chunks: []string{`{"a":"` + secret + `"}`}})
+		if got.ended && strings.Contains(got.body, secret) || got.err != nil && strings.Contains(got.err.Error(), secret) {
+			t.Errorf("%s: got %+v", ref, got)
+		}
+	}
+	if got := b.run(t, exchange{mode: duplex, meta: decided(call.HTTP, cards), headers: jsonType, chunks: []string{`{"a":1}`}}); !got.ended || got.body != `{"a":1}` {
+		t.Errorf("the next response: %+v", got)
+	}
+	b.quiet(t)
+	if n := testutil.ToFloat64(b.server.cfg.Metrics.panics); n != 1 {
+		t.Errorf("counted %v panics", n)
+	}
+}
+
 func TestRecorderPanics(t *testing.T) {
 	b := start(t)
 	b.fail = func(int) error { panic("a fault that quotes " + secret) }

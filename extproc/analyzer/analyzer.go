@@ -119,6 +119,11 @@ func (a *Analyzer) Analyze(ctx context.Context, texts []string) ([][]mask.Span, 
 	g.SetLimit(a.cfg.Concurrency)
 	for i, p := range parts {
 		g.Go(func() (err error) {
+			defer func() { // a fault is the call's alone
+				if p := recover(); p != nil {
+					err = errors.New("a fault while asking the analyzer")
+				}
+			}()
 			found[i], err = a.ask(ctx, p.text.String())
 			return err
 		})
@@ -151,12 +156,16 @@ var entityForm = regexp.MustCompile(`^[A-Za-z0-9_]{1,64}$`)
 
 // ask makes one request. What it finds is told in bytes.
 func (a *Analyzer) ask(ctx context.Context, text string) ([]mask.Span, error) {
-	ctx, cancel := context.WithTimeout(ctx, a.cfg.Timeout)
+	call := ctx
+	ctx, cancel := context.WithTimeout(call, a.cfg.Timeout)
 	defer cancel()
 	select {
 	case a.turns <- struct{}{}:
 		defer func() { <-a.turns }()
 	case <-ctx.Done():
+		if call.Err() != nil {
+			return nil, fmt.Errorf("ask the analyzer: %w", call.Err())
+		}
 		return nil, fmt.Errorf("the analyzer has %d requests under way, and none ended within %s", a.cfg.Concurrency, a.cfg.Timeout)
 	}
 	body, err := json.Marshal(struct {

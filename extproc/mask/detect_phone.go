@@ -18,8 +18,9 @@ const (
 )
 
 // phoneEnd reads digits in groups as telephone numbers are written, from i on,
-// and returns the end of the last and how many there are.
-func phoneEnd(b []byte, i int) (end, digits, groups int, text [maxPhone + 1]byte) {
+// and returns the end of the last and how many there are. opened is how many
+// parentheses stand open before them: one that was not opened ends the number.
+func phoneEnd(b []byte, i, opened int) (end, digits, groups int, text [maxPhone + 1]byte) {
 	for j := i; j < len(b); {
 		from := j
 		for j < len(b) && isDigit(b[j]) {
@@ -34,21 +35,31 @@ func phoneEnd(b []byte, i int) (end, digits, groups int, text [maxPhone + 1]byte
 			end = j
 			groups++
 		}
-		n := 0
-		for j < len(b) && n < 3 {
-			switch b[j] {
-			case ' ', '-', '.', '(', ')', '/':
-				j++
-				n++
-				continue
-			}
+		next, open := phoneGap(b, j, opened)
+		if next == j || open < 0 || next >= len(b) || !isDigit(b[next]) {
 			break
 		}
-		if n == 0 || j >= len(b) || !isDigit(b[j]) {
-			break
-		}
+		j, opened = next, open
 	}
 	return end, digits, groups, text
+}
+
+// phoneGap returns the end of what parts two groups of digits, up to three signs,
+// and how many parentheses are open there: less than none if one closes that was
+// not opened.
+func phoneGap(b []byte, i, opened int) (end, open int) {
+	for end = i; end < len(b) && end-i < 3 && opened >= 0; end++ {
+		switch b[end] {
+		case '(':
+			opened++
+		case ')':
+			opened--
+		case ' ', '-', '.', '/':
+		default:
+			return end, opened
+		}
+	}
+	return end, opened
 }
 
 // international looks for a number with its country code after the + at i.
@@ -57,14 +68,17 @@ func (s *scanner) international(i int) int {
 	if i > 0 && (isAlnum(b[i-1]) || b[i-1] == '+') {
 		return i + 1
 	}
-	j := i + 1
+	j, opened := i+1, 0
 	for j < len(b) && (b[j] == ' ' || b[j] == '(') && j-i < 3 {
+		if b[j] == '(' {
+			opened++
+		}
 		j++
 	}
 	if j >= len(b) || b[j] < '1' || b[j] > '9' {
 		return i + 1
 	}
-	end, digits, _, text := phoneEnd(b, j)
+	end, digits, _, text := phoneEnd(b, j, opened)
 	if digits < minPhone || digits > maxPhone || alnumAt(b, end) {
 		return i + 1
 	}
@@ -88,7 +102,7 @@ func (s *scanner) telephone(i int) (from, to int) {
 	if from < s.floor() {
 		return 0, 0
 	}
-	end, digits, groups, text := phoneEnd(b, i)
+	end, digits, groups, text := phoneEnd(b, i, i-from)
 	if digits < minAnnounced || digits > maxPhone || alnumAt(b, end) || at(b, end) == '_' || at(b, end) == ':' {
 		return 0, 0
 	}

@@ -1,6 +1,6 @@
 // Package mask finds what a policy hides in the bytes a function returns, and
-// rewrites exactly those bytes: pure computation, no I/O, no clock, no state
-// that outlives a call.
+// rewrites exactly those bytes: pure computation, no I/O and no clock, but
+// for what analyzers do that the caller brings.
 //
 // A [Spec] is plain data that travels with the call. [Compile] turns it into a
 // [Masker], which is immutable and safe for concurrent use; it is worth caching
@@ -23,8 +23,9 @@
 // strings is mapped back to the bytes on the wire.
 //
 // All detectors share one pass (scan.go): a 256-entry class table decides per
-// byte whether anything can start there, and a trigram table guards the regular
-// expressions of secrets.go. Work is linear in the input; every look back and
+// byte whether anything can start there, and literals (literals.go) guard the
+// regular expressions of secrets.go and gitleaks.go. What a name says of its value
+// (names.go) is worked out once per name. Work is linear in the input; every look back and
 // look ahead is bounded or advances the scan.
 //
 // # What fails closed

@@ -18,6 +18,8 @@ var planted = []struct{ value, kind string }{
 	{"jane.doe@example.com", "email"}, {"DE89370400440532013000", "iban"}, {"GB29NWBK60161331926819", "iban"},
 	{"219-09-9998", "ssn"}, {"AKIA" + "IOSFODNN7EXAMPLE", "api_key"}, {"sk_live_" + "4eC39HqLyjWDarjtT1zdp7dc", "api_key"},
 	{"eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.c2lnbmF0dXJlLXNpZ25hdHVyZQ", "jwt"},
+	{"131052-308T", "national_id_fi"}, {"RSSMRA85T10A562S", "national_id_it"}, {"756.9217.0769.85", "national_id_ch"}, {"111.444.777-35", "national_id_br_cpf"},
+	{"11010519491231002X", "national_id_cn"}, {"+49 30 901820", "phone"}, {"glpat-" + "aB3dE6gH9jK2mN5pQ8sT", "api_key"},
 }
 
 // spell writes a value in one of the ways in which it must still be found.
