@@ -143,6 +143,9 @@ func TestSlackDecides(t *testing.T) {
 // Attempts to decide through Slack without the right to; a further one is a line.
 func TestSlackRefuses(t *testing.T) {
 	now := time.Now()
+	elsewhere := make(chan string, 100)
+	evil := httptest.NewTLSServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { elsewhere <- r.URL.Path }))
+	defer evil.Close()
 	with := func(f func(*press)) func(*slackRig) { return func(r *slackRig) { f(&r.press) } }
 	for name, c := range map[string]struct {
 		change func(*slackRig)
@@ -195,7 +198,7 @@ func TestSlackRefuses(t *testing.T) {
 		"another button":    {change: with(func(p *press) { p.action = "open" }), status: 200},
 		"another block":     {change: with(func(p *press) { p.block = "x" }), status: 200},
 		"another kind":      {change: with(func(p *press) { p.kind = "view_submission" }), status: 400},
-		"an answer address": {change: func(r *slackRig) { r.press.respond, r.press.user = "https://evil.example/x", "U0EVE" }, status: 200},
+		"an answer address": {change: func(r *slackRig) { r.press.respond, r.press.user = evil.URL+"/x", "U0EVE" }, status: 200},
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := newSlackRig(t)
@@ -211,6 +214,8 @@ func TestSlackRefuses(t *testing.T) {
 				t.Errorf("%d, %s", code, r.state(t))
 			}
 			switch {
+			case len(elsewhere) > 0:
+				t.Errorf("told elsewhere: %s", <-elsewhere)
 			case c.told == "" && len(r.told) > 0:
 				t.Errorf("told %v", <-r.told)
 			case c.told != "":

@@ -200,7 +200,9 @@ func TestMailRefuses(t *testing.T) {
 	wrongPassword.Password = text("s3cr3t-wrong")
 	unread := strange.mail(t, "starttls")
 	unread.Password = func() (string, error) { return "", errors.New("environment variable X: secret is empty") }
-	for name, m := range map[string]*Mail{"no STARTTLS": plain.mail(t, "starttls"), "no TLS": plain.mail(t, "tls"), "a strange certificate": noRoots, "a wrong password": wrongPassword, "no password": unread} {
+	noLogin := plain.mail(t, "starttls")
+	noLogin.Username = ""
+	for name, m := range map[string]*Mail{"no STARTTLS, no login": noLogin, "no STARTTLS": plain.mail(t, "starttls"), "no TLS": plain.mail(t, "tls"), "a strange certificate": noRoots, "a wrong password": wrongPassword, "no password": unread} {
 		if err := m.Send(t.Context(), letterMessage); err == nil || strings.Contains(err.Error(), "s3cr3t") {
 			t.Errorf("%s: %v", name, err)
 		}
