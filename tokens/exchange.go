@@ -290,23 +290,15 @@ func nest(chain []call.Actor) map[string]any {
 	return act
 }
 
-// origin lists the ids of all that a token goes back to.
-func origin(subject party, actor *party) []string {
-	var out []string
+// origin lists all that a token goes back to.
+func origin(subject party, actor *party) []any {
+	var out []any
 	for _, p := range []*party{&subject, actor} {
 		if p == nil {
 			continue
 		}
-		if p.TokenID != "" {
-			out = append(out, p.TokenID)
-		}
-		if p.Method == "exchange" {
-			earlier, _ := p.Claims[identity.ClaimOrigin].([]any)
-			for _, e := range earlier {
-				if s, ok := e.(string); ok {
-					out = append(out, s)
-				}
-			}
+		for _, o := range identity.Origins(p.Identity) {
+			out = append(out, o.Claim())
 		}
 	}
 	return out

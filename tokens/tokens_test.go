@@ -202,6 +202,42 @@ func TestExchange(t *testing.T) {
 	}
 }
 
+// An exchange makes no token younger or another issuer's: what revokes those that
+// it goes back to revokes what comes of them, however often it is exchanged.
+func TestExchangeLaundersNothing(t *testing.T) {
+	r := newRig(t)
+	const agents = "https://agents.example.com"
+	bot := who("bot", map[string]any{"iss": agents, "iat": start.Add(-time.Hour).Unix()})
+	bot.Issuer = agents
+	r.tokens["bot"] = bot
+	r.tokens["ann"] = who("ann", map[string]any{"iat": start.Add(-2 * time.Hour).Unix(), "may_act": map[string]any{"sub": "bot", "iss": agents}})
+	once, id := r.exchanged(t, "actor_token", "bot", "actor_token_type", typeAccess)
+	r.now = start.Add(time.Minute)
+	twice, _ := r.exchanged(t, "subject_token", once.Token)
+	for _, c := range []struct {
+		what    string
+		by      identity.Revocation
+		revoked bool
+	}{
+		{"ann's before it", identity.Revocation{Subject: "ann", Issuer: entra, IssuedBefore: start.Add(-90 * time.Minute)}, true},
+		{"ann's older", identity.Revocation{Subject: "ann", Issuer: entra, IssuedBefore: start.Add(-2 * time.Hour)}, false},
+		{"the bot's before it", identity.Revocation{Subject: "bot", Issuer: agents, IssuedBefore: start.Add(-30 * time.Minute)}, true},
+		{"all of the bot's issuer", identity.Revocation{Issuer: agents}, true},
+		{"the bot's token", identity.Revocation{Issuer: agents, TokenID: "t-bot"}, true},
+		{"the bot's token elsewhere", identity.Revocation{Issuer: entra, TokenID: "t-bot"}, false},
+		{"all that was exchanged", identity.Revocation{Issuer: here, IssuedBefore: start.Add(time.Second)}, true},
+		{"the token given first", identity.Revocation{Issuer: here, TokenID: id.TokenID}, true},
+		{"the token given first, as records have it", identity.Revocation{Issuer: entra, Subject: "ann", TokenID: id.TokenID}, true},
+	} {
+		r.decides.Revoke([]identity.Revocation{c.by})
+		for how, token := range map[string]string{"once": once.Token, "twice": twice.Token} {
+			if _, err := r.decides.Verify(t.Context(), token); (err != nil) != c.revoked {
+				t.Errorf("%s, exchanged %s: %v", c.what, how, err)
+			}
+		}
+	}
+}
+
 func TestNeverOutlives(t *testing.T) {
 	r := newRig(t)
 	short := who("ann", nil)

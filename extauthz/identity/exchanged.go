@@ -15,7 +15,7 @@ import (
 const (
 	ClaimSubject = "sub_id"
 	ClaimScope   = "scope"
-	ClaimOrigin  = "callgate_origin" // ids of the tokens and assertions that it was given for
+	ClaimOrigin  = "callgate_origin" // the tokens and assertions that it was given for: iss, sub, jti and iat of each
 	ClaimClaims  = "callgate_claims" // what the subject's own token said, as rules see it
 )
 
@@ -32,6 +32,9 @@ func (i *issuer) exchanged(t jwt.Token) (call.Identity, *Error) {
 	from, _ := named["iss"].(string)
 	subject, _ := named["sub"].(string)
 	if format != FormatIssuerSubject || from == "" || subject == "" || subject != t.Subject() || t.JwtID() == "" || t.IssuedAt().IsZero() {
+		return call.Identity{}, broken
+	}
+	if _, ok := readOrigins(private[ClaimOrigin]); !ok {
 		return call.Identity{}, broken
 	}
 	id := call.Identity{Issuer: from, Subject: subject, Method: "exchange", TokenID: t.JwtID(), Expires: t.Expiration(), Groups: list(private["groups"])}
@@ -60,26 +63,69 @@ func (i *issuer) exchanged(t jwt.Token) (call.Identity, *Error) {
 	id.Claims["iss"], id.Claims["sub"], id.Claims["jti"] = from, subject, t.JwtID()
 	id.Claims["aud"] = texts(t.Audience())
 	id.Claims["exp"], id.Claims["iat"] = t.Expiration().Unix(), t.IssuedAt().Unix()
-	for _, name := range []string{"act", "may_act", "cnf", ClaimOrigin} {
+	for _, name := range []string{"act", "may_act", "cnf"} {
 		delete(id.Claims, name)
 		if v, ok := private[name]; ok {
 			id.Claims[name] = v
 		}
 	}
+	// This token is its own issuer's too, which is ours: as that it can be revoked.
+	earlier, _ := private[ClaimOrigin].([]any)
+	own := Origin{Issuer: i.URL, TokenID: t.JwtID(), Issued: t.IssuedAt().Unix(), Dated: true}
+	id.Claims[ClaimOrigin] = append([]any{own.Claim()}, earlier...)
 	return id, nil
 }
 
-// origins are the ids of what a token was given for: to revoke one of these is to
-// revoke the token.
-func origins(id call.Identity) []string {
-	if id.Method != "exchange" {
-		return nil
-	}
-	return list(id.Claims[ClaimOrigin])
+// Origin is one token or assertion that an identity goes back to: to revoke it is
+// to revoke what it was exchanged for.
+type Origin struct {
+	Issuer, Subject, TokenID string
+	// Issued is when it was issued, in seconds since 1970. One that is not
+	// Dated did not say, and is taken to be old.
+	Issued int64
+	Dated  bool
 }
 
-// issued is when a token was issued; false where it does not say.
-func issued(id call.Identity) (time.Time, bool) {
-	at, ok := id.Claims["iat"].(int64)
-	return time.Unix(at, 0), ok
+// Origins lists what an identity goes back to, beginning with its own token.
+func Origins(id call.Identity) []Origin {
+	own := Origin{Issuer: id.Issuer, Subject: id.Subject, TokenID: id.TokenID}
+	own.Issued, own.Dated = id.Claims["iat"].(int64)
+	if id.Method != "exchange" {
+		return []Origin{own}
+	}
+	earlier, _ := readOrigins(id.Claims[ClaimOrigin]) // read before, when the token was verified
+	return append([]Origin{own}, earlier...)
+}
+
+// Claim is how a token writes it.
+func (o Origin) Claim() map[string]any {
+	out := map[string]any{"iss": o.Issuer}
+	for name, v := range map[string]string{"sub": o.Subject, "jti": o.TokenID} {
+		if v != "" {
+			out[name] = v
+		}
+	}
+	if o.Dated {
+		out["iat"] = o.Issued
+	}
+	return out
+}
+
+// readOrigins reads ClaimOrigin.
+func readOrigins(claim any) ([]Origin, bool) {
+	list, ok := claim.([]any)
+	out := make([]Origin, len(list))
+	for n, one := range list {
+		m, _ := one.(map[string]any)
+		o := &out[n]
+		o.Issuer, _ = m["iss"].(string)
+		o.Subject, _ = m["sub"].(string)
+		o.TokenID, _ = m["jti"].(string)
+		var at time.Time
+		if at, o.Dated = seconds(m["iat"]); o.Dated {
+			o.Issued = at.Unix()
+		}
+		ok = ok && o.Issuer != ""
+	}
+	return out, ok && len(list) > 0
 }

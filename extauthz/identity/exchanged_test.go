@@ -17,7 +17,9 @@ import (
 func (r *rig) exchanged(with map[string]any) map[string]any {
 	c := r.claims(map[string]any{"sub": "ann", "kind": "human", "groups": []string{"support"},
 		ClaimSubject: map[string]any{"format": FormatIssuerSubject, "iss": "https://idp.example", "sub": "ann"},
-		ClaimOrigin:  []string{"o-1", "o-2"}, ClaimClaims: map[string]any{"team": "red", "cnf": map[string]any{"jkt": "stale"}},
+		// Ann's was issued two hours before it was exchanged, the bot's one hour.
+		ClaimOrigin: []any{map[string]any{"iss": "https://idp.example", "sub": "ann", "jti": "o-1", "iat": start.Add(-2 * time.Hour).Unix()},
+			map[string]any{"iss": "https://agents.example", "sub": "bot", "jti": "o-2", "iat": start.Add(-time.Hour).Unix()}}, ClaimClaims: map[string]any{"team": "red", "cnf": map[string]any{"jkt": "stale"}},
 		"act": map[string]any{"sub": "bot", "iss": "https://agents.example"}})
 	for k, v := range with {
 		c[k] = v
@@ -61,6 +63,10 @@ func TestExchangedTokens(t *testing.T) {
 		"no kind":                   {"kind": nil},
 		"no jti":                    {"jti": nil},
 		"no iat":                    {"iat": nil},
+		"no origin":                 {ClaimOrigin: nil},
+		"an origin that is empty":   {ClaimOrigin: []any{}},
+		"an origin without issuer":  {ClaimOrigin: []any{map[string]any{"jti": "o-1"}}},
+		"an origin that is a text":  {ClaimOrigin: []any{"o-1"}},
 		"act without sub":           {"act": map[string]any{"iss": "x"}},
 	} {
 		t.Run(name, func(t *testing.T) { r.refused(t, token(with), call.ReasonInvalidToken) })
@@ -88,14 +94,51 @@ func TestRevokedOrigins(t *testing.T) {
 		revoked bool
 	}{
 		{"itself", []Revocation{{TokenID: "t-1"}}, true},
+		{"itself, of its subject's issuer", []Revocation{{TokenID: "t-1", Issuer: "https://idp.example"}}, true},
+		{"itself, of Callgate", []Revocation{{TokenID: "t-1", Issuer: r.issuer.URL}}, true},
+		{"all of Callgate", []Revocation{{Issuer: r.issuer.URL}}, true},
+		{"all of Callgate, before it was issued", []Revocation{{Issuer: r.issuer.URL, IssuedBefore: start.Add(-time.Second)}}, false},
 		{"what it was given for", []Revocation{{TokenID: "o-1"}}, true},
+		{"what it was given for, of its issuer", []Revocation{{TokenID: "o-1", Issuer: "https://idp.example", Subject: "ann"}}, true},
 		{"the actor's, too", []Revocation{{TokenID: "o-2"}}, true},
-		{"that of another issuer", []Revocation{{TokenID: "o-1", Issuer: "https://x"}}, false},
+		{"the actor's, of its issuer", []Revocation{{TokenID: "o-2", Issuer: "https://agents.example", Subject: "bot"}}, true},
+		{"that of another issuer", []Revocation{{TokenID: "o-1", Issuer: "https://agents.example"}}, false},
+		{"the actor's, of the subject's issuer", []Revocation{{TokenID: "o-2", Issuer: "https://idp.example"}}, false},
 		{"the subject at its issuer", []Revocation{{Subject: "ann", Issuer: "https://idp.example", IssuedBefore: start.Add(time.Second)}}, true},
+		{"the subject's older tokens, one of which this was", []Revocation{{Subject: "ann", IssuedBefore: start.Add(-90 * time.Minute)}}, true},
+		{"the subject's still older tokens", []Revocation{{Subject: "ann", IssuedBefore: start.Add(-3 * time.Hour)}}, false},
+		{"older tokens of the subject's issuer", []Revocation{{Issuer: "https://idp.example", IssuedBefore: start.Add(-90 * time.Minute)}}, true},
 		{"such a subject elsewhere", []Revocation{{Subject: "ann", Issuer: r.issuer.URL, IssuedBefore: start.Add(time.Second)}}, false},
 		{"who acts", []Revocation{{Subject: "bot", IssuedBefore: start.Add(time.Second)}}, true},
-		{"who acts, before it was issued", []Revocation{{Subject: "bot", IssuedBefore: start.Add(-time.Second)}}, false},
+		{"who acts, by an older token", []Revocation{{Subject: "bot", IssuedBefore: start.Add(-30 * time.Minute)}}, true},
+		{"who acts, before that was issued", []Revocation{{Subject: "bot", IssuedBefore: start.Add(-time.Hour)}}, false},
 		{"who acts, at another issuer", []Revocation{{Subject: "bot", Issuer: "https://idp.example"}}, false},
+		{"all of the actor's issuer", []Revocation{{Issuer: "https://agents.example"}}, true},
+		{"all of the actor's issuer, before that was issued", []Revocation{{Issuer: "https://agents.example", IssuedBefore: start.Add(-time.Hour)}}, false},
+	} {
+		r.Revoke(c.list)
+		_, err := r.Verify(t.Context(), token)
+		var known *Error
+		if c.revoked != (errors.As(err, &known) && known.Reason == call.ReasonRevokedToken) {
+			t.Errorf("%s: %v", c.what, err)
+		}
+	}
+}
+
+// Those who act by a token that was not exchanged are known by its claims alone.
+func TestRevokedActors(t *testing.T) {
+	r := newRig(t)
+	token := r.es.token(t, r.claims(map[string]any{"act": map[string]any{"sub": "bot", "iss": "https://agents.example", "act": map[string]any{"sub": "planner"}}}))
+	for _, c := range []struct {
+		what    string
+		list    []Revocation
+		revoked bool
+	}{
+		{"who acts", []Revocation{{Subject: "bot"}}, true},
+		{"all of the actor's issuer", []Revocation{{Issuer: "https://agents.example"}}, true},
+		{"all of the actor's issuer, before that", []Revocation{{Issuer: "https://agents.example", IssuedBefore: start.Add(-time.Hour)}}, false},
+		{"who acted first", []Revocation{{Subject: "planner", Issuer: r.issuer.URL}}, true},
+		{"such an actor elsewhere", []Revocation{{Subject: "planner", Issuer: "https://agents.example"}}, false},
 	} {
 		r.Revoke(c.list)
 		_, err := r.Verify(t.Context(), token)

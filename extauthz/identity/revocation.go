@@ -48,30 +48,29 @@ func (v *Verifier) admit(id call.Identity) (call.Identity, error) {
 	if r == nil {
 		return id, nil
 	}
-	at, dated := issued(id)
-	fits := func(list []Revocation, issuer, subject, token string) bool {
-		return slices.ContainsFunc(list, func(one Revocation) bool { return one.fits(issuer, subject, token, at, dated) })
-	}
-	revoked := fits(r.byToken[id.TokenID], id.Issuer, id.Subject, id.TokenID) || fits(r.bySubject[id.Subject], id.Issuer, id.Subject, id.TokenID) ||
-		fits(r.byIssuer[id.Issuer], id.Issuer, id.Subject, id.TokenID)
-	for _, token := range origins(id) {
-		revoked = revoked || fits(r.byToken[token], id.Issuer, id.Subject, token)
-	}
+	all := Origins(id)
 	for _, a := range id.Actors {
-		revoked = revoked || fits(r.bySubject[a.Subject], a.Issuer, a.Subject, id.TokenID)
+		// The token that names them is what they act by.
+		all = append(all, Origin{Issuer: a.Issuer, Subject: a.Subject, Issued: all[0].Issued, Dated: all[0].Dated})
 	}
-	if revoked {
+	if slices.ContainsFunc(all, r.fit) {
 		return call.Identity{}, refuse(call.ReasonRevokedToken, "the token was revoked; get a new one, or ask those who run this gateway")
 	}
 	return id, nil
 }
 
-func (r Revocation) fits(issuer, subject, token string, issued time.Time, dated bool) bool {
+// fit reports whether one of them fits.
+func (r *revocations) fit(o Origin) bool {
+	fits := func(one Revocation) bool { return one.fits(o) }
+	return slices.ContainsFunc(r.byToken[o.TokenID], fits) || slices.ContainsFunc(r.bySubject[o.Subject], fits) || slices.ContainsFunc(r.byIssuer[o.Issuer], fits)
+}
+
+func (r Revocation) fits(o Origin) bool {
 	switch {
-	case r.TokenID != "" && r.TokenID != token, r.Subject != "" && r.Subject != subject, r.Issuer != "" && r.Issuer != issuer:
+	case r.TokenID != "" && r.TokenID != o.TokenID, r.Subject != "" && r.Subject != o.Subject, r.Issuer != "" && r.Issuer != o.Issuer:
 		return false
 	case r.IssuedBefore.IsZero():
 		return true
 	}
-	return !dated || issued.Before(r.IssuedBefore)
+	return !o.Dated || time.Unix(o.Issued, 0).Before(r.IssuedBefore)
 }
