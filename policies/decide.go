@@ -109,8 +109,8 @@ func (s *Set) Decide(ctx context.Context, c *call.Call) call.Ruling {
 	in := s.vocabulary.acquire(c)
 	in.counter = s.counter
 	defer s.vocabulary.release(in)
-	j := judge{ctx: ctx, in: in, rules: *list, grants: [2]*grants{&s.own, &s.given}}
-	ruling := j.rule()
+	j := judge{ctx: ctx, in: in, rules: *list, grants: [2]*grants{&s.own, &s.given}, unmasked: streams(c)}
+	ruling := s.hideAll(conn, c, j.rule())
 	if pinned {
 		ruling = both(ruling, tool)
 	}
@@ -134,6 +134,8 @@ type judge struct {
 	grants [2]*grants
 	// asked, if set, is told of every rule that was asked.
 	asked func(r *rule, matched bool, err error)
+	// unmasked leaves rules about masks out.
+	unmasked bool
 }
 
 // rule asks the rules that decide, strongest first, and then what to hide.
@@ -177,7 +179,7 @@ func (j *judge) rule() call.Ruling {
 // can't be told, the call must not run.
 func (j *judge) hide(ruling call.Ruling) call.Ruling {
 	for _, r := range j.rules {
-		if r.action != Mask || r.shadow {
+		if r.action != Mask || r.shadow || j.unmasked {
 			continue
 		}
 		matched, err := j.matches(r)

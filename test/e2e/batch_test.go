@@ -110,7 +110,7 @@ func batchPolicy(d *desk) func(string) string {
 	}
 	return func(rules string) string {
 		return strings.Replace(rules, "rules:\n", "connections:\n"+
-			connection("batch1", "jsonrpc", "document", "")+connection("batch2", "jsonrpc", "document", ", http2: true")+connection("batch3", "mcp", "events", "")+
+			connection("batch1", "jsonrpc", "document", "")+connection("batch2", "jsonrpc", "document", ", http2: true")+connection("batch3", "mcp", "events", "")+"    mcp: {tools: {pin: off}}\n"+
 			`rules:
   - {name: batches, connections: ["batch*"], when: '"support" in identity.groups', action: allow}
   - {name: no drops, connections: ["batch*"], functions: [drop], action: deny, message: nothing is dropped here}
