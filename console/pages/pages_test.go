@@ -536,6 +536,29 @@ func TestTerms(t *testing.T) {
 	}
 }
 
+// An approver sees what is not as it was the last time.
+func TestDifference(t *testing.T) {
+	s := newSite(t)
+	first := s.hold(t, "apr_1")
+	if _, err := s.store.Decide(t.Context(), first.ID, approvals.Verdict{Approve: true, By: approvals.Person{Issuer: "i", Subject: "bob"}, At: time.Now()}); err != nil {
+		t.Fatal(err)
+	}
+	s.hold(t, "apr_2", func(h *approvals.Hold) {
+		h.AskedAt = h.AskedAt.Add(time.Second)
+		h.Request.Body = []byte(`{"amount":15000,"password":"s3cr3t-2","note":"<b>"}`)
+		h.ArgsJSON = h.Request.Body
+	})
+	_, page := s.as(t, "bob").get("/approvals/apr_2")
+	for _, want := range []string{`href="/approvals/apr_1"`, "<code>150</code>", "<code>15000</code>", "not there"} {
+		if !strings.Contains(page, want) {
+			t.Errorf("no %q in %s", want, page)
+		}
+	}
+	if strings.Contains(page, "s3cr3t") || strings.Contains(page, "<b>") {
+		t.Errorf("%s", page)
+	}
+}
+
 // Calls that broke glass are looked at afterwards.
 func TestReviews(t *testing.T) {
 	s := newSite(t)

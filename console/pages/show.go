@@ -103,10 +103,6 @@ type shown struct {
 	Steps          []step
 	ReasonRequired bool
 	BreakGlass     string
-	Same           bool
-	Diff           []diffLine
-	DiffFrom       string
-	DiffAt         time.Time
 }
 
 type argument struct {
@@ -120,8 +116,6 @@ type step struct {
 	Class, Text, Comment string
 	At                   time.Time
 }
-
-type diffLine struct{ Class, Text string }
 
 func show(h *approvals.Hold, v approvals.View) shown {
 	out := shown{View: v, ArgumentsText: v.Arguments, Arguments: layOut(v.Arguments), ReasonRequired: h.Terms.Reason, BreakGlass: approvals.Visible(h.BreakGlass)}
