@@ -56,6 +56,7 @@ const maxReason = 2048
 
 // Grant gives a grant, and returns once every connected decision server has it.
 func (p *Plane) Grant(ctx context.Context, g *policyv1.Grant, author, reason string) (Grant, error) {
+	ctx = begun(ctx)
 	now := p.cfg.Now().UTC()
 	switch {
 	case len(reason) > maxReason:
@@ -68,8 +69,8 @@ func (p *Plane) Grant(ctx context.Context, g *policyv1.Grant, author, reason str
 	if err := p.cfg.CheckGrant(g); err != nil {
 		return Grant{}, fmt.Errorf("%w: %w", ErrInvalid, err)
 	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
+	p.access.Lock()
+	defer p.access.Unlock()
 	out := Grant{Grant: g, Author: author, Reason: reason, Created: now}
 	if err := p.cfg.Store.addGrant(ctx, out); err != nil {
 		return Grant{}, err
@@ -117,8 +118,9 @@ func describe(g *policyv1.Grant, reason string) string {
 
 // TakeBack ends a grant before its time.
 func (p *Plane) TakeBack(ctx context.Context, id, author, reason string) error {
-	p.mu.Lock()
-	defer p.mu.Unlock()
+	ctx = begun(ctx)
+	p.access.Lock()
+	defer p.access.Unlock()
 	if err := p.cfg.Store.endGrant(ctx, id, p.cfg.Now()); err != nil {
 		return err
 	}
@@ -140,6 +142,7 @@ func (p *Plane) dropGrants(ctx context.Context, ids []string) error {
 // Revoke ends the validity of tokens, and returns once every connected decision
 // server refuses them. Expires is when no such token can be valid any more.
 func (p *Plane) Revoke(ctx context.Context, r *policyv1.Revocation, author, reason string, expires time.Time) (Revocation, error) {
+	ctx = begun(ctx)
 	now := p.cfg.Now().UTC()
 	switch {
 	case len(reason) > maxReason:
@@ -153,8 +156,8 @@ func (p *Plane) Revoke(ctx context.Context, r *policyv1.Revocation, author, reas
 	}
 	r = proto.Clone(r).(*policyv1.Revocation)
 	r.Id = newID("rev_")
-	p.mu.Lock()
-	defer p.mu.Unlock()
+	p.access.Lock()
+	defer p.access.Unlock()
 	out := Revocation{Revocation: r, Author: author, Reason: reason, Created: now, Expires: expires}
 	if err := p.cfg.Store.addRevocation(ctx, out); err != nil {
 		return Revocation{}, err
@@ -187,8 +190,9 @@ func told(r *policyv1.Revocation) string {
 
 // Lift takes a revocation back.
 func (p *Plane) Lift(ctx context.Context, id, author, reason string) error {
-	p.mu.Lock()
-	defer p.mu.Unlock()
+	ctx = begun(ctx)
+	p.access.Lock()
+	defer p.access.Unlock()
 	if err := p.cfg.Store.endRevocation(ctx, id, p.cfg.Now()); err != nil {
 		return err
 	}

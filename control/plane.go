@@ -60,6 +60,10 @@ type Config struct {
 type Plane struct {
 	cfg Config
 
+	// access is held while grants and revocations change, which never wait for
+	// a policy that is on its way.
+	access sync.Mutex
+
 	mu       sync.Mutex // one change at a time
 	now      Rollout
 	at       map[string]candidate // the versions that are offered
@@ -123,9 +127,14 @@ func (e *Invalid) Unwrap() error { return e.Err }
 // maxMessage bounds a message, in bytes.
 const maxMessage = 2048
 
+// begun is the context of a change: once begun it is carried through or undone,
+// also where whoever asked for it hangs up. Each of its waits has an end.
+func begun(ctx context.Context) context.Context { return context.WithoutCancel(ctx) }
+
 // Push validates a policy whole, stores it and makes it decide: everywhere, or
 // for a canary's share. Where some node refuses it, everything stays as it was.
 func (p *Plane) Push(ctx context.Context, in Push) (Outcome, error) {
+	ctx = begun(ctx)
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.push(ctx, in, ActionPush)
@@ -175,6 +184,7 @@ func (p *Plane) read(b config.Bundle) (candidate, error) {
 
 // Rollback makes an earlier version decide again; "" is the one before.
 func (p *Plane) Rollback(ctx context.Context, version, author, message string) (Outcome, error) {
+	ctx = begun(ctx)
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if version == "" {
@@ -227,6 +237,7 @@ func (p *Plane) Abort(ctx context.Context, author, message string) (Outcome, err
 }
 
 func (p *Plane) endCanary(ctx context.Context, action, author, message string) (Outcome, error) {
+	ctx = begun(ctx)
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.now.Canary == "" {
@@ -257,15 +268,16 @@ func (p *Plane) roll(ctx context.Context, next Rollout, fresh ...candidate) (Out
 	if err != nil {
 		return Outcome{}, err
 	}
-	if err := p.cfg.Store.addRollout(ctx, next); err != nil {
-		return Outcome{}, err
-	}
 	before := p.now
 	if err := p.decide(ctx, next, release); err != nil {
 		return Outcome{}, p.back(ctx, before, next, err)
 	}
 	p.now = next
 	behind, err := p.await(ctx)
+	if err == nil {
+		// Only what nobody refused decides after a restart.
+		err = p.cfg.Store.addRollout(ctx, next)
+	}
 	if err != nil {
 		return Outcome{}, p.back(ctx, before, next, err)
 	}
@@ -433,8 +445,6 @@ func (p *Plane) back(ctx context.Context, before, refused Rollout, why error) er
 			err = p.decide(ctx, before, release)
 		}
 		why = errors.Join(why, err)
-		before.At, before.Action, before.Message = p.cfg.Now().UTC(), ActionAbort, "back from "+target(refused)
-		why = errors.Join(why, p.cfg.Store.addRollout(ctx, before))
 	}
 	return p.refused(ctx, refused, target(refused), why)
 }

@@ -108,6 +108,8 @@ type fleet struct {
 	behind  []string
 	release xds.Release
 	nack    string // version
+	// waiting is called when Envoys are waited for.
+	waiting func()
 	nodes   []xds.Node
 }
 
@@ -135,7 +137,13 @@ func (f *fleet) WaitServers(context.Context) error {
 	}
 	return nil
 }
-func (f *fleet) WaitEnvoys(context.Context) error {
+func (f *fleet) WaitEnvoys(ctx context.Context) error {
+	if f.waiting != nil {
+		f.waiting()
+	}
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
 	for _, v := range []*xds.Version{&f.release.Stable, f.release.Canary} {
 		if v != nil && f.nack != "" && v.Name == f.nack {
 			return &xds.Refusal{Node: "edge-1", Version: v.Name, Text: "no such filter"}

@@ -124,6 +124,8 @@ func (p *Plane) restore(ctx context.Context, last Rollout) error {
 
 // restoreAccess puts grants and revocations in force, before anything decides.
 func (p *Plane) restoreAccess(ctx context.Context) error {
+	p.access.Lock()
+	defer p.access.Unlock()
 	grants, err := p.cfg.Store.grants(ctx, false, p.cfg.Now())
 	if err != nil {
 		return err
@@ -205,8 +207,8 @@ func (p *Plane) retire(ctx context.Context) error {
 // expire withdraws grants and revocations that are over. Grants end by
 // themselves where they are judged; this only frees memory.
 func (p *Plane) expire(ctx context.Context) error {
-	p.mu.Lock()
-	defer p.mu.Unlock()
+	p.access.Lock()
+	defer p.access.Unlock()
 	now := p.cfg.Now()
 	grants, err := p.cfg.Store.grants(ctx, true, now)
 	if err != nil {

@@ -84,6 +84,7 @@ func (p *Plane) Report(ctx context.Context, in *policyv1.ToolReport) error {
 	for name := range twice {
 		delete(offered, name) // two definitions of one name are none
 	}
+	ctx = begun(ctx)
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	pinning, known := p.pinning(connection)
@@ -166,6 +167,7 @@ func (p *Plane) AcceptTools(ctx context.Context, connection string, list []Accep
 	if len(list) == 0 {
 		return fmt.Errorf("%w: no tool is named", ErrInvalid)
 	}
+	ctx = begun(ctx)
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	stored, err := p.cfg.Store.tools(ctx, connection)
