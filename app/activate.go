@@ -40,7 +40,9 @@ func (a *App) openPolicies(ctx context.Context) error {
 		return fmt.Errorf("%w (control.store)", err)
 	}
 	cfg := control.Config{Store: a.store, Servers: a.xds, Folder: a.decider.folder(), Home: home, Wait: a.cfg.Control.Wait,
-		Check: func(p config.Policy) error { return CheckPolicy(p, a.cfg.Approvals.Approvers) },
+		Check: func(p config.Policy) error {
+			return errors.Join(CheckPolicy(p, a.cfg.Approvals.Approvers), foreignCredentials(a.cfg, p))
+		},
 		Build: a.build, Record: a.note, Log: a.log, Now: a.opts.Now,
 		CheckGrant: func(g *policyv1.Grant) error {
 			_, err := granted([]*policyv1.Grant{g})
@@ -54,6 +56,21 @@ func (a *App) openPolicies(ctx context.Context) error {
 	a.plane = control.New(cfg)
 	a.decider.report = a.plane.Report
 	a.xds.TakeReports(a.plane.Report)
+	return nil
+}
+
+// foreignCredentials makes sure that a policy sends no secret of the process's own
+// to a service.
+func foreignCredentials(cfg *config.Config, p config.Policy) error {
+	var errs config.Errors
+	for _, c := range p.Connections {
+		if err := cfg.Own(c.Credential.Secret); err != nil {
+			errs = append(errs, config.Error{Position: c.Position, Message: fmt.Sprintf("connection %q: credential: %v", c.Name, err)})
+		}
+	}
+	if len(errs) > 0 {
+		return errs
+	}
 	return nil
 }
 

@@ -58,6 +58,10 @@ type decider struct {
 	version string
 	watches watches
 
+	// compiling is held while policies are made ready, which may ask servers
+	// elsewhere; nothing else waits for that.
+	compiling sync.Mutex
+
 	mu          sync.Mutex
 	held        map[string]*heldPolicy
 	rollout     *policyv1.Rollout
@@ -95,22 +99,30 @@ func (d *decider) folder() string { return filepath.Join(d.cfg.StateDir, "policy
 
 // Policies implements [xds.Receiver]. All are taken or none.
 func (d *decider) Policies(ctx context.Context, set []*policyv1.Policy, gone []string) error {
-	d.mu.Lock()
-	defer d.mu.Unlock()
+	d.compiling.Lock()
+	defer d.compiling.Unlock()
 	fresh := map[string]*heldPolicy{}
+	drop := func() {
+		for _, h := range fresh {
+			h.cancel()
+		}
+	}
 	for _, wire := range set {
-		if d.held[wire.GetVersion()] != nil {
+		if d.holds(wire.GetVersion()) {
 			continue // a version never changes
 		}
 		h, err := d.compile(wire)
 		if err != nil {
-			for _, other := range fresh {
-				other.cancel()
-			}
+			drop()
 			return err
 		}
 		fresh[wire.GetVersion()] = h
 	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	before := d.held
+	d.held = maps.Clone(before)
+	var over []*heldPolicy
 	for _, v := range gone {
 		if d.rollout != nil && (v == d.rollout.GetStable() || v == d.rollout.GetCanary()) {
 			// It goes on deciding until another does.
@@ -118,12 +130,26 @@ func (d *decider) Policies(ctx context.Context, set []*policyv1.Policy, gone []s
 			continue
 		}
 		if h := d.held[v]; h != nil {
-			h.cancel()
+			over = append(over, h)
 			delete(d.held, v)
 		}
 	}
 	maps.Copy(d.held, fresh)
-	return d.changed()
+	if err := d.changed(); err != nil {
+		d.held = before
+		drop()
+		return err
+	}
+	for _, h := range over {
+		h.cancel()
+	}
+	return nil
+}
+
+func (d *decider) holds(version string) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.held[version] != nil
 }
 
 // compile makes a policy ready to decide.
@@ -134,6 +160,9 @@ func (d *decider) compile(wire *policyv1.Policy) (*heldPolicy, error) {
 	}
 	if pol.Version != wire.GetVersion() {
 		return nil, fmt.Errorf("policy %s says what %s would be: it was changed on its way", wire.GetVersion(), pol.Version)
+	}
+	if err := foreignCredentials(d.cfg, pol); err != nil {
+		return nil, err
 	}
 	h := &heldPolicy{wire: wire, policy: pol, sources: map[string]*descriptor.Source{}}
 	if h.rules, err = compile(pol, d.cfg.Approvals.Approvers); err != nil {
@@ -256,11 +285,17 @@ func (d *decider) Tools(_ context.Context, set []*policyv1.ToolSet, gone []strin
 		delete(tools, name)
 		delete(accepted, name)
 	}
+	toolsBefore, acceptedBefore := d.tools, d.accepted
 	d.tools, d.accepted = tools, accepted
-	return d.changed()
+	if err := d.changed(); err != nil {
+		d.tools, d.accepted = toolsBefore, acceptedBefore
+		return err
+	}
+	return nil
 }
 
-// changed puts what is held in force, and remembers it.
+// changed remembers what is held and puts it in force. Where it fails nothing
+// new is in force, and the caller takes back what it changed.
 func (d *decider) changed() error {
 	if d.rollout == nil {
 		return d.store()
@@ -292,16 +327,16 @@ func (d *decider) changed() error {
 		}
 		sources[v] = h.sources
 	}
+	var listedNow *listing
 	if h := d.held[d.rollout.GetStable()]; h != nil {
 		listed, err := h.listed.WithGrants(list)
 		if err != nil {
 			return err
 		}
-		now := &listing{rules: listed, pins: map[string]bool{}, accepted: d.accepted}
+		listedNow = &listing{rules: listed, pins: map[string]bool{}, accepted: d.accepted}
 		for _, c := range h.policy.Connections {
-			now.pins[c.Name] = pinsTools(c)
+			listedNow.pins[c.Name] = pinsTools(c)
 		}
-		d.deciding.Store(now)
 	}
 	held := make([]config.Policy, 0, len(d.held))
 	for _, h := range d.held {
@@ -310,10 +345,16 @@ func (d *decider) changed() error {
 	if err := d.detectors.use(held); err != nil {
 		return err
 	}
+	if err := d.store(); err != nil {
+		return err
+	}
+	if listedNow != nil {
+		d.deciding.Store(listedNow)
+	}
 	d.watchTools()
 	d.messages.use(sources, d.rollout.GetStable())
 	d.authz.Activate(next)
-	return d.store()
+	return nil
 }
 
 // stable is the version that decides; "" before any does.
