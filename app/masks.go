@@ -49,6 +49,9 @@ func checkMasks(p config.Policy) error {
 				errs = append(errs, config.Error{Position: c.OriginalsPosition(), Message: fmt.Sprintf("connection %q: record.originals: %v", c.Name, err)})
 			}
 		}
+		for _, m := range c.MaskRequests {
+			check(c.Position, fmt.Sprintf("connection %q: mask_requests", c.Name), m)
+		}
 		for i, m := range c.Mask {
 			check(c.MaskPosition(i), fmt.Sprintf("connection %q", c.Name), m)
 		}

@@ -115,6 +115,15 @@ func masks(c config.Connection, own ownDetectors) call.Mask {
 	return m
 }
 
+// requestMasks are what no function of a connection is sent.
+func requestMasks(c config.Connection, own ownDetectors) call.Mask {
+	var m call.Mask
+	for _, r := range c.MaskRequests {
+		m.Rules = append(m.Rules, maskRule(r, own))
+	}
+	return m
+}
+
 func maskRule(m config.Mask, own ownDetectors) call.MaskRule {
 	r := call.MaskRule{Name: m.Name, Paths: m.Paths, Keys: m.Keys, Detect: own.refs(m.Detect), How: m.How}
 	for _, f := range m.For {

@@ -51,10 +51,21 @@ type Metadata struct {
 	Response ResponseSettings `json:"response,omitzero"`
 	// Record says how the response is recorded.
 	Record RecordSettings `json:"record,omitzero"`
+	// Request is set where the request's body is masked.
+	Request *RequestMask `json:"request,omitempty"`
 	// Batch is set where the request is a batch: CallID is then that of its
 	// first call, Outcome that of the request, and what stands for a single
 	// call (Function, RPCID, Mask) is told for each.
 	Batch *Batch `json:"batch,omitempty"`
+}
+
+// RequestMask is what must be hidden of a request on its way to the function. The
+// body that was judged and the one that the function gets, which is recorded, are
+// known by their SHA-256, in hex.
+type RequestMask struct {
+	Mask   Mask   `json:"mask"`
+	Judged string `json:"judged"`
+	Sent   string `json:"sent"`
 }
 
 // Batch is what the later steps must know of a request that holds several calls.

@@ -64,6 +64,10 @@ type Connection struct {
 	Record  Record `yaml:"record"`
 	// Mask hides parts of every response of this connection; rules may add.
 	Mask []Mask `yaml:"mask"`
+	// MaskRequests hides parts of what functions are sent. Rules and approvers
+	// judge the request as it came; what is recorded is what the function got.
+	// Bodies alone are masked. Not for grpc, sql and batches.
+	MaskRequests []Mask `yaml:"mask_requests"`
 	// MaxResponse bounds what can only be masked whole: an event, a line of
 	// JSON Lines, a gRPC message, XML, HTML and forms, a JSON document in a
 	// string. What is larger is withheld. JSON, text and CSV flow through

@@ -305,6 +305,10 @@ func (c *Connection) defaults() {
 	set(&c.Record.MaxBody, 1<<20)
 	set(&c.Record.Response, "durable")
 	set(&c.Record.Unavailable, "deny")
+	for i := range c.MaskRequests {
+		set(&c.MaskRequests[i].How, "redact")
+		set(&c.MaskRequests[i].Name, fmt.Sprintf("%s request mask %d", c.Name, i+1))
+	}
 	for i := range c.Mask {
 		set(&c.Mask[i].How, "redact")
 		set(&c.Mask[i].Name, fmt.Sprintf("%s mask %d", c.Name, i+1))

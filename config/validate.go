@@ -297,6 +297,16 @@ func (c Connection) validate(ps *problems) {
 	case c.Batch.Max > maxBatch:
 		bad("batch.max", "batch.max %d is over %d", c.Batch.Max, maxBatch)
 	}
+	if len(c.MaskRequests) > 0 && (c.Protocol == "grpc" || c.Protocol == "sql" || c.Batch.Accept) {
+		bad("mask_requests", "mask_requests is not for grpc, sql or connections that take batches; deny such calls by a rule")
+	}
+	for i, m := range c.MaskRequests {
+		at := fmt.Sprintf("mask_requests[%d]", i)
+		m.validate(func(format string, args ...any) { bad(at, format, args...) })
+		if len(m.For) > 0 {
+			bad(at, "mask_requests: for is not for requests, which a function gets the same way from everybody")
+		}
+	}
 	for i, m := range c.Mask {
 		m.validate(func(format string, args ...any) { bad(fmt.Sprintf("mask[%d]", i), format, args...) })
 	}

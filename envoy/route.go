@@ -86,13 +86,16 @@ func addRoutes(out *Resources, p plan) error {
 	return nil
 }
 
+// edited tells whether requests may be changed after they were judged.
+func (c connection) edited() bool { return c.Batch.Accept || len(c.MaskRequests) > 0 }
+
 func routesOf(p plan, c connection) ([]entry, error) {
-	settings, err := checkOf(p, c.Name, c.Version, uint32(c.MaxBody), c.hold, c.Batch.Accept)
+	settings, err := checkOf(p, c.Name, c.Version, uint32(c.MaxBody), c.hold, c.edited())
 	if err != nil {
 		return nil, err
 	}
 	filters := map[string]*anypb.Any{authzFilter: settings}
-	if c.Batch.Accept {
+	if c.edited() {
 		if filters[procFilter], err = editing(); err != nil {
 			return nil, err
 		}

@@ -175,6 +175,10 @@ func (d *decision) metadata(decided call.Decision) *structpb.Struct {
 		if len(d.call.RPCID) > 0 {
 			f["rpc_id"] = structpb.NewStringValue(clean(string(d.call.RPCID)))
 		}
+		if m := d.request; m != nil {
+			f["request"] = object(map[string]*structpb.Value{
+				"mask": maskValue(m.Mask), "judged": structpb.NewStringValue(m.Judged), "sent": structpb.NewStringValue(m.Sent)})
+		}
 		if len(d.aliases) > 0 && len(d.mask.Rules) > 0 {
 			names := make(map[string]*structpb.Value, len(d.aliases))
 			for alias, of := range d.aliases {

@@ -32,6 +32,7 @@ type decision struct {
 	call        call.Call
 	conn        *connection.Connection // nil: unknown
 	mask        call.Mask
+	request     *call.RequestMask   // nil: the function gets the body that was judged
 	aliases     map[string][]string // of fields in the response
 	ownMask     bool                // the mask is not the connection's and its rules' as they stand
 	legs        []call.EventKind    // what this Envoy will report later
@@ -90,6 +91,10 @@ func (d *decision) run(req *authv3.CheckRequest) (*authv3.CheckResponse, error) 
 	}
 	d.mask, decided.Relaxed, d.ownMask = d.mask.For(d.call.Identity, decided)
 	if no := d.credential(); no != nil {
+		return d.refuse(call.Decision{Outcome: call.Deny, Rule: decided.Rule, Reason: no.reason, Message: no.message,
+			Shadow: decided.Shadow, Approval: decided.Approval})
+	}
+	if no := d.maskRequest(); no != nil {
 		return d.refuse(call.Decision{Outcome: call.Deny, Rule: decided.Rule, Reason: no.reason, Message: no.message,
 			Shadow: decided.Shadow, Approval: decided.Approval})
 	}

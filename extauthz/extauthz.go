@@ -49,12 +49,19 @@ type Backlog interface {
 	Add(call.Event) bool
 }
 
+// Requests masks request bodies that a function must not be sent as they are.
+type Requests interface {
+	Mask(ctx context.Context, protocol call.Protocol, rules call.Mask, h call.Headers, body []byte) ([]byte, error)
+}
+
 // Config is what a [Server] needs.
 type Config struct {
 	Identifier Identifier
 	Approvals  Approvals
 	Recorder   Recorder
 	Backlog    Backlog
+	// Requests masks request bodies; nil: connections have no masks of them.
+	Requests Requests
 	// Redact hides credentials in what is recorded beside the body.
 	Redact  *redact.Redactor
 	Log     *slog.Logger

@@ -81,10 +81,11 @@ type Config struct {
 // Server implements envoy.service.ext_proc.v3.ExternalProcessor.
 type Server struct {
 	extprocv3.UnimplementedExternalProcessorServer
-	cfg     Config
-	maskers maskers
-	memory  budget
-	async   chan struct{} // bounds the records written behind the response
+	cfg      Config
+	maskers  maskers
+	requests *Requests
+	memory   budget
+	async    chan struct{} // bounds the records written behind the response
 }
 
 // asyncRecords is how many responses may be recorded behind their callers'
@@ -99,7 +100,7 @@ func New(cfg Config) *Server {
 	if cfg.Memory <= 0 {
 		cfg.Memory = 512 << 20
 	}
-	return &Server{cfg: cfg, maskers: maskers{hashKey: cfg.HashKey, custom: cfg.Detectors}, memory: budget{max: cfg.Memory}, async: make(chan struct{}, asyncRecords)}
+	return &Server{cfg: cfg, maskers: maskers{hashKey: cfg.HashKey, custom: cfg.Detectors}, requests: NewRequests(cfg.HashKey, cfg.Detectors), memory: budget{max: cfg.Memory}, async: make(chan struct{}, asyncRecords)}
 }
 
 // errCut ends a stream whose response can't be passed on any further: Envoy

@@ -27,23 +27,29 @@ const maxMaskers = 1024
 
 // get compiles the mask of a call, or returns nil where nothing is hidden.
 func (m *maskers) get(meta call.Metadata) (*mask.Masker, error) {
-	if len(meta.Mask.Rules) == 0 {
-		return nil, nil
-	}
-	spec := mask.Spec{Rules: make([]mask.Rule, len(meta.Mask.Rules))}
-	for i, r := range meta.Mask.Rules {
-		spec.Rules[i] = mask.Rule{Name: r.Name, Paths: r.Paths, Keys: r.Keys, Detect: r.Detect, How: r.How}
-	}
-	if meta.Protocol == call.MCP || meta.Protocol == call.JSONRPC {
+	var roots, blobs []string
+	switch meta.Protocol {
+	case call.MCP, call.JSONRPC:
 		// A path means the same for a tool as for a REST answer: it starts
 		// at what the function returned, not at the envelope.
-		spec.Roots = []string{"result", "result.structuredContent"}
+		roots = []string{"result", "result.structuredContent"}
+	case call.GraphQL:
+		roots = []string{"data"}
 	}
 	if meta.Protocol == call.MCP && meta.Response.Binary != call.BinaryPass {
-		spec.Blobs = []string{"result.content[*].data", "result.content[*].resource.blob", "result.contents[*].blob", "result.messages[*].content.data", "result.messages[*].content.resource.blob"}
+		blobs = []string{"result.content[*].data", "result.content[*].resource.blob", "result.contents[*].blob", "result.messages[*].content.data", "result.messages[*].content.resource.blob"}
 	}
-	if meta.Protocol == call.GraphQL {
-		spec.Roots = []string{"data"}
+	return m.of(meta.Mask, roots, blobs)
+}
+
+// of compiles a mask for bodies whose documents begin at roots.
+func (m *maskers) of(rules call.Mask, roots, blobs []string) (*mask.Masker, error) {
+	if len(rules.Rules) == 0 {
+		return nil, nil
+	}
+	spec := mask.Spec{Rules: make([]mask.Rule, len(rules.Rules)), Roots: roots, Blobs: blobs}
+	for i, r := range rules.Rules {
+		spec.Rules[i] = mask.Rule{Name: r.Name, Paths: r.Paths, Keys: r.Keys, Detect: r.Detect, How: r.How}
 	}
 	key, err := json.Marshal(spec)
 	if err != nil {

@@ -17,8 +17,9 @@ import (
 // editing is the part of a call in which a batch loses what is denied of it. It
 // comes after the decision and before the function.
 type editing struct {
-	buffered bool        // Envoy hands the whole body over
-	batch    *call.Batch // nil: nothing is taken out
+	buffered bool              // Envoy hands the whole body over
+	batch    *call.Batch       // nil: nothing is taken out
+	mask     *call.RequestMask // nil: nothing is masked
 	headers  call.Headers
 	done     bool
 }
@@ -34,6 +35,15 @@ func (r *response) requestHeaders(req *extprocv3.ProcessingRequest, m *extprocv3
 	case r.editing.buffered && !(known && meta.Outcome.Allowed()):
 		// What could be taken out is not known, so nothing passes.
 		return r.withhold(errors.New("there is no decision that allows this request; ext_authz must run before ext_proc, and its metadata namespace be forwarded"))
+	case meta.Request != nil:
+		r.editing.mask, r.editing.headers = meta.Request, headersOf(m.GetHeaders())
+		switch {
+		case !r.editing.buffered:
+			return r.withhold(errors.New("envoy does not hand the request body over, so it can't be masked; set request_body_mode to BUFFERED"))
+		case m.GetEndOfStream():
+			return r.withhold(errors.New("the request that was judged has a body, and this has none"))
+		}
+		return ok, nil
 	case meta.Batch == nil || !meta.Batch.Edit:
 		return ok, nil
 	}
@@ -54,11 +64,17 @@ func (r *response) requestHeaders(req *extprocv3.ProcessingRequest, m *extprocv3
 // that were judged, or nothing passes.
 func (r *response) requestBody(body []byte) ([]*extprocv3.ProcessingResponse, error) {
 	common := &extprocv3.CommonResponse{}
-	if b := r.editing.batch; b != nil {
+	if b := r.editing.batch; b != nil || r.editing.mask != nil {
 		if r.editing.done {
-			return r.withhold(errors.New("the request body came in parts, so denied calls can't be taken out of it; set request_body_mode to BUFFERED"))
+			return r.withhold(errors.New("the request body came in parts, so it can't be edited; set request_body_mode to BUFFERED"))
 		}
-		kept, err := edit(b, body)
+		var kept []byte
+		var err error
+		if b != nil {
+			kept, err = edit(b, body)
+		} else {
+			kept, err = r.maskRequest(body)
+		}
 		if err != nil {
 			return r.withhold(err)
 		}

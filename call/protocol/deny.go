@@ -76,7 +76,7 @@ var shapes = map[call.Reason]shape{
 	call.ReasonApprovalExpired:     {http.StatusForbidden, codes.PermissionDenied, rpcDenied, "Nobody approved in time"},
 	call.ReasonCanceled:            {http.StatusForbidden, codes.Canceled, rpcDenied, "Canceled while held"},
 	call.ReasonBatchHold:           {http.StatusForbidden, codes.PermissionDenied, rpcDenied, "Needs approval, so it can't stand in a batch"},
-	call.ReasonBatchWhole:          {http.StatusForbidden, codes.PermissionDenied, rpcDenied, "Another call of the batch is denied"},
+	call.ReasonBatchWhole, call.ReasonRequestWhole:          {http.StatusForbidden, codes.PermissionDenied, rpcDenied, "Another call of the batch is denied"},
 	call.ReasonCredentialMissing:   {http.StatusServiceUnavailable, codes.Unavailable, rpcDenied, "The service's credential is missing"},
 	call.ReasonAuditUnavailable:    {http.StatusServiceUnavailable, codes.Unavailable, rpcDenied, "The call can't be recorded now"},
 	call.ReasonResponseWithheld:    {http.StatusBadGateway, codes.Internal, rpcDenied, "Response withheld"},

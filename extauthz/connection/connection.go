@@ -38,6 +38,7 @@ type Connection struct {
 	Credential  Credential
 	Mask        call.Mask
 	MaxBody     int64
+	RequestMask call.Mask // of what the function is sent
 	MaxResponse int64
 	Response    call.ResponseSettings
 	Record      call.RecordSettings

@@ -234,8 +234,14 @@ func masked(t *testing.T, w *world, name string, answer func(http.ResponseWriter
     mask:
       - {name: all, detect: [all], keys: [password]}
       - {name: paths, paths: ["secret.value", "[*].secret"]}
+  - name: strangers
+    protocol: http
+    match: {path: /strangers}
+    upstream: {url: "` + server.URL + `/"}
+    functions: [{name: post, method: POST, path: "/{name}"}]
+    mask_requests: [{detect: [card, email], keys: [password]}]
 rules:
-  - {name: anybody uses the shapes, connections: [shapes], when: '"support" in identity.groups', action: allow}
+  - {name: anybody uses the shapes, connections: [shapes, strangers], when: '"support" in identity.groups', action: allow}
 `
 		functions.err = os.WriteFile(filepath.Join(w.Policies, "shapes.yaml"), []byte(policy), 0o600)
 	})
@@ -451,4 +457,28 @@ func TestMaskedLargeSoak(t *testing.T) {
 			}
 		})
 	}
+}
+
+// A function that must not be sent some values does not get them, and the record
+// has what it got.
+func TestMaskedRequests(t *testing.T) {
+	versions(t, func(t *testing.T, c *http.Client) {
+		path := strings.Replace(masked(t, shared, "echo", func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("content-type", "application/octet-stream")
+			w.Header().Set("x-length", r.Header.Get("content-length"))
+			_, _ = io.Copy(w, r.Body)
+		}), "/shapes/", "/strangers/", 1)
+		a := shared.call(t, c, shared.alice, "POST", path, sensitive, "content-digest", "sha-256=:"+plantedCard+":")
+		if clean(t, a); a.status != 200 || a.body != cleaned {
+			t.Fatalf("%d %s", a.status, a.body)
+		}
+		shared.row(t, a.id(), "decision", "allow", "request_body", cleaned, "http_status", 200)
+		plain := `{"n":1}`
+		if a := shared.call(t, c, shared.alice, "POST", path, plain); a.status != 200 || a.body != plain {
+			t.Errorf("%d %s", a.status, a.body)
+		}
+		if a := shared.call(t, c, shared.alice, "POST", path, "\x00"+plantedCard, "content-type", "image/png"); a.status < 400 {
+			t.Errorf("%d %s", a.status, a.body)
+		}
+	})
 }
