@@ -180,7 +180,7 @@ func (r *Recorded) ruling(row *clickhouse.Row) {
 		r.Action = call.ActionHold
 	case call.ReasonBatchWhole: // the rules had let it through
 		r.Action = call.ActionAllow
-	case call.ReasonCredentialMissing: // the rules had let it through
+	case call.ReasonCredentialMissing, call.ReasonRequestWhole: // the rules had let it through
 		r.Action = call.ActionAllow
 		if row.ApprovalID != "" {
 			r.Action = call.ActionHold
@@ -192,7 +192,7 @@ func (r *Recorded) ruling(row *clickhouse.Row) {
 var ruled = []string{
 	string(call.ReasonRule), string(call.ReasonShadow), string(call.ReasonNoRule), string(call.ReasonPolicyError), string(call.ReasonApproved), string(call.ReasonRefused),
 	string(call.ReasonApprovalExpired), string(call.ReasonCanceled), string(call.ReasonApprovalUnavailable), string(call.ReasonBatchHold),
-	string(call.ReasonBreakGlass), string(call.ReasonBreakGlassRefused), string(call.ReasonApprovalPending), string(call.ReasonApprovalLimit), string(call.ReasonBatchWhole), string(call.ReasonCredentialMissing),
+	string(call.ReasonBreakGlass), string(call.ReasonBreakGlassRefused), string(call.ReasonApprovalPending), string(call.ReasonApprovalLimit), string(call.ReasonBatchWhole), string(call.ReasonCredentialMissing), string(call.ReasonRequestWhole),
 }
 
 // Gaps lists which of the parts that rules look at, see [policies.Set.Reads],
