@@ -76,6 +76,7 @@ func TestDenyShapes(t *testing.T) {
 		call.ReasonCanceled:            {403, codes.Canceled, -32090},
 		call.ReasonBatchHold:           {403, codes.PermissionDenied, -32090},
 		call.ReasonBatchWhole:          {403, codes.PermissionDenied, -32090},
+		call.ReasonRequestWhole:        {403, codes.PermissionDenied, -32090},
 		call.ReasonCredentialMissing:   {503, codes.Unavailable, -32090},
 		call.ReasonAuditUnavailable:    {503, codes.Unavailable, -32090},
 		call.ReasonResponseWithheld:    {502, codes.Internal, -32090},
