@@ -203,7 +203,7 @@ func (r *rig) startCallgateEnvoy(ctx context.Context, binary, upstream string) (
 	if r.callgate, err = r.launch(ctx, r.callgateAddr, env, bin, "serve", "-c", file); err != nil {
 		return nil, "", err
 	}
-	bootstrap, err := output(ctx, bin, "envoy", "bootstrap", "-c", file)
+	bootstrap, err := output(ctx, bin, "envoy", "bootstrap", "--admin", "", "-c", file)
 	if err != nil {
 		return nil, "", err
 	}
