@@ -89,6 +89,13 @@ func TestSlack(t *testing.T) {
 	if _, ok := b["reason/input"]; !ok {
 		t.Errorf("no place for a reason: %v", b)
 	}
+	for _, wanted := range []bool{false, true} {
+		m := whole
+		m.reason = wanted
+		if in, ok := send(m, true)["reason/input"].(*slack.InputBlock); !ok || in.Optional == wanted {
+			t.Errorf("a reason that is wanted (%v): %+v", wanted, in)
+		}
+	}
 	approve := b["decide/actions"].(*slack.ActionBlock).Elements.ElementSet[0].(*slack.ButtonBlockElement)
 	if approve.Value != "apr_1 "+whole.Request.SHA256 || approve.Confirm == nil || !strings.Contains(approve.Confirm.Text.Text, "refunds.create on crm by alice") {
 		t.Errorf("button %+v", approve)

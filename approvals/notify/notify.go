@@ -269,7 +269,7 @@ func wait(attempts int, err error) time.Duration {
 func (n *Notifier) message(t *Target, one approvals.Notice, v approvals.View) Message {
 	m := Message{ID: fmt.Sprintf("%s_%d", one.Hold, one.Step.N), Step: one.Step.Name, At: one.Step.At, By: approvals.Visible(one.Step.By), For: approvals.Visible(one.Step.For), Comment: approvals.Visible(one.Step.Comment),
 		Approval: v.ID, CallID: v.CallID, State: v.State, Connection: v.Connection, Function: v.Function, Rule: v.Rule, Text: v.Message,
-		Caller: caller(v.Identity), Expires: v.Expires}
+		Caller: caller(v.Identity), Expires: v.Expires, reason: v.Terms.Reason}
 	if one.Step.Call != (call.ID{}) {
 		m.CallID = one.Step.Call.String()
 	}
