@@ -26,7 +26,7 @@ func mysql(text string) (out []Statement, err error) {
 		return nil, fmt.Errorf("%w as MySQL", ErrUnreadable)
 	}
 	for _, n := range nodes {
-		w := &myWalk{out: Statement{Bounded: true, Limit: -1}, defined: map[string]bool{}}
+		w := &myWalk{out: Statement{Bounded: true, Limit: -1}}
 		n.Accept(w)
 		if len(w.out.Kinds) == 0 {
 			w.out.Kinds = []Kind{Other}
@@ -37,13 +37,6 @@ func mysql(text string) (out []Statement, err error) {
 		if set, ok := n.(*ast.SetOprStmt); ok {
 			w.limit(set.Limit)
 		}
-		kept := w.out.Tables[:0]
-		for _, t := range w.out.Tables {
-			if !w.defined[t] {
-				kept = append(kept, t)
-			}
-		}
-		w.out.Tables = kept
 		out = append(out, w.out)
 	}
 	parsers.Put(p) // one that panicked is not used again
@@ -55,8 +48,10 @@ func mysql(text string) (out []Statement, err error) {
 
 // myWalk collects what one statement does.
 type myWalk struct {
-	out     Statement
-	defined map[string]bool // by WITH
+	out   Statement
+	names names
+	// scopes are the statements that called something by names of their own.
+	scopes map[ast.Node]bool
 }
 
 func (w *myWalk) limit(l *ast.Limit) {
@@ -73,25 +68,60 @@ func (w *myWalk) limit(l *ast.Limit) {
 	}
 }
 
-func (w *myWalk) Leave(n ast.Node) (ast.Node, bool) { return n, true }
+func (w *myWalk) Leave(n ast.Node) (ast.Node, bool) {
+	if w.scopes[n] {
+		delete(w.scopes, n)
+		w.names.leave()
+	}
+	return n, true
+}
+
+// with walks what a statement calls by names of its own, which hold in the rest
+// of it; without RECURSIVE each may use those before it. The clause is taken off,
+// since the walk of the rest would go through it again.
+func (w *myWalk) with(n ast.Node, clause **ast.WithClause) {
+	if *clause == nil {
+		return
+	}
+	own := *clause
+	*clause = nil
+	w.names.enter()
+	if w.scopes == nil {
+		w.scopes = map[ast.Node]bool{}
+	}
+	w.scopes[n] = true
+	for _, c := range own.CTEs {
+		if own.IsRecursive {
+			w.names.define(c.Name.L)
+		}
+	}
+	for _, c := range own.CTEs {
+		c.Query.Accept(w)
+		w.names.define(c.Name.L)
+	}
+}
 
 func (w *myWalk) Enter(n ast.Node) (ast.Node, bool) {
 	switch s := n.(type) {
 	case *ast.SelectStmt:
 		add(&w.out.Kinds, Select)
+		w.with(n, &s.With)
 		w.out.Writes = w.out.Writes || s.SelectIntoOpt != nil
 		w.out.Locks = w.out.Locks || s.LockInfo != nil && s.LockInfo.LockType != ast.SelectLockNone
 	case *ast.SetOprStmt:
 		add(&w.out.Kinds, Select)
+		w.with(n, &s.With)
 	case *ast.InsertStmt:
 		add(&w.out.Kinds, Insert)
 	case *ast.LoadDataStmt, *ast.ImportIntoStmt:
 		add(&w.out.Kinds, Copy)
 	case *ast.UpdateStmt:
 		add(&w.out.Kinds, Update)
+		w.with(n, &s.With)
 		w.bounded(s.Where)
 	case *ast.DeleteStmt:
 		add(&w.out.Kinds, Delete)
+		w.with(n, &s.With)
 		w.bounded(s.Where)
 	case *ast.CallStmt:
 		add(&w.out.Kinds, Call)
@@ -104,12 +134,12 @@ func (w *myWalk) Enter(n ast.Node) (ast.Node, bool) {
 	case *ast.GrantStmt, *ast.GrantRoleStmt, *ast.RevokeStmt, *ast.RevokeRoleStmt, *ast.CreateUserStmt, *ast.AlterUserStmt,
 		*ast.DropUserStmt, *ast.SetPwdStmt, *ast.SetRoleStmt, *ast.SetDefaultRoleStmt, *ast.RenameUserStmt:
 		add(&w.out.Kinds, DCL)
-	case *ast.CommonTableExpression:
-		w.defined[s.Name.L] = true
 	case *ast.TableName:
 		name := s.Name.L
 		if s.Schema.L != "" {
 			name = s.Schema.L + "." + name
+		} else if w.names.has(name) {
+			break
 		}
 		add(&w.out.Tables, name)
 	case *ast.FuncCallExpr:

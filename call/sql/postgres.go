@@ -21,18 +21,10 @@ func postgres(text string) (out []Statement, err error) {
 		return nil, fmt.Errorf("%w as PostgreSQL", ErrUnreadable)
 	}
 	for _, s := range tree.GetStmts() {
-		p := &pgWalk{out: Statement{Bounded: true, Limit: -1}, defined: map[string]bool{}}
+		p := &pgWalk{out: Statement{Bounded: true, Limit: -1}}
 		own := s.GetStmt()
 		p.top(own)
 		p.walk(own.ProtoReflect(), 0)
-		for name := range p.defined {
-			for i := 0; i < len(p.out.Tables); i++ {
-				if p.out.Tables[i] == name {
-					p.out.Tables = append(p.out.Tables[:i], p.out.Tables[i+1:]...)
-					i--
-				}
-			}
-		}
 		out = append(out, p.out)
 	}
 	if len(out) == 0 {
@@ -43,8 +35,8 @@ func postgres(text string) (out []Statement, err error) {
 
 // pgWalk collects what one statement does.
 type pgWalk struct {
-	out     Statement
-	defined map[string]bool // by WITH
+	out   Statement
+	names names
 }
 
 // top notes the statement's own limit.
@@ -67,9 +59,13 @@ func (p *pgWalk) walk(m protoreflect.Message, depth int) {
 		panic("deeper than it should be")
 	}
 	p.visit(m)
+	if s, ok := m.Interface().(interface{ GetWithClause() *pgquery.WithClause }); ok && s.GetWithClause() != nil {
+		p.with(s.GetWithClause(), depth)
+		defer p.names.leave()
+	}
 	m.Range(func(f protoreflect.FieldDescriptor, v protoreflect.Value) bool {
 		switch {
-		case f.Message() == nil:
+		case f.Message() == nil, f.Name() == "with_clause":
 		case f.IsList():
 			for i := range v.List().Len() {
 				p.walk(v.List().Get(i).Message(), depth+1)
@@ -79,6 +75,29 @@ func (p *pgWalk) walk(m protoreflect.Message, depth int) {
 		}
 		return true
 	})
+}
+
+// with walks what a statement calls by names of its own, which hold in the rest
+// of it; without RECURSIVE each may use those before it.
+func (p *pgWalk) with(w *pgquery.WithClause, depth int) {
+	p.names.enter()
+	for _, c := range w.GetCtes() {
+		if w.GetRecursive() {
+			p.names.define(c.GetCommonTableExpr().GetCtename())
+		}
+	}
+	for _, c := range w.GetCtes() {
+		p.walk(c.ProtoReflect(), depth+1)
+		p.names.define(c.GetCommonTableExpr().GetCtename())
+	}
+}
+
+// changes notes a table that a statement changes, which is one even where WITH
+// has another of its name.
+func (p *pgWalk) changes(r *pgquery.RangeVar) {
+	if r.GetSchemaname() == "" && r.GetRelname() != "" {
+		add(&p.out.Tables, r.GetRelname())
+	}
 }
 
 func (p *pgWalk) visit(m protoreflect.Message) {
@@ -93,14 +112,18 @@ func (p *pgWalk) visit(m protoreflect.Message) {
 		}
 	case *pgquery.InsertStmt:
 		add(&p.out.Kinds, Insert)
+		p.changes(n.GetRelation())
 	case *pgquery.UpdateStmt:
 		add(&p.out.Kinds, Update)
+		p.changes(n.GetRelation())
 		p.bounded(n.GetWhereClause())
 	case *pgquery.DeleteStmt:
 		add(&p.out.Kinds, Delete)
+		p.changes(n.GetRelation())
 		p.bounded(n.GetWhereClause())
 	case *pgquery.MergeStmt:
 		add(&p.out.Kinds, Merge)
+		p.changes(n.GetRelation())
 	case *pgquery.CallStmt:
 		add(&p.out.Kinds, Call)
 	case *pgquery.CopyStmt:
@@ -120,6 +143,8 @@ func (p *pgWalk) visit(m protoreflect.Message) {
 		name := n.GetRelname()
 		if n.GetSchemaname() != "" {
 			name = n.GetSchemaname() + "." + name
+		} else if p.names.has(name) {
+			break
 		}
 		if name != "" {
 			add(&p.out.Tables, name)
@@ -135,8 +160,6 @@ func (p *pgWalk) visit(m protoreflect.Message) {
 				add(&p.out.Tables, strings.Join(parts, "."))
 			}
 		}
-	case *pgquery.CommonTableExpr:
-		p.defined[n.GetCtename()] = true
 	case *pgquery.FuncCall:
 		var parts []string
 		for _, part := range n.GetFuncname() {

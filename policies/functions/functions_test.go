@@ -109,7 +109,7 @@ func TestBounds(t *testing.T) {
 	}
 	// The worst that decode can meet stays bounded.
 	for _, s := range []string{strings.Repeat("%25", 100_000), strings.Repeat("&amp;", 100_000), strings.Repeat("YWFhYWFhYWE=", 20_000), strings.Repeat("'' ", 100_000)} {
-		if got := decode(s); len(got) > 2*layersMost {
+		if got, _ := decode(s); len(got) > layersMost {
 			t.Errorf("%d layers", len(got))
 		}
 	}
@@ -128,7 +128,7 @@ func FuzzText(f *testing.F) {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, s string) {
-		if len(decode(s)) > 2*layersMost {
+		if got, _ := decode(s); len(got) > layersMost {
 			t.Error("too many layers")
 		}
 		if n := normalize(s); normalize(n) != n && normalize(normalize(n)) != normalize(n) {

@@ -99,7 +99,11 @@ func layersOf(v ref.Val) ref.Val {
 		if sum += len(s); sum > maxText {
 			return types.NewErr("json.layers: its texts are longer than %d bytes together", maxText)
 		}
-		for _, layer := range decode(s) {
+		layers, all := decode(s)
+		if !all {
+			return types.NewErr("json.layers: more is encoded in a text than can be looked at")
+		}
+		for _, layer := range layers {
 			if !seen[layer] {
 				seen[layer] = true
 				out = append(out, layer)

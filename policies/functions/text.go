@@ -51,7 +51,13 @@ func textFunctions() []cel.EnvOption {
 			return types.False
 		}),
 		ofText("text.normalize", cel.StringType, func(s string) ref.Val { return types.String(normalize(s)) }),
-		ofText("text.decode", cel.ListType(cel.StringType), func(s string) ref.Val { return listOf(decode(s)) }),
+		ofText("text.decode", cel.ListType(cel.StringType), func(s string) ref.Val {
+			layers, all := decode(s)
+			if !all {
+				return types.NewErr("text.decode: more is encoded in the text than can be looked at")
+			}
+			return listOf(layers)
+		}),
 		ofText("text.entropy", cel.DoubleType, func(s string) ref.Val { return types.Double(entropy(s)) }),
 	}
 }
@@ -142,25 +148,31 @@ func hidden(r rune) bool {
 // The bounds of decode.
 const (
 	layersDeep = 4
-	layersMost = 64
+	layersMost = 512
 	// layersSum is the most of all layers together, in bytes, beyond the text
-	// itself twice.
-	layersSum = 256 << 10
+	// itself layersTimes.
+	layersTimes = 12
+	layersSum   = 256 << 10
 )
 
 // decode peels encodings off a text, one inside another: percent escapes, HTML
 // entities, backslash escapes, base64 and hexadecimal, of the whole and of words
 // inside it. It returns the text and all that was found in it, each once, and
-// each in its normal form too where that differs.
-func decode(s string) []string {
-	out := []string{s}
+// each in its normal form too where that differs. all is false where there is more
+// in it than the bounds allow: then nobody can tell what it says.
+func decode(s string) (out []string, all bool) {
+	out, all = []string{s}, true
 	seen := map[string]bool{s: true}
-	left := 2*len(s) + layersSum
+	left := layersTimes*len(s) + layersSum
 	add := func(t string) {
 		if !utf8.ValidString(t) {
 			t = repaired(t)
 		}
-		if t != "" && len(t) <= left && len(out) < layersMost && !seen[t] {
+		if t != "" && !seen[t] {
+			if len(t) > left || len(out) >= layersMost {
+				all = false
+				return
+			}
 			seen[t] = true
 			left -= len(t)
 			out = append(out, t)
@@ -183,14 +195,11 @@ func decode(s string) []string {
 			}
 		}
 	}
-	left = 2*len(s) + layersSum
-	add(unseen(norm.NFKC.String(s)))
 	for _, t := range out[:len(out):len(out)] {
-		if len(t) <= left {
-			add(normalize(t))
-		}
+		add(normalize(t))
 	}
-	return out
+	add(unseen(norm.NFKC.String(s)))
+	return out, all
 }
 
 // repaired reads bytes as a lenient decoder would: overlong forms of ASCII mean
@@ -250,8 +259,8 @@ func escapes(s string) string {
 	})
 }
 
-// words are parts that could be base64 or hexadecimal, the longest first found.
-func words(s string) []string { return wordForm.FindAllString(s, 32) }
+// words are parts that could be base64 or hexadecimal.
+func words(s string) []string { return wordForm.FindAllString(s, -1) }
 
 // binary is what a word says in base64 or hexadecimal, where that is text.
 func binary(word string) []string {
