@@ -36,7 +36,7 @@ func TestAllow(t *testing.T) {
 	if got := set(t, ok.ResponseHeadersToAdd); got[call.HeaderCallID] != id || len(got) != 1 {
 		t.Errorf("response headers %v", got)
 	}
-	for _, name := range []string{"cookie", "proxy-authorization", "x-callgate-reason", "x-callgate-approval"} {
+	for _, name := range []string{"cookie", "proxy-authorization", call.HeaderBreakGlass, "x-callgate-reason", "x-callgate-approval"} {
 		if !slices.Contains(ok.HeadersToRemove, name) {
 			t.Errorf("%s is not removed", name)
 		}

@@ -14,7 +14,7 @@ func TestSpoofedHeaders(t *testing.T) {
 	a := shared.call(t, http1(), shared.alice, "GET", "/crm/customers/c-1", "",
 		"x-callgate-call-id", "01935b5e-7f6a-7c1e-9d3b-2f1f0a9c8b7d", "x-callgate-identity", "root", "x-envoy-auth-partial-body", "false",
 		"x-envoy-upstream-rq-timeout-ms", "1", "x-envoy-retry-on", "5xx", "x-envoy-original-path", "/x", "cookie", "session=secret-of-alice",
-		"proxy-authorization", "Basic c2VjcmV0", "x-api-key", "mine")
+		"proxy-authorization", "Basic c2VjcmV0", "x-api-key", "mine", "callgate-break-glass", "because I say so")
 	if a.status != 200 || a.id() == "01935b5e-7f6a-7c1e-9d3b-2f1f0a9c8b7d" {
 		t.Fatalf("%d %s", a.status, a.body)
 	}
@@ -24,7 +24,7 @@ func TestSpoofedHeaders(t *testing.T) {
 	}
 	for name, values := range last.Header {
 		n := strings.ToLower(name)
-		if strings.HasPrefix(n, "x-envoy-") && n != "x-envoy-external-address" || n == "cookie" || n == "proxy-authorization" ||
+		if strings.HasPrefix(n, "x-envoy-") && n != "x-envoy-external-address" || n == "cookie" || n == "callgate-break-glass" || n == "proxy-authorization" ||
 			strings.HasPrefix(n, "x-callgate-") && n != "x-callgate-call-id" {
 			t.Errorf("the function got %s: %v", name, values)
 		}
