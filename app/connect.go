@@ -28,7 +28,7 @@ func connect(ctx context.Context, c config.Connection, own ownDetectors, sources
 	if err != nil {
 		return nil, err
 	}
-	cfg := protocol.Config{Protocol: call.Protocol(c.Protocol), BasePath: c.Match.Path, MaxBody: int64(c.MaxBody), Dialect: sql.Dialect(c.SQL.Dialect),
+	cfg := protocol.Config{Protocol: call.Protocol(c.Protocol), BasePath: c.Match.Path, MaxBody: int64(c.MaxBody), Streaming: c.GRPC.Streaming, Dialect: sql.Dialect(c.SQL.Dialect),
 		GraphQL: protocol.GraphQL{MaxDepth: int(c.GraphQL.MaxDepth), MaxAliases: int(c.GraphQL.MaxAliases), MaxFields: int(c.GraphQL.MaxFields),
 			Introspection: c.GraphQL.Introspection, Several: c.GraphQL.Several}}
 	for _, f := range c.Functions {

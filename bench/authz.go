@@ -261,7 +261,8 @@ allow if {
 `
 
 // opaFiles writes the policy and its data for OPA.
-func opaFiles(dir string, i *issuer) error {
+func opaFiles(dir string, i *issuer, connections int) error {
+	_, _, more := moreConnections(connections)
 	keys, err := json.Marshal(i.public)
 	if err != nil {
 		return fmt.Errorf("write keys for OPA: %w", err)
@@ -271,6 +272,6 @@ func opaFiles(dir string, i *issuer) error {
 		return fmt.Errorf("write data for OPA: %w", err)
 	}
 	return errors.Join(
-		os.WriteFile(filepath.Join(dir, "policy.rego"), []byte(strings.TrimSpace(regoRules)+"\n"), 0o600),
+		os.WriteFile(filepath.Join(dir, "policy.rego"), []byte(strings.TrimSpace(regoRules)+"\n"+more), 0o600),
 		os.WriteFile(filepath.Join(dir, "data.json"), data, 0o600))
 }

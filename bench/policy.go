@@ -88,6 +88,11 @@ func benchPolicy(ctx context.Context) ([]row, error) {
 	if err != nil {
 		return nil, err
 	}
+	peer, err := benchPolicyOPA(ctx)
+	if err != nil {
+		return nil, err
+	}
+	push = append(push, peer...)
 	return append([]row{
 		newRow("policy_10_decisions_s", "decisions/s on one core, 10 rules", "", rates[0]),
 		newRow("policy_1000_vs_10", "ratio of decisions/s", "10 rules over one connection", over(rates[1], rates[0])),

@@ -20,6 +20,8 @@ type rig struct {
 	floorAddr, callgateAddr, opaAddr string
 	running                          []*process
 	mask                             string // of the connection, in YAML
+	// connections of ten rules each; 0 and 1 are one, without a name in its rules.
+	connections int
 }
 
 func newRig(ctx context.Context) (*rig, error) {
@@ -78,6 +80,7 @@ func (r *rig) config(envoyAddr, xdsAddr, upstream string) (string, error) {
 	if r.callgateAddr, err = freeAddr(); err != nil {
 		return "", err
 	}
+	connections, rules, _ := moreConnections(r.connections)
 	text := fmt.Sprintf(`
 state_dir: %s
 listen: {grpc: %q, xds: %q, console: "127.0.0.1:0", metrics: "127.0.0.1:0"}
@@ -92,7 +95,7 @@ connections:
     upstream: {url: %q}
     functions: [{name: refunds.create, method: POST, path: /refunds}]
     credential: {env: BENCH_CREDENTIAL}
-%s`, filepath.Join(r.dir, "state"), r.callgateAddr, xdsAddr, envoyAddr, r.issuer.url, upstream, r.mask) + tenRules
+%s`, filepath.Join(r.dir, "state"), r.callgateAddr, xdsAddr, envoyAddr, r.issuer.url, upstream, r.mask) + connections + tenRules + rules
 	file := filepath.Join(r.dir, "callgate.yaml")
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		return "", fmt.Errorf("write configuration: %w", err)
@@ -116,7 +119,7 @@ func (r *rig) startOPA(ctx context.Context) (err error) {
 	if err := build(ctx, filepath.Join("bench", "opa"), bin, "github.com/open-policy-agent/opa-envoy-plugin/cmd/opa-envoy-plugin"); err != nil {
 		return err
 	}
-	if err := opaFiles(r.dir, r.issuer); err != nil {
+	if err := opaFiles(r.dir, r.issuer, r.connections); err != nil {
 		return err
 	}
 	if r.opaAddr, err = freeAddr(); err != nil {

@@ -58,6 +58,9 @@ type Call struct {
 	// RPCID is the caller's JSON-RPC id, kept raw so that a denial can
 	// return exactly it; nil for a notification and for other protocols.
 	RPCID json.RawMessage
+	// Unread says that the arguments come in a stream after the decision:
+	// nobody has seen them.
+	Unread bool
 	// Loose are the parts of the body that an approval is not bound to, in
 	// order: what a protocol wants to be another in each message, whatever the
 	// message says. It is set where a call is held.

@@ -164,6 +164,11 @@ type GRPC struct {
 	// Descriptors is a FileDescriptorSet file (protoc --include_imports -o).
 	// Default: the upstream's reflection service.
 	Descriptors string `yaml:"descriptors"`
+	// Streaming lists methods ("pkg.Service/Method") whose callers stream
+	// messages. They are judged by their headers alone, before any message has
+	// come: rules that look at arguments deny them, and no message of theirs
+	// is inspected or recorded. Default: none; such methods are denied.
+	Streaming []string `yaml:"streaming"`
 }
 
 // GraphQL bounds the operations of a graphql connection.

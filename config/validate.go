@@ -238,6 +238,15 @@ func (c Connection) validate(ps *problems) {
 				bad(fmt.Sprintf("match.services[%d]", i), "%q is not the full name of a service, such as orders.v1.Orders", s)
 			}
 		}
+		if len(c.GRPC.Streaming) > 0 && len(c.MaskRequests) > 0 {
+			bad("grpc.streaming", "grpc.streaming and mask_requests don't go together: what streams is not read, so nothing can be hidden in it")
+		}
+		for i, m := range c.GRPC.Streaming {
+			service, method, _ := strings.Cut(m, "/")
+			if !slices.Contains(c.Match.Services, service) || !identifier.MatchString(method) {
+				bad(fmt.Sprintf("grpc.streaming[%d]", i), "%q is not a method of one of match.services, such as orders.v1.Orders/Upload", m)
+			}
+		}
 		if c.Match.Path != "" {
 			bad("match.path", "match.path is not for grpc; its services name the paths")
 		}
@@ -250,6 +259,9 @@ func (c Connection) validate(ps *problems) {
 		}
 		if c.GRPC.Descriptors != "" {
 			bad("grpc.descriptors", "grpc.descriptors is for grpc only")
+		}
+		if len(c.GRPC.Streaming) > 0 {
+			bad("grpc.streaming", "grpc.streaming is for grpc only")
 		}
 	}
 	c.validateFunctions(bad)

@@ -41,10 +41,12 @@ func body(most uint32) *authzv3.BufferSettings {
 }
 
 // checkOf is a route's part: which connection it is, how much body there may
-// be, and how long the answer may take.
-func checkOf(p plan, connection, version string, most uint32, hold time.Duration, edits bool) (*anypb.Any, error) {
-	if most == 0 {
-		most = defaultBody
+// be (nil: it is not waited for, since it streams), and how long the answer may
+// take.
+func checkOf(p plan, connection, version string, body *authzv3.BufferSettings, hold time.Duration, edits bool) (*anypb.Any, error) {
+	sent := "sent"
+	if body == nil {
+		sent = "streamed"
 	}
 	settings := &authzv3.CheckSettings{
 		ContextExtensions: map[string]string{
@@ -57,9 +59,9 @@ func checkOf(p plan, connection, version string, most uint32, hold time.Duration
 			// happen" from "not seen".
 			"legs": "answered,finished",
 			// With this set, a request that came without a body has none.
-			"body": "sent",
+			"body": sent,
 		},
-		WithRequestBody: body(most),
+		WithRequestBody: body, DisableRequestBodyBuffering: body == nil,
 	}
 	if edits {
 		// What is denied of a batch is taken out by ext_proc, which this route

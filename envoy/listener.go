@@ -8,6 +8,7 @@ import (
 	mutationv3 "github.com/envoyproxy/go-control-plane/envoy/config/common/mutation_rules/v3"
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
+	headermutationv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/header_mutation/v3"
 	routerv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/router/v3"
 	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
 	earlyv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/http/early_header_mutation/header_mutation/v3"
@@ -131,7 +132,7 @@ func httpManager(p plan) (*anypb.Any, error) {
 		// No upgrade_configs: WebSocket and CONNECT are refused, since their
 		// bytes could not be judged.
 		RequestHeadersTimeout: seconds(headersTimeout),
-		RequestTimeout:        seconds(bodyTimeout + p.longestHold + p.Settings.DecideTimeout),
+		RequestTimeout:        seconds(p.bodyTimeout + p.longestHold + p.Settings.DecideTimeout),
 		StreamIdleTimeout:     seconds(idle),
 		DelayedCloseTimeout:   durationpb.New(time.Second),
 		LocalReplyConfig:      replies,
@@ -154,12 +155,25 @@ func stripCallers() (*corev3.TypedExtensionConfig, error) {
 	return &corev3.TypedExtensionConfig{Name: "envoy.http.early_header_mutation.header_mutation", TypedConfig: typed}, nil
 }
 
+// dropTrailers takes all trailers off a request. They come after the decision,
+// so nobody has judged them, and no protocol that is spoken here needs them.
+func dropTrailers() (*anypb.Any, error) {
+	return packed(&headermutationv3.HeaderMutation{Mutations: &headermutationv3.Mutations{
+		RequestTrailersMutations: []*mutationv3.HeaderMutation{{Action: &mutationv3.HeaderMutation_RemoveOnMatch_{
+			RemoveOnMatch: &mutationv3.HeaderMutation_RemoveOnMatch{KeyMatcher: &matcherv3.StringMatcher{
+				MatchPattern: &matcherv3.StringMatcher_SafeRegex{SafeRegex: &matcherv3.RegexMatcher{Regex: ".*"}}}}}}}}})
+}
+
 func httpFilters(p plan) ([]*hcmv3.HttpFilter, error) {
 	authz, err := extAuthz(p)
 	if err != nil {
 		return nil, err
 	}
 	proc, err := extProc(p)
+	if err != nil {
+		return nil, err
+	}
+	trailers, err := dropTrailers()
 	if err != nil {
 		return nil, err
 	}
@@ -171,7 +185,7 @@ func httpFilters(p plan) ([]*hcmv3.HttpFilter, error) {
 	for _, f := range []struct {
 		name  string
 		typed *anypb.Any
-	}{{authzFilter, authz}, {procFilter, proc}, {"envoy.filters.http.router", router}} {
+	}{{authzFilter, authz}, {procFilter, proc}, {"envoy.filters.http.header_mutation", trailers}, {"envoy.filters.http.router", router}} {
 		out = append(out, &hcmv3.HttpFilter{Name: f.name, ConfigType: &hcmv3.HttpFilter_TypedConfig{TypedConfig: f.typed}})
 	}
 	return out, nil

@@ -18,6 +18,7 @@ type plan struct {
 	connections []connection
 	services    target
 	longestHold time.Duration
+	bodyTimeout time.Duration // for a request to arrive, holds apart
 }
 
 // connection is a configured connection with what Envoy needs to know of it.
@@ -45,7 +46,7 @@ func (t target) literal() bool {
 func (t target) String() string { return net.JoinHostPort(t.host, strconv.Itoa(int(t.port))) }
 
 func newPlan(in Input) (plan, error) {
-	p := plan{Input: in}
+	p := plan{Input: in, bodyTimeout: bodyTimeout}
 	var err error
 	if p.services, err = parseTarget(in.Settings.Services); err != nil {
 		return plan{}, fmt.Errorf("envoy.services: %w", err)
@@ -82,6 +83,10 @@ func newPlan(in Input) (plan, error) {
 			case "mask":
 				out.masked = true
 			}
+		}
+		if len(c.GRPC.Streaming) > 0 {
+			// A request that streams arrives for as long as it lasts.
+			p.bodyTimeout = streamIdle
 		}
 		p.longestHold = max(p.longestHold, out.hold)
 		p.connections = append(p.connections, out)

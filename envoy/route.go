@@ -90,7 +90,7 @@ func addRoutes(out *Resources, p plan) error {
 func (c connection) edited() bool { return c.Batch.Accept || len(c.MaskRequests) > 0 }
 
 func routesOf(p plan, c connection) ([]entry, error) {
-	settings, err := checkOf(p, c.Name, c.Version, uint32(c.MaxBody), c.hold, c.edited())
+	settings, err := checkOf(p, c.Name, c.Version, body(uint32(c.MaxBody)), c.hold, c.edited())
 	if err != nil {
 		return nil, err
 	}
@@ -117,6 +117,16 @@ func routesOf(p plan, c connection) ([]entry, error) {
 		}})
 	}
 	if c.Protocol == "grpc" {
+		streaming, err := checkOf(p, c.Name, c.Version, nil, c.hold, false)
+		if err != nil {
+			return nil, err
+		}
+		whole := filters
+		filters = map[string]*anypb.Any{authzFilter: streaming}
+		for _, m := range c.GRPC.Streaming {
+			add(&routev3.RouteMatch{PathSpecifier: &routev3.RouteMatch_Path{Path: "/" + m}}, "/"+m, func(*routev3.RouteAction) {})
+		}
+		filters = whole
 		for _, s := range c.Match.Services {
 			add(&routev3.RouteMatch{PathSpecifier: &routev3.RouteMatch_Prefix{Prefix: "/" + s + "/"}}, "/"+s+"/", func(*routev3.RouteAction) {})
 		}
@@ -167,7 +177,7 @@ func idleOf(c connection) time.Duration {
 // unknownRoute takes what no connection does. It goes through ext_authz too, so
 // that it is denied in the caller's terms and leaves a row.
 func unknownRoute(p plan) (*routev3.Route, error) {
-	settings, err := checkOf(p, "", "", 0, 0, false)
+	settings, err := checkOf(p, "", "", body(defaultBody), 0, false)
 	if err != nil {
 		return nil, err
 	}

@@ -103,6 +103,11 @@ func (m *member) judge(unreadable *protocol.Error) {
 		m.refuse(unreadable.Reason, unreadable.Message)
 		return
 	}
+	if no := m.discreetBody(); no != nil {
+		m.decided = call.Decision{PolicyVersion: m.active.Version}
+		m.refuse(no.reason, no.message)
+		return
+	}
 	ruling := m.rule()
 	if ruling.Action == call.ActionHold {
 		m.decided = call.Decision{Rule: ruling.Rule}

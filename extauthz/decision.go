@@ -39,6 +39,7 @@ type decision struct {
 	partial     bool                // Envoy cut the body off
 	sent        bool                // Envoy was told to send the body
 	edits       bool                // Envoy lets ext_proc take calls out of a batch
+	streamed    bool                // Envoy was told not to wait for it
 
 	place   call.Place // in a batch
 	members []*member  // of a batch that was decided
@@ -72,7 +73,7 @@ func (d *decision) run(req *authv3.CheckRequest) (*authv3.CheckResponse, error) 
 	d.read(req)
 	d.find(extensions)
 
-	for _, stage := range []func() *denied{d.sane, d.identify, d.discreet, d.connected, func() *denied { return d.agree(extensions) }, d.canary, d.whole} {
+	for _, stage := range []func() *denied{d.sane, d.identify, d.discreet, d.connected, func() *denied { return d.agree(extensions) }, d.canary, d.whole, d.discreetBody} {
 		if no := stage(); no != nil {
 			return d.refuse(call.Decision{Outcome: call.Deny, Reason: no.reason, Message: no.message})
 		}
@@ -80,7 +81,11 @@ func (d *decision) run(req *authv3.CheckRequest) (*authv3.CheckResponse, error) 
 	if d.conn.Batches != nil && d.conn.Batches.In(&d.call.Request) {
 		return d.batch()
 	}
-	if no := d.parse(); no != nil {
+	no := d.parse()
+	if no == nil {
+		no = d.discreetBody() // as it was read
+	}
+	if no != nil {
 		return d.refuse(call.Decision{Outcome: call.Deny, Reason: no.reason, Message: no.message})
 	}
 	ruling := d.rule()
@@ -90,7 +95,7 @@ func (d *decision) run(req *authv3.CheckRequest) (*authv3.CheckResponse, error) 
 		return d.refuse(decided)
 	}
 	d.mask, decided.Relaxed, d.ownMask = d.mask.For(d.call.Identity, decided)
-	if no := d.credential(); no != nil {
+	if no = d.credential(); no != nil {
 		return d.refuse(call.Decision{Outcome: call.Deny, Rule: decided.Rule, Reason: no.reason, Message: no.message,
 			Shadow: decided.Shadow, Approval: decided.Approval})
 	}
@@ -122,6 +127,7 @@ func (d *decision) find(extensions map[string]string) {
 	}
 	// Envoy marks a body as whole or partial only where there is one.
 	d.sent = d.sent || extensions["body"] == "sent"
+	d.streamed = extensions["body"] == "streamed"
 	for _, leg := range strings.Split(extensions["legs"], ",") {
 		switch k := call.EventKind(leg); k {
 		case call.Answered, call.Finished:
@@ -190,6 +196,9 @@ func (d *decision) whole() *denied {
 	if len(lengths) > 1 {
 		return deny(call.ReasonMalformedRequest, "content-length stands more than once")
 	}
+	if d.streamed {
+		return nil // parse takes it only where the connection wants it so
+	}
 	if len(lengths) == 0 {
 		if !d.sent && len(r.Body) == 0 && len(r.Headers.Values("transfer-encoding")) > 0 {
 			return deny(call.ReasonMalformedRequest, "the gateway was not given the request body; let Envoy send it (with_request_body)")
@@ -214,6 +223,7 @@ func (d *decision) whole() *denied {
 func (d *decision) parse() *denied {
 	inv, err := d.conn.Parser.Parse(&d.call.Request)
 	d.call.Function, d.call.Args, d.call.ArgsJSON, d.call.RPCID = inv.Function, inv.Args, inv.ArgsJSON, inv.RPCID
+	d.call.Unread = inv.Unread
 	d.call.Session = d.session(inv.Session)
 	d.aliases = inv.Aliases
 	if err != nil {
@@ -222,6 +232,9 @@ func (d *decision) parse() *denied {
 			return &denied{known.Reason, known.Message}
 		}
 		return deny(call.ReasonMalformedRequest, "the request can't be read")
+	}
+	if d.streamed && !inv.Unread {
+		return deny(call.ReasonMalformedRequest, "the gateway was not given the request body, and connection %s does not list %s in grpc.streaming", d.conn.Name, inv.Function)
 	}
 	return nil
 }
@@ -262,8 +275,16 @@ func (d *decision) ask(r call.Ruling) call.Decision {
 		if r.Reason == call.ReasonShadow {
 			out.Reason, out.Message = r.Reason, r.Message
 		}
+		if d.call.Unread {
+			out.Message = strings.TrimPrefix(out.Message+"; judged by its headers: the messages that it streams were not inspected", "; ")
+		}
 		return out
 	case call.ActionHold:
+		if d.call.Unread {
+			// An approval is for exact bytes, and these have not come.
+			return call.Decision{Outcome: call.Deny, Rule: r.Rule, Reason: call.ReasonRule,
+				Message: "a call that streams its messages can't be held for approval, since nobody could see what they approve"}
+		}
 		d.server.cfg.Metrics.held.Inc()
 		defer d.server.cfg.Metrics.held.Dec()
 		d.call.Loose = protocol.Loose(d.call.Protocol, &d.call.Request)

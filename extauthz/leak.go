@@ -1,6 +1,7 @@
 package extauthz
 
 import (
+	"bytes"
 	"net/url"
 	"slices"
 	"strings"
@@ -53,6 +54,47 @@ func (d *decision) discreet() *denied {
 		return deny(call.ReasonMalformedRequest, "the path or query has the caller's own credential in it, which the function must not get; send it in its header alone")
 	}
 	return nil
+}
+
+// discreetBody refuses a call that has its caller's credential in the body, as it
+// came or in what was read of it (an escaped text, a packed body, a form). Of what
+// is recorded the credential is taken out, or else all of the body.
+func (d *decision) discreetBody() *denied {
+	body := d.call.Request.Body
+	found, plain := false, !bytes.ContainsAny(body, `\%`) // else it may stand there escaped as well
+	for _, secret := range d.shown() {
+		in := bytes.Contains(body, []byte(secret))
+		if !in && !mentions(d.call.Args, secret) {
+			continue
+		}
+		found, plain = true, plain && in
+		body = bytes.ReplaceAll(body, []byte(secret), []byte(d.server.cfg.Redact.Secret(secret)))
+	}
+	if !found {
+		return nil
+	}
+	d.call.Args, d.call.ArgsJSON, d.call.Request.Body = nil, nil, nil
+	if plain {
+		d.call.Request.Body = body
+	}
+	return deny(call.ReasonMalformedRequest, "the body has the caller's own credential in it, which the function must not get; send it in its header alone")
+}
+
+// mentions reports whether some text in a value holds a secret.
+func mentions(v any, secret string) bool {
+	switch v := v.(type) {
+	case string:
+		return strings.Contains(v, secret)
+	case []any:
+		return slices.ContainsFunc(v, func(x any) bool { return mentions(x, secret) })
+	case map[string]any:
+		for k, x := range v {
+			if strings.Contains(k, secret) || mentions(x, secret) {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // copies lists headers that repeat the caller's credential, such as those that

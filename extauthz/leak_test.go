@@ -1,7 +1,9 @@
 package extauthz
 
 import (
+	"fmt"
 	"slices"
+	"strings"
 	"testing"
 
 	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
@@ -35,6 +37,33 @@ func TestCallersCredentialElsewhere(t *testing.T) {
 		if got := slices.Contains(removed, name); got != want {
 			t.Errorf("%s is removed: %v", name, got)
 		}
+	}
+}
+
+// Nor in the body, however it is written there. A line more is a case more.
+func TestCallersCredentialInBody(t *testing.T) {
+	r := newRig(t)
+	unicode := `\u` + fmt.Sprintf("%04x", plantedToken[0]) + plantedToken[1:]
+	for name, text := range map[string]string{
+		"in an argument":        `{"amount":5,"note":"` + plantedToken + `"}`,
+		"inside one":            `{"amount":5,"note":"use Bearer ` + plantedToken + `."}`,
+		"with a letter escaped": `{"amount":5,"note":"` + unicode + `"}`,
+		"deep":                  `{"amount":5,"a":[{"b":["` + unicode + `"]}]}`,
+		"as a name":             `{"amount":5,"` + plantedToken + `":1}`,
+		"in what is no JSON":    plantedToken,
+		"twice":                 `{"amount":5,"note":"` + plantedToken + `","also":"` + unicode + `"}`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			r.check(t, request(to("crm", "/crm/refunds"), body(text))).denied(t, 400, call.ReasonMalformedRequest)
+			events := r.recorder.all()
+			e := events[len(events)-1].Decided
+			if all := string(e.Body.Head) + string(e.ArgsJSON); strings.Contains(all, plantedToken) || strings.Contains(all, plantedToken[1:]) {
+				t.Errorf("the record has it: %s", all)
+			}
+		})
+	}
+	if a := r.check(t, request(to("crm", "/crm/refunds"), body(`{"amount":5,"note":"`+plantedToken[:11]+`"}`))); a.GetOkResponse() == nil {
+		t.Errorf("a part of it is no credential: %v", a.CheckResponse)
 	}
 }
 

@@ -49,6 +49,7 @@ type rule struct {
 	mask      call.MaskRule
 	functions []glob      // none: any
 	when      cel.Program // nil: true
+	body      bool        // when looks at the request's body
 	replay
 	inspection
 }
@@ -164,6 +165,7 @@ type compiler struct {
 
 type compiled struct {
 	program cel.Program
+	body    bool
 	checked *ast.AST
 	faults  []fault
 	replay
@@ -205,7 +207,7 @@ func (c *compiler) rule(i int, r *Rule) (*rule, []string) {
 		for _, f := range faults {
 			bad(f.in(r.When, r.WhenPosition), "%s", f.text)
 		}
-		out.when, out.replay, out.inspection = p.program, p.replay, p.inspection
+		out.when, out.body, out.replay, out.inspection = p.program, p.body, p.replay, p.inspection
 	}
 	names := make([]string, len(where))
 	for i, conn := range where {

@@ -226,6 +226,9 @@ func (j *judge) evaluate(r *rule) (bool, error) {
 	if r.when == nil {
 		return true, nil
 	}
+	if r.body && j.in.call.Unread {
+		return false, errUnread
+	}
 	v, _, err := r.when.Eval(j.in)
 	if err != nil {
 		return false, err
@@ -236,6 +239,9 @@ func (j *judge) evaluate(r *rule) (bool, error) {
 	}
 	return bool(b), nil
 }
+
+// errUnread is a rule that looks at what nobody has read.
+var errUnread = errors.New("the arguments are not read")
 
 func broken(r *rule, err error) call.Ruling {
 	return call.Ruling{Action: call.ActionDeny, Rule: r.name, Reason: call.ReasonPolicyError,
@@ -253,6 +259,8 @@ func explain(err error) string {
 		return "there was no time left to decide"
 	case errors.As(err, &cancelled) && cancelled.Cause == interpreter.CostLimitExceeded:
 		return "it costs more than an evaluation may; the rule does too much work on values as large as this call's"
+	case errors.Is(err, errUnread):
+		return "it looks at the arguments, and those of this call stream and are not read"
 	case missing:
 		return fmt.Sprintf("there is no %q in this call; guard it with has(…) where it is optional", clip(key))
 	case strings.HasPrefix(text, "no such attribute"):

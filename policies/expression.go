@@ -69,6 +69,7 @@ func (c *compiler) expression(text string) (out compiled) {
 		return compiled{faults: []fault{{line: 1, text: "when: " + err.Error()}}}
 	}
 	out = compiled{program: program, checked: checked.NativeRep()}
+	out.body = looksAtBody(readsOf(c.env, checked.NativeRep()))
 	if c.cfg.Replay {
 		out.reads = readsOf(c.env, checked.NativeRep())
 		if out.partial, err = c.env.Program(checked, append(options, cel.EvalOptions(cel.OptPartialEval))...); err != nil {

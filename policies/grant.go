@@ -48,6 +48,7 @@ type grant struct {
 	until       time.Time
 	settles     []string
 	when        cel.Program // nil: true
+	body        bool        // when looks at the request's body
 	replay
 	inspection
 }
@@ -173,7 +174,7 @@ func (c *compiler) grant(g *Grant) *grant {
 		for _, f := range p.faults {
 			bad(f.in(g.When, g.WhenPosition), "%s", f.text)
 		}
-		out.when, out.replay, out.inspection = p.program, p.replay, p.inspection
+		out.when, out.body, out.replay, out.inspection = p.program, p.body, p.replay, p.inspection
 	}
 	if len(c.errs) > before {
 		return nil
@@ -187,7 +188,7 @@ func (j *judge) settled(r *rule) bool {
 	for _, set := range j.grants {
 		for _, g := range set.of(j.in.call) {
 			if slices.Contains(g.settles, r.name) {
-				if matched, err := j.matches(&rule{name: g.name, when: g.when}); err == nil && matched {
+				if matched, err := j.matches(&rule{name: g.name, when: g.when, body: g.body}); err == nil && matched {
 					return true
 				}
 			}
@@ -200,7 +201,7 @@ func (j *judge) settled(r *rule) bool {
 func (j *judge) granted(sets ...*grants) (call.Ruling, bool) {
 	for _, g := range sets {
 		for _, one := range g.of(j.in.call) {
-			matched, err := j.matches(&rule{name: one.name, when: one.when, inspection: one.inspection})
+			matched, err := j.matches(&rule{name: one.name, when: one.when, body: one.body, inspection: one.inspection})
 			if err != nil {
 				return broken(&rule{name: one.name}, err), true
 			}

@@ -114,6 +114,14 @@ func readsOf(env *cel.Env, checked *ast.AST) []Part {
 	return slices.Compact(w.list)
 }
 
+// looksAtBody reports whether some of the parts are the request's body, or come
+// of it.
+func looksAtBody(list []Part) bool {
+	return slices.ContainsFunc(list, func(p Part) bool {
+		return p.Field == "call" || p.overlaps(argumentsPart) || p.overlaps(Part{Field: "call.body_size"})
+	})
+}
+
 type readWalk struct {
 	variables map[string]bool
 	local     map[string]int // names that a comprehension gives, while inside

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
 	"strings"
 
 	"google.golang.org/protobuf/proto"
@@ -18,10 +19,13 @@ import (
 
 // grpc reads gRPC over HTTP/2: the path names the method, its one request
 // message the arguments. Methods with client streams are refused, since a
-// decision can't be right for messages that have not come yet.
+// decision can't be right for messages that have not come yet, but for those
+// that are to be judged without.
 type grpc struct {
 	methods Methods
 	limit   int64 // bytes of an unpacked message
+	// streaming are methods that are let through with their messages unread.
+	streaming []string
 }
 
 func (g grpc) Parse(req *call.Request) (Invocation, error) {
@@ -43,13 +47,17 @@ func (g grpc) Parse(req *call.Request) (Invocation, error) {
 	if ct := req.Headers.Get("content-type"); ct != "application/grpc" && ct != "application/grpc+proto" {
 		return inv, malformed("content-type must be application/grpc, not %q", printable(ct))
 	}
+	if slices.Contains(g.streaming, inv.Function) {
+		inv.Unread = true
+		return inv, nil
+	}
 	desc, err := g.methods.Method(inv.Function)
 	if err != nil {
 		return inv, &Error{Reason: call.ReasonUnknownFunction, Message: fmt.Sprintf(
 			"no descriptor for %s, so its message can't be judged: %v; give the connection a descriptors file or switch on the service's reflection", printable(inv.Function), err)}
 	}
 	if desc.IsStreamingClient() {
-		return inv, malformed("%s streams its requests, which can't be judged before the call; only unary and server-streaming methods are let through", inv.Function)
+		return inv, malformed("%s streams its requests, which can't be judged before the call; only unary and server-streaming methods are let through, and those that the connection lists in grpc.streaming", inv.Function)
 	}
 	body, err := g.frame(req)
 	if err != nil {

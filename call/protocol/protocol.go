@@ -24,6 +24,7 @@ type Invocation struct {
 	ArgsJSON json.RawMessage // Args as one JSON object
 	RPCID    json.RawMessage // JSON-RPC id as sent; nil for a notification and elsewhere
 	Session  string          // the protocol's own session, if it has one
+	Unread   bool            // the arguments stream, and were not read; see [call.Call]
 	// Aliases are the names under which the caller wants fields back, and what
 	// the fields are called (graphql).
 	Aliases map[string][]string
@@ -79,6 +80,7 @@ type Config struct {
 	BasePath  string      // http: the path below which the templates stand
 	Functions []Function  // http
 	Methods   Methods     // grpc
+	Streaming []string    // grpc: methods whose requests stream and are not read
 	GraphQL   GraphQL     // graphql
 	Dialect   sql.Dialect // sql; default generic
 	// MaxBody bounds a body that came in a content encoding, once decoded, in
@@ -125,7 +127,7 @@ func unencoded(cfg Config) (Parser, error) {
 		if cfg.MaxMessage <= 0 {
 			cfg.MaxMessage = 4 << 20
 		}
-		return grpc{methods: cfg.Methods, limit: cfg.MaxMessage}, nil
+		return grpc{methods: cfg.Methods, limit: cfg.MaxMessage, streaming: cfg.Streaming}, nil
 	default:
 		return nil, fmt.Errorf("protocol %q is not known; choose http, mcp, jsonrpc, grpc, graphql or sql", cfg.Protocol)
 	}

@@ -233,6 +233,7 @@ func TestFleet(t *testing.T) {
 		t.Fatal(err)
 	}
 	f.pinnedTools(t, session)
+	f.streams(t, first)
 
 	// A canary on this Envoy, and then for everybody but 1 in 100.
 	if _, err := f.api().Push(t.Context(), withCanary(f.policy(t, func(string) string { return nobody }), 0, "cluster=call*")); err != nil {
