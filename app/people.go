@@ -50,7 +50,7 @@ func openPeople(ctx context.Context, a *App) (_ *people, err error) {
 			return nil, fmt.Errorf("identity.issuers %s: %w", is.Name, err)
 		}
 		issuers[i] = identity.Issuer{Name: is.Name, URL: is.URL, Audiences: is.Audiences, Algorithms: is.Algorithms,
-			Subject: is.Claims.Subject, Groups: is.Claims.Groups, Kind: is.Claims.Kind, DefaultKind: call.Kind(is.Kind),
+			Subject: is.Claims.Subject, Groups: is.Claims.Groups, Separators: is.Claims.Separators, Kind: is.Claims.Kind, DefaultKind: call.Kind(is.Kind),
 			Require: is.Claims.Require, Outage: is.Outage, Client: client}
 	}
 	who := identity.Config{Issuers: issuers, ClockSkew: cfg.Identity.ClockSkew, KeyHeader: cfg.Identity.KeyHeader, AssertionHeader: cfg.Identity.AssertionHeader,

@@ -91,7 +91,7 @@ func (f *MaskFor) fits(who Identity, d Decision) bool {
 		return false
 	}
 	for _, a := range who.Actors { // each of the chain sees it
-		if !slices.Contains(f.Actors, a.Subject) && (a.Issuer == "" || !slices.Contains(f.Actors, a.Issuer+"|"+a.Subject)) {
+		if (OfIssuer(a.Subject) || !slices.Contains(f.Actors, a.Subject)) && (a.Issuer == "" || !slices.Contains(f.Actors, a.Issuer+"|"+a.Subject)) {
 			return false
 		}
 	}

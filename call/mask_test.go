@@ -38,6 +38,7 @@ func TestMaskFor(t *testing.T) {
 		{"an agent that may", []MaskFor{helped}, by(who("joe", "finance"), Actor{idp, "bot"}), Decision{}, "partial"},
 		{"an agent that may, behind one that may not", []MaskFor{helped}, by(who("joe", "finance"), Actor{idp, "bot"}, Actor{idp, "x"}), Decision{}, "redact"},
 		{"both may", []MaskFor{helped}, by(who("joe", "finance"), Actor{idp, "bot"}, Actor{idp, "relay"}), Decision{}, "partial"},
+		{"an actor that is spelt like another issuer's", []MaskFor{{Callers: Approvers{Groups: []string{"finance"}}, Actors: []string{idp + "|relay"}, How: "partial"}}, by(who("joe", "finance"), Actor{"https://other", idp + "|relay"}), Decision{}, "redact"},
 		{"an actor of another issuer", []MaskFor{helped}, by(who("joe", "finance"), Actor{"https://other", "relay"}), Decision{}, "redact"},
 		{"the glass is whole", []MaskFor{glass}, who("joe"), Decision{Outcome: Allow, Reason: ReasonRule}, "redact"},
 		{"the glass is broken", []MaskFor{glass}, who("joe"), broke, ""},

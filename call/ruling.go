@@ -116,7 +116,8 @@ func union(list, more []string) []string {
 }
 
 // Approvers are those who may decide a held call: anybody in one of the
-// groups, and the people named ("subject" or "issuer|subject").
+// groups, and the people named, by themselves or as "issuer|group" and
+// "issuer|subject".
 type Approvers struct {
 	Groups []string `json:"groups,omitempty"`
 	People []string `json:"people,omitempty"`
@@ -128,18 +129,18 @@ func (a Approvers) Nobody() bool { return len(a.Groups)+len(a.People) == 0 }
 // Include reports whether somebody is among the approvers. A difference in a
 // letter's case is a difference: it must not let anybody in.
 func (a Approvers) Include(who Identity) bool {
-	for _, g := range who.Groups {
-		if g != "" && slices.Contains(a.Groups, g) {
-			return true
-		}
+	named := func(list []string, name string) bool {
+		return slices.ContainsFunc(list, func(entry string) bool {
+			return who.Issuer != "" && entry == who.Issuer+"|"+name || entry != "" && entry == name && !OfIssuer(entry)
+		})
 	}
-	return slices.ContainsFunc(a.People, func(p string) bool {
-		// "https://idp|ann" names ann of that issuer and nobody else, even
-		// if another issuer has a subject that is spelt like the whole.
-		full := who.Issuer != "" && p == who.Issuer+"|"+who.Subject
-		if scheme, bar := strings.Index(p, "://"), strings.IndexByte(p, '|'); scheme >= 0 && bar > scheme {
-			return full
-		}
-		return full || p != "" && p == who.Subject
-	})
+	return slices.ContainsFunc(who.Groups, func(g string) bool { return named(a.Groups, g) }) || named(a.People, who.Subject)
+}
+
+// OfIssuer reports whether a subject or group of a list is written with its
+// issuer, as in "https://idp|ann": then it is that issuer's alone, even if
+// another has one that is spelt like the whole.
+func OfIssuer(entry string) bool {
+	colon, bar := strings.IndexByte(entry, ':'), strings.IndexByte(entry, '|')
+	return colon >= 0 && colon < bar
 }

@@ -121,6 +121,9 @@ type Claims struct {
 	Subject string `yaml:"subject"` // default "sub"
 	Groups  string `yaml:"groups"`  // default "groups"
 	Kind    string `yaml:"kind"`    // default "kind"
+	// Separators are the characters between groups of a claim that is a text
+	// and no list, such as " ,". Default: such a text is one group.
+	Separators string `yaml:"separators"`
 	// Require lists, by claim, the values of which a token must have one; globs.
 	// An issuer that gives tokens to anybody needs it.
 	Require map[string][]string `yaml:"require"`
@@ -147,7 +150,7 @@ type Approvals struct {
 
 // Approvers are people who may decide a held call.
 type Approvers struct {
-	Groups []string `yaml:"groups"`
+	Groups []string `yaml:"groups"` // or "issuer|group", where several issuers may have one
 	People []string `yaml:"people"` // subjects, or "issuer|subject" where subjects are not unique
 }
 

@@ -10,8 +10,8 @@ import (
 // that deny or hold come first.
 type Grant struct {
 	Name string `yaml:"name"`
-	// Identities are subjects, or "issuer|subject" where subjects are not
-	// unique among the issuers.
+	// Identities are subjects and Groups are groups, or "issuer|subject" and
+	// "issuer|group" where these are not unique among the issuers.
 	Identities []string `yaml:"identities"`
 	Groups     []string `yaml:"groups"`
 	// Actors may use the grant on behalf of its owner, by subject or

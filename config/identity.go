@@ -175,6 +175,40 @@ func (c *Config) identityDefaults() {
 	c.samlDefaults()
 }
 
+// validateAdministrators wants those who have power over the gateway itself
+// written with their issuer, where somebody of another may have the same name.
+// API keys don't count: their subjects and groups stand in this very file.
+func (c *Config) validateAdministrators(bad func(path, format string, args ...any)) {
+	var issuers []string
+	for _, is := range c.Identity.Issuers {
+		issuers = append(issuers, is.URL)
+	}
+	for _, p := range c.Identity.SAML {
+		issuers = append(issuers, p.EntityID)
+	}
+	switch m := c.Identity.MTLS; {
+	case len(m.TrustDomains) > 0:
+		for _, d := range m.TrustDomains {
+			issuers = append(issuers, "spiffe://"+d)
+		}
+	case m.CAFile != "":
+		issuers = append(issuers, "callgate://certificates")
+	}
+	if len(issuers) < 2 {
+		return
+	}
+	for path, list := range map[string]Approvers{"control.administrators": c.Control.Administrators, "audit.administrators": c.Audit.Administrators,
+		"audit.unseal.investigators": c.Audit.Unseal.Investigators, "audit.unseal.approvers": c.Audit.Unseal.Approvers} {
+		for what, names := range map[string][]string{"groups": list.Groups, "people": list.People} {
+			for _, name := range names {
+				if colon, bar := strings.IndexByte(name, ':'), strings.IndexByte(name, '|'); colon < 0 || bar < colon {
+					bad(path+"."+what, "%q could be of any of %d issuers; write of which, such as %q", name, len(issuers), issuers[0]+"|"+name)
+				}
+			}
+		}
+	}
+}
+
 func (c *Config) validateIdentity(bad func(path, format string, args ...any)) {
 	kinds := []string{"human", "ci", "agent", "workload"}
 	asked := 0
@@ -186,6 +220,7 @@ func (c *Config) validateIdentity(bad func(path, format string, args ...any)) {
 			}
 		}
 	}
+	c.validateAdministrators(bad)
 	names := map[string]bool{}
 	for i, k := range c.Identity.Keys {
 		at := fmt.Sprintf("identity.keys[%d]", i)

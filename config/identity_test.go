@@ -51,3 +51,29 @@ func TestPresetsAndKeys(t *testing.T) {
 		}
 	}
 }
+
+// Power over the gateway is no group's that any issuer can name.
+func TestAdministratorsNameTheirIssuer(t *testing.T) {
+	const one = "{url: https://idp.example.com, audiences: [a]}"
+	const two = one + ", {preset: kubernetes, url: https://kubernetes.default.svc.cluster.local, audiences: [a]}"
+	for _, c := range []struct{ issuers, more, setting, want string }{
+		{one, "", "control: {administrators: {groups: [platform], people: [ann]}}", ""},
+		{one, "  keys: [{name: a, hash: " + strings.Repeat("ab", 32) + "}]\n", "control: {administrators: {groups: [platform]}}", ""},
+		{two, "", "control: {administrators: {groups: ['https://idp.example.com|platform'], people: ['https://idp.example.com|ann']}}", ""},
+		{two, "", "approvals: {approvers: {groups: [on-call]}}", ""},
+		{two, "", "control: {administrators: {groups: [platform]}}", `callgate.yaml:3:36: control.administrators.groups: "platform" could be of any of 2 issuers; write of which, such as "https://idp.example.com|platform"`},
+		{two, "", "control: {administrators: {groups: ['a|b']}}", "control.administrators.groups"},
+		{two, "", "control: {administrators: {people: [ann]}}", "control.administrators.people"},
+		{two, "", "audit: {administrators: {groups: [dpo]}}", "audit.administrators.groups"},
+		{two, "", "audit: {unseal: {investigators: {groups: [fraud]}}}", "audit.unseal.investigators.groups"},
+		{two, "", "audit: {unseal: {approvers: {people: [bob]}}}", "audit.unseal.approvers.people"},
+		{one, "  mtls: {ca_file: ca.pem}\n", "control: {administrators: {groups: [platform]}}", "any of 2 issuers"},
+		{one, "  mtls: {ca_file: ca.pem, trust_domains: [a, b]}\n", "control: {administrators: {groups: [platform]}}", "any of 3 issuers"},
+		{one, "  saml: [{entity_id: 'https://saml', certificate_file: a.pem, audiences: [a], recipient: 'https://gate/token'}]\n", "control: {administrators: {groups: [platform]}}", "any of 2 issuers"},
+	} {
+		_, err := Load(write(t, t.TempDir(), "callgate.yaml", "identity:\n  issuers: ["+c.issuers+"]\n"+c.more+c.setting+"\n"), nil)
+		if (c.want == "") != (err == nil) || err != nil && !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: %v\nwant %q", c.setting, err, c.want)
+		}
+	}
+}

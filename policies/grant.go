@@ -20,7 +20,8 @@ const GrantPrefix = "grant:"
 type Grant struct {
 	Name string
 	// Identities are subjects, or "issuer|subject" where subjects are not
-	// unique among the issuers. Who is in one of the Groups has the grant too.
+	// unique among the issuers. Who is in one of the Groups, which may be
+	// written like that too, has the grant as well.
 	Identities []string
 	Groups     []string
 	// Actors are those who may use the grant on behalf of whom it is given to
@@ -56,7 +57,7 @@ type grant struct {
 // grants finds those that an identity has.
 type grants struct {
 	byIdentity map[string][]*grant // by subject and by "issuer|subject"
-	byGroup    map[string][]*grant
+	byGroup    map[string][]*grant // by group and by "issuer|group"
 }
 
 func (g *grants) add(to *grant, from *Grant) {
@@ -85,14 +86,16 @@ func (g *grants) of(c *call.Call) []*grant {
 			}
 		}
 	}
-	// A subject that looks like "issuer|subject" is not taken for another
-	// issuer's.
-	if s := c.Identity.Subject; !strings.Contains(s, "|") || !strings.Contains(s, "://") {
-		take(g.byIdentity[s])
+	// What looks like "issuer|subject" is not taken for another issuer's.
+	named := func(by map[string][]*grant, name string) {
+		if !call.OfIssuer(name) {
+			take(by[name])
+		}
+		take(by[c.Identity.Issuer+"|"+name])
 	}
-	take(g.byIdentity[c.Identity.Issuer+"|"+c.Identity.Subject])
+	named(g.byIdentity, c.Identity.Subject)
 	for _, group := range c.Identity.Groups {
-		take(g.byGroup[group])
+		named(g.byGroup, group)
 	}
 	slices.SortFunc(out, func(a, b *grant) int { return strings.Compare(a.name, b.name) })
 	return out
@@ -105,7 +108,7 @@ func (g *grant) covers(c *call.Call) bool {
 	}
 	// Everybody in the chain is at work on the call, so all must be named.
 	for _, a := range c.Identity.Actors {
-		if !slices.Contains(g.actors, "*") && !slices.Contains(g.actors, a.Subject) && !slices.Contains(g.actors, a.Issuer+"|"+a.Subject) {
+		if !slices.Contains(g.actors, "*") && (call.OfIssuer(a.Subject) || !slices.Contains(g.actors, a.Subject)) && !slices.Contains(g.actors, a.Issuer+"|"+a.Subject) {
 			return false
 		}
 	}

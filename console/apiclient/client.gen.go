@@ -106,7 +106,7 @@ type Approval struct {
 	UsedAt *time.Time `json:"used_at,omitempty"`
 }
 
-// Approvers Approvers are those who may decide a held call: anybody in one of the groups, and the people named ("subject" or "issuer|subject").
+// Approvers Approvers are those who may decide a held call: anybody in one of the groups, and the people named, by themselves or as "issuer|group" and "issuer|subject".
 type Approvers struct {
 	Groups *[]string `json:"groups,omitempty"`
 	People *[]string `json:"people,omitempty"`

@@ -53,7 +53,7 @@ func (i *issuer) read(all map[string]any) (call.Identity, *Error) {
 	if subject == "" {
 		return call.Identity{}, refuse(call.ReasonInvalidToken, "the token has no claim %q, which names its subject", i.Subject)
 	}
-	id := call.Identity{Issuer: i.URL, Subject: subject, Kind: i.DefaultKind, Groups: list(at(all, i.Groups)),
+	id := call.Identity{Issuer: i.URL, Subject: subject, Kind: i.DefaultKind, Groups: list(at(all, i.Groups), i.Separators),
 		Claims: all}
 	if said := at(all, i.Kind); said != nil {
 		kind, _ := said.(string)
@@ -120,11 +120,12 @@ func at(claims map[string]any, path string) any {
 	return nil
 }
 
-// list reads groups from a list or from a text with spaces or commas.
-func list(v any) []string {
+// list reads groups from a list, or from a text with separators between them.
+// Without any, the text is one group: in a part of it somebody else might be.
+func list(v any, separators string) []string {
 	switch x := v.(type) {
 	case string:
-		return strings.FieldsFunc(x, func(r rune) bool { return r == ' ' || r == ',' })
+		return strings.FieldsFunc(x, func(r rune) bool { return strings.ContainsRune(separators, r) })
 	case []any:
 		var out []string
 		for _, e := range x {

@@ -37,7 +37,7 @@ func (i *issuer) exchanged(t jwt.Token) (call.Identity, *Error) {
 	if _, ok := readOrigins(private[ClaimOrigin]); !ok {
 		return call.Identity{}, broken
 	}
-	id := call.Identity{Issuer: from, Subject: subject, Method: "exchange", TokenID: t.JwtID(), Expires: t.Expiration(), Groups: list(private["groups"])}
+	id := call.Identity{Issuer: from, Subject: subject, Method: "exchange", TokenID: t.JwtID(), Expires: t.Expiration(), Groups: list(private["groups"], "")}
 	kind, _ := private["kind"].(string)
 	switch id.Kind = call.Kind(kind); id.Kind {
 	case call.Human, call.CI, call.Agent, call.Workload:

@@ -38,6 +38,9 @@ type Issuer struct {
 	Subject    string   // claims, by dotted path
 	Groups     string
 	Kind       string
+	// Separators are the characters between groups of a claim that is a text.
+	// Default: such a text is one group.
+	Separators string
 	// Require names claims that must have one of the values, which are globs:
 	// what tells one's own tenant at an issuer that serves many.
 	Require map[string][]string

@@ -444,10 +444,29 @@ func TestAuthorizationHeader(t *testing.T) {
 
 func TestClaims(t *testing.T) {
 	r := newRig(t, func(i *Issuer) {
-		i.Subject, i.Groups, i.Kind = "user.id", "realm.access.groups", "https://corp.example/kind"
+		i.Subject, i.Groups, i.Kind, i.Separators = "user.id", "realm.access.groups", "https://corp.example/kind", " ,"
 	})
 	base := map[string]any{"user": map[string]any{"id": "ann"}, "https://corp.example/kind": "agent",
 		"act": map[string]any{"sub": "bot", "act": map[string]any{"sub": "ci", "iss": "https://ci.example"}}}
+	text := func(groups any, separators string) string {
+		i := Issuer{URL: "x", Subject: "sub", Groups: "groups", Kind: "kind", Separators: separators}
+		id, bad := (&issuer{Issuer: i}).read(map[string]any{"sub": "ann", "groups": groups})
+		if bad != nil {
+			t.Fatal(bad)
+		}
+		return strings.Join(id.Groups, "|")
+	}
+	// A text is one group unless its issuer is known to write several in one:
+	// who may name a group "a platform" is not in platform.
+	if got := text("a platform,b", ""); got != "a platform,b" {
+		t.Errorf("groups %q", got)
+	}
+	if got := text("a, b c", ","); got != "a| b c" {
+		t.Errorf("groups %q", got)
+	}
+	if got := text([]any{"a b"}, " ,"); got != "a b" {
+		t.Errorf("groups %q", got)
+	}
 	for name, groups := range map[string]any{"list": []any{"a", "b", 3}, "text": "a b", "commas": "a, b"} {
 		t.Run(name, func(t *testing.T) {
 			base["realm"] = map[string]any{"access": map[string]any{"groups": groups}}
