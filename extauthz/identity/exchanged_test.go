@@ -173,7 +173,7 @@ func TestKeysOutliveARestart(t *testing.T) {
 		t.Errorf("with keys of the run before: %v", err)
 	}
 	id, err := v.Verify(t.Context(), newSigner(t, "new", jwa.ES256).token(t, r.claims(nil)))
-	refusedAs(t, "", id, err, call.ReasonInvalidToken)
+	refusedAs(t, "", id, err, call.ReasonIdentityUnavailable)
 	// Their age counts from when they were fetched, not from the start.
 	r.advance(2 * time.Minute)
 	id, err = v.Verify(t.Context(), known)

@@ -20,6 +20,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	lru "github.com/hashicorp/golang-lru/v2"
 	"github.com/lestrrat-go/jwx/v2/jwa"
 	"github.com/lestrrat-go/jwx/v2/jwk"
 	"github.com/lestrrat-go/jwx/v2/jws"
@@ -134,6 +135,9 @@ func New(cfg Config) (*Verifier, error) {
 	}
 	for _, c := range cfg.Issuers {
 		is := &issuer{Issuer: c, algorithms: map[jwa.SignatureAlgorithm]bool{}, now: cfg.Now, log: cfg.Log, metrics: cfg.Metrics}
+		if is.wanted, err = lru.New[[32]byte, int64](wantedMost); err != nil {
+			return nil, fmt.Errorf("issuer %s: remember key ids: %w", c.URL, err)
+		}
 		if cfg.KeyCache != "" && c.Keys == nil {
 			is.cache = keyFile(cfg.KeyCache, c.URL)
 		}

@@ -572,7 +572,7 @@ func TestOutage(t *testing.T) {
 			t.Errorf("within the outage: %v", err)
 		}
 	}
-	r.refused(t, sign(t, jwa.ES256, r.es.private, r.claims(nil), map[string]any{"kid": "new"}), call.ReasonInvalidToken)
+	r.refused(t, sign(t, jwa.ES256, r.es.private, r.claims(nil), map[string]any{"kid": "new"}), call.ReasonIdentityUnavailable)
 	r.advance(2 * time.Minute)
 	for _, token := range []string{cached, fresh, long(r.ed)} {
 		r.refused(t, token, call.ReasonIdentityUnavailable)

@@ -80,7 +80,7 @@ func (i *issuer) recall(ctx context.Context, why error) bool {
 		i.log.WarnContext(ctx, "an issuer's kept keys are not used", "issuer", i.URL, "error", err)
 		return false
 	}
-	i.take(set, fetched)
+	i.take(set, fetched, fetched)
 	i.recalled.Store(true)
 	i.log.WarnContext(ctx, "an issuer can't be reached; its keys of an earlier run stay in use", "issuer", i.URL, "fetched", fetched,
 		"until", fetched.Add(i.Outage), "error", why)

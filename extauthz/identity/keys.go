@@ -4,8 +4,8 @@ import (
 	"context"
 	"crypto"
 	"crypto/rsa"
-	_ "crypto/sha256" // of RSASSA-PSS
-	_ "crypto/sha512"
+	"crypto/sha256"
+	_ "crypto/sha512" // of RSASSA-PSS
 	"encoding/base64"
 	"encoding/json"
 	"errors"
@@ -16,12 +16,13 @@ import (
 	"net/http"
 	"slices"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"time"
 
+	lru "github.com/hashicorp/golang-lru/v2"
 	"github.com/lestrrat-go/jwx/v2/jwa"
 	"github.com/lestrrat-go/jwx/v2/jwk"
+	"golang.org/x/sync/singleflight"
 
 	"github.com/callgate/callgate/call"
 )
@@ -35,6 +36,8 @@ const (
 	outage       = 24 * time.Hour
 	fetchTimeout = 10 * time.Second
 	maxDocument  = 1 << 20 // bytes of a discovery document or key set
+	// wantedMost is how many unknown key ids of an issuer are remembered.
+	wantedMost = 1024
 )
 
 // issuer is an Issuer with its present keys.
@@ -55,8 +58,12 @@ type issuer struct {
 	// recalled is set while the keys are those of an earlier run.
 	recalled atomic.Bool
 
-	mu    sync.Mutex // one fetch at a time
-	asked time.Time  // last attempt, guarded by mu
+	flight singleflight.Group // one fetch at a time, for all who wait for it
+	asked  atomic.Int64       // unix nanoseconds of the end of the last attempt
+	begun  atomic.Int64       // unix nanoseconds of the beginning of the last good fetch
+	// wanted says since when an unknown key id is being asked for, in unix
+	// nanoseconds, by the id's SHA-256.
+	wanted *lru.Cache[[32]byte, int64]
 }
 
 // usable reports whether the keys are recent enough to be believed.
@@ -88,36 +95,63 @@ func (i *issuer) refresh(ctx context.Context) {
 
 // fetch reads the discovery document (OpenID Connect Discovery 1.0) and the
 // keys it names.
-func (i *issuer) fetch(ctx context.Context) error {
-	i.mu.Lock()
-	defer i.mu.Unlock()
-	return i.fetchLocked(ctx)
+func (i *issuer) fetch(ctx context.Context) error { return i.share(ctx, i.ask) }
+
+// fetchUnknown fetches for the sake of an unknown key id, if the last attempt is
+// not too recent.
+func (i *issuer) fetchUnknown(ctx context.Context) error {
+	return i.share(ctx, func(ctx context.Context) error {
+		if i.now().Sub(time.Unix(0, i.asked.Load())) < askAgain {
+			return nil
+		}
+		err := i.ask(ctx)
+		if err != nil {
+			i.metrics.failed.Inc()
+			i.log.WarnContext(ctx, "fetching an issuer's keys for an unknown key id", "issuer", i.URL, "error", err)
+		}
+		return err
+	})
 }
 
-func (i *issuer) fetchLocked(ctx context.Context) error {
-	i.asked = i.now()
+// share waits for the fetch that is under way, or for this one. The keys are
+// everybody's, so that one caller hangs up stops no fetch, and an issuer that
+// hangs keeps nobody beyond their own time.
+func (i *issuer) share(ctx context.Context, fetch func(context.Context) error) error {
+	done := i.flight.DoChan("", func() (any, error) { return nil, fetch(context.WithoutCancel(ctx)) })
+	select {
+	case r := <-done:
+		return r.Err
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+func (i *issuer) ask(ctx context.Context) error {
+	begun := i.now()
+	defer func() { i.asked.Store(i.now().UnixNano()) }()
 	if i.Keys != nil {
-		i.take(i.Keys(), i.asked)
+		i.take(i.Keys(), begun, begun)
 		return nil
 	}
 	set, err := i.published(ctx)
 	if err != nil {
 		return err
 	}
-	i.take(set, i.now())
+	i.take(set, begun, i.now())
 	i.recalled.Store(false)
 	i.remember(ctx, set)
 	return nil
 }
 
 // take believes a key set from now on.
-func (i *issuer) take(set jwk.Set, fetched time.Time) {
+func (i *issuer) take(set jwk.Set, begun, fetched time.Time) {
 	if old := i.keys.Load(); old == nil || !same(*old, set) {
 		i.keys.Store(&set)
 		// A key may be gone because it leaked: nothing it signed is believed
 		// on the strength of having been verified before.
 		i.generation.Add(1)
 	}
+	i.begun.Store(begun.UnixNano())
 	i.fetched.Store(fetched.UnixNano())
 }
 
@@ -182,28 +216,25 @@ func same(a, b jwk.Set) bool {
 }
 
 // key returns the public key for a token, with the generation of the set it is
-// from. A key id that is not known makes us ask the issuer, but not often.
+// from. A key id that is not known makes us ask the issuer, but not often: until
+// it was asked, nobody can say that the key is none of its own.
 func (i *issuer) key(ctx context.Context, kid string, alg jwa.SignatureAlgorithm) (jwk.Key, uint64, *Error) {
 	if k, g := i.find(kid, alg); k != nil {
 		return k, g, nil
 	}
-	i.mu.Lock()
-	defer i.mu.Unlock()
-	if k, g := i.find(kid, alg); k != nil { // fetched while we waited
+	first := i.now().UnixNano()
+	if before, known, _ := i.wanted.PeekOrAdd(sha256.Sum256([]byte(kid)), first); known {
+		first = before
+	}
+	err := i.fetchUnknown(ctx)
+	if k, g := i.find(kid, alg); k != nil {
 		return k, g, nil
 	}
-	if i.now().Sub(i.asked) >= askAgain {
-		// The keys are everybody's: one caller's hanging up must not stop it.
-		if err := i.fetchLocked(context.WithoutCancel(ctx)); err != nil {
-			i.metrics.failed.Inc()
-			i.log.WarnContext(ctx, "fetching an issuer's keys for an unknown key id", "issuer", i.URL, "error", err)
-		}
-		if k, g := i.find(kid, alg); k != nil {
-			return k, g, nil
-		}
-	}
-	if i.keys.Load() == nil || !i.usable(i.now()) {
+	switch {
+	case i.keys.Load() == nil || !i.usable(i.now()):
 		return nil, 0, refuse(call.ReasonIdentityUnavailable, "the token can't be checked now: its issuer's keys can't be fetched; try again later")
+	case err != nil || i.begun.Load() < first:
+		return nil, 0, refuse(call.ReasonIdentityUnavailable, "the token can't be checked now: its key is not known, and its issuer could not be asked again yet; try again in a few seconds")
 	}
 	return nil, 0, refuse(call.ReasonInvalidToken, "the token is signed with a key that its issuer does not publish")
 }

@@ -51,7 +51,7 @@ func TestWycheproof(t *testing.T) {
 		for _, alg := range []jwa.SignatureAlgorithm{jwa.RS256, jwa.RS384, jwa.RS512, jwa.PS256, jwa.PS384, jwa.PS512, jwa.ES256, jwa.ES384, jwa.ES512, jwa.EdDSA} {
 			is.algorithms[alg] = true
 		}
-		is.take(set, start)
+		is.take(set, start, start)
 		excused := key.KeyType() == jwa.OctetSeq && notHere["hs"] != "" || strings.HasPrefix(g.Comment, "rfc7520") && notHere["rfc7520"] != ""
 		for _, c := range g.Tests {
 			err := signature(is, c.JWS)
