@@ -42,7 +42,6 @@ type rig struct {
 	assertions map[string]saml.Assertion
 	recorded   []call.ChangeEvent
 	full       bool // nothing can be recorded
-	revoked    []identity.Revocation
 	mu         sync.Mutex
 }
 

@@ -176,7 +176,7 @@ func TestUnsigned(t *testing.T) {
 
 	tell(time.Now(), call.ChangeEvent{What: call.ChangeErased, By: "https://idp|dpo", Calls: []call.ID{erased}})
 	events(6)
-	do("ALTER TABLE {db}.calls UPDATE args = '', path = '', rpc_message = NULL, request_body = '', request_body_tail = '', response_body = '', response_body_tail = '', " +
+	do("ALTER TABLE {db}.calls UPDATE args = '', path = '', rpc_message = NULL, request_body = '', request_body_tail = '', response_body = '', response_body_tail = '', original_sealed = '', " +
 		"request_body_sum = toFixedString('', 32), response_body_sum = toFixedString('', 32), request_salt = toFixedString('', 16), response_salt = toFixedString('', 16), erased = now() WHERE true")
 	if report := bare(0); !report.OK() || !strings.Contains(strings.Join(report.Unchecked, "\n"), "not signed yet") {
 		t.Errorf("an erasure of just now: %+v", report)
@@ -262,7 +262,7 @@ func TestErasedAndExpired(t *testing.T) {
 	conn := outside(t)
 	clear := func(id uuid.UUID) {
 		t.Helper()
-		sql := "ALTER TABLE " + databaseOf(t) + `.calls UPDATE args = '', path = '', rpc_message = NULL, request_body = '', request_body_tail = '', response_body = '', response_body_tail = '',
+		sql := "ALTER TABLE " + databaseOf(t) + `.calls UPDATE args = '', path = '', rpc_message = NULL, request_body = '', request_body_tail = '', response_body = '', response_body_tail = '', original_sealed = '',
 			request_body_sum = toFixedString('', 32), response_body_sum = toFixedString('', 32), request_salt = toFixedString('', 16), response_salt = toFixedString('', 16), erased = now()
 			WHERE call_id = '` + id.String() + "'"
 		if err := conn.Exec(context.Background(), sql); err != nil {

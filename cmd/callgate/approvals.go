@@ -195,7 +195,7 @@ something happens to it, until it is interrupted.`,
 		case c.Context().Err() != nil:
 			return nil // interrupted, which is how it ends
 		case err == nil:
-			return withCode(exitUnreachable, errors.New("Callgate has ended the connection; start again"))
+			return withCode(exitUnreachable, errors.New("the service has ended the connection; start again"))
 		}
 		return answered(err)
 	}

@@ -61,7 +61,7 @@ func (d *desk) serve(w http.ResponseWriter, r *http.Request) {
 		if m.ID == nil {
 			continue
 		}
-		text := `{"card":"4242 4242 4242 4242","mail":"ada@example.com"}`
+		text := `{"card":"5555 5555 5555 4444","mail":"ada@example.com"}`
 		switch m.Method {
 		case "lost":
 			continue
@@ -69,7 +69,7 @@ func (d *desk) serve(w http.ResponseWriter, r *http.Request) {
 			out = append(out, fmt.Sprintf(`{"jsonrpc":"2.0","id":%s,"error":{"code":-7,"message":"boom"}}`, m.ID))
 			continue
 		case "stray":
-			out = append(out, `{"jsonrpc":"2.0","id":4711,"result":"4242 4242 4242 4242"}`)
+			out = append(out, `{"jsonrpc":"2.0","id":4711,"result":"5555 5555 5555 4444"}`)
 		}
 		out = append(out, fmt.Sprintf(`{"jsonrpc":"2.0","id":%s,"result":%s}`, m.ID, text))
 	}
@@ -199,10 +199,10 @@ func batchCalls(t *testing.T, d *desk, c *http.Client, path string) {
 		}
 		d.mu.Unlock()
 		got := messages(t, a)
-		if m := got["1"]; a.status != 200 || m.Result == nil || strings.Contains(m.Result.Card, "4242 4242") || m.Result.Mail != "ada@example.com" {
+		if m := got["1"]; a.status != 200 || m.Result == nil || strings.Contains(m.Result.Card, "4444 4444") || m.Result.Mail != "ada@example.com" {
 			t.Errorf("get: %d %s", a.status, a.body)
 		}
-		if m := got[`"1"`]; m.Result == nil || m.Result.Card != "4242 4242 4242 4242" || strings.Contains(m.Result.Mail, "ada@") {
+		if m := got[`"1"`]; m.Result == nil || m.Result.Card != "5555 5555 5555 4444" || strings.Contains(m.Result.Mail, "ada@") {
 			t.Errorf("find: %s", a.body)
 		}
 		denied, malformed := got["2"], got["null"]
@@ -214,7 +214,7 @@ func batchCalls(t *testing.T, d *desk, c *http.Client, path string) {
 		shared.row(t, denied.Error.Data.CallID, "function", "drop", "decision", "deny", "rule", "no drops", "batch_index", 1, "batch_id", a.id(), "answered", "none", "finished", "seen", "request_body", drop)
 		shared.row(t, malformed.Error.Data.CallID, "reason", "malformed_request", "batch_index", 4, "rpc_id", "")
 		rows := shared.query(t, "SELECT call_id, function, response_body, rpc_code FROM calls WHERE batch_id = '"+a.id()+"' ORDER BY batch_index")
-		if len(rows) != 5 || !strings.Contains(fmt.Sprint(rows[2]["response_body"]), "4242 4242 4242 4242") || strings.Contains(fmt.Sprint(rows[2]["response_body"]), "ada@") || rows[3]["response_body"] != "" || rows[3]["rpc_code"] != nil {
+		if len(rows) != 5 || !strings.Contains(fmt.Sprint(rows[2]["response_body"]), "5555 5555 5555 4444") || strings.Contains(fmt.Sprint(rows[2]["response_body"]), "ada@") || rows[3]["response_body"] != "" || rows[3]["rpc_code"] != nil {
 			t.Errorf("%v", rows)
 		}
 		if out, err := shared.cli(t, "", "calls", "show", denied.Error.Data.CallID); err != nil || !strings.Contains(out, "call 2 of 5 in one request") || !strings.Contains(out, "3  "+fmt.Sprint(rows[2]["call_id"])+"  find, allow") {
@@ -229,7 +229,7 @@ func batchCalls(t *testing.T, d *desk, c *http.Client, path string) {
 			t.Errorf("the function got %q", body)
 		}
 		got := messages(t, a)
-		if m := got["1"]; len(got) != 2 || m.Result == nil || strings.Contains(m.Result.Card, "4242 4242") || got["2"].Error == nil || got["2"].Error.Code != -7 {
+		if m := got["1"]; len(got) != 2 || m.Result == nil || strings.Contains(m.Result.Card, "4444 4444") || got["2"].Error == nil || got["2"].Error.Code != -7 {
 			t.Errorf("%s", a.body)
 		}
 		shared.row(t, a.id(), "rpc_code", 0)
@@ -294,7 +294,7 @@ func batchCalls(t *testing.T, d *desk, c *http.Client, path string) {
 
 	t.Run("strays", func(t *testing.T) {
 		a := send(rpcCall("stray", "1"))
-		if got := messages(t, a); len(got) != 1 || got["1"].Result == nil || strings.Contains(a.body, "4242 4242") {
+		if got := messages(t, a); len(got) != 1 || got["1"].Result == nil || strings.Contains(a.body, "4444 4444") {
 			t.Errorf("%s", a.body)
 		}
 	})
@@ -318,7 +318,7 @@ func batchCalls(t *testing.T, d *desk, c *http.Client, path string) {
 
 	t.Run("alone", func(t *testing.T) {
 		a := shared.call(t, c, shared.alice, "POST", path, rpcCall("get", "1"))
-		if a.status != 200 || strings.Contains(a.body, "4242 4242") {
+		if a.status != 200 || strings.Contains(a.body, "4444 4444") {
 			t.Errorf("%d %s", a.status, a.body)
 		}
 		shared.row(t, a.id(), "function", "get", "batch_size", 0, "rpc_code", 0)
