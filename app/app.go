@@ -22,6 +22,7 @@ import (
 	"golang.org/x/sync/errgroup"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/status"
 
 	"github.com/callgate/callgate/accesslog"
@@ -260,6 +261,8 @@ const largestMessage = 72 << 20
 func (a *App) serveEnvoys(ctx context.Context, l net.Listener) error {
 	b := new(busy)
 	options := append(b.options(), grpc.MaxRecvMsgSize(largestMessage), grpc.MaxSendMsgSize(largestMessage),
+		// Envoys ask every few seconds whether this process still moves.
+		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 5 * time.Second, PermitWithoutStream: true}),
 		// Workers keep their grown stacks from call to call. Where all are
 		// busy, as with held calls, a call gets a goroutine of its own.
 		grpc.NumStreamWorkers(uint32(4*runtime.GOMAXPROCS(0))))
@@ -270,7 +273,7 @@ func (a *App) serveEnvoys(ctx context.Context, l net.Listener) error {
 	}
 	if a.has(ExtProc) {
 		responses := extproc.New(extproc.Config{Recorder: a.trail.recorder, Backlog: a.trail.backlog, Messages: a.messages, Visible: a.decider, Pinned: a.decider, Detectors: a.detectors, HashKey: a.hashKey, Sealer: a.release, Redact: a.redact,
-			MaxResponse: 8 << 20, Memory: int64(a.cfg.Masking.Memory), Now: a.opts.Now, Log: a.log, Metrics: extproc.NewMetrics(a.registry)})
+			MaxResponse: 8 << 20, Memory: int64(a.cfg.Masking.Memory), Timeout: a.cfg.Masking.Timeout, Now: a.opts.Now, Log: a.log, Metrics: extproc.NewMetrics(a.registry)})
 		procv3.RegisterExternalProcessorServer(present, responses)
 		procv3.RegisterExternalProcessorServer(parting, responses)
 	}

@@ -159,6 +159,10 @@ type Masking struct {
 	// Memory is what all responses that are being masked may hold at once;
 	// beyond it they are withheld. Default 512MiB.
 	Memory Bytes `yaml:"memory"`
+	// Timeout bounds the work on one part of a response: masking it, analyzers
+	// included, and making its record durable. Beyond it the response is
+	// withheld. Default 30s.
+	Timeout time.Duration `yaml:"timeout"`
 }
 
 // Audit says where the trail goes.

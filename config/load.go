@@ -200,6 +200,7 @@ func (c *Config) defaults() {
 	set(&c.Envoy.Services, c.Listen.GRPC)
 	set(&c.Envoy.DecideTimeout, 2*time.Second)
 	set(&c.Masking.Memory, 512<<20)
+	set(&c.Masking.Timeout, 30*time.Second)
 	set(&c.Identity.ClockSkew, time.Minute)
 	set(&c.Audit.Unseal.Wait, 24*time.Hour)
 	set(&c.Identity.Unreachable, "fail")

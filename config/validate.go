@@ -104,6 +104,9 @@ func (c *Config) validate(doc document, p *problems) {
 	if c.Masking.Memory < 16<<20 {
 		bad("masking.memory", "%s is too small to mask responses in; 512MiB is the default", c.Masking.Memory)
 	}
+	if t := c.Masking.Timeout; t < 100*time.Millisecond || t > time.Hour {
+		bad("masking.timeout", "%s is outside 100ms to 1h; 30s is the default", t)
+	}
 	if c.Audit.Spool.MaxBytes < 1<<20 {
 		bad("audit.spool.max_bytes", "%s is too small to hold a call; 10GiB is the default", c.Audit.Spool.MaxBytes)
 	}

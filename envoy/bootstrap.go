@@ -86,7 +86,7 @@ func Bootstrap(c BootstrapConfig) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("control plane: %w", err)
 	}
-	options, err := protocolOptions(true)
+	options, err := protocolOptions(true, false)
 	if err != nil {
 		return nil, err
 	}

@@ -116,7 +116,7 @@ func ads() *corev3.ConfigSource {
 // addCluster adds a cluster of one target: its endpoint by EDS where it is an
 // address, by DNS where it is a name.
 func addCluster(out *Resources, name string, to target, http2 bool, socket *corev3.TransportSocket) error {
-	options, err := protocolOptions(http2)
+	options, err := protocolOptions(http2, name == servicesName || name == holdName)
 	if err != nil {
 		return err
 	}
@@ -144,12 +144,22 @@ func addCluster(out *Resources, name string, to target, http2 bool, socket *core
 	return nil
 }
 
-func protocolOptions(http2 bool) (*anypb.Any, error) {
+// How soon it shows that a service of Callgate's is there and does not move: a
+// process that is stopped, a host that is gone. What waits for it then fails.
+const (
+	pingEvery   = 10 * time.Second
+	pingTimeout = 5 * time.Second
+)
+
+func protocolOptions(http2, ping bool) (*anypb.Any, error) {
 	explicit := &httpv3.HttpProtocolOptions_ExplicitHttpConfig{
 		ProtocolConfig: &httpv3.HttpProtocolOptions_ExplicitHttpConfig_HttpProtocolOptions{HttpProtocolOptions: &corev3.Http1ProtocolOptions{}}}
 	if http2 {
-		explicit.ProtocolConfig = &httpv3.HttpProtocolOptions_ExplicitHttpConfig_Http2ProtocolOptions{
-			Http2ProtocolOptions: &corev3.Http2ProtocolOptions{MaxConcurrentStreams: &wrapperspb.UInt32Value{Value: inFlight}}}
+		h2 := &corev3.Http2ProtocolOptions{MaxConcurrentStreams: &wrapperspb.UInt32Value{Value: inFlight}}
+		if ping {
+			h2.ConnectionKeepalive = &corev3.KeepaliveSettings{Interval: seconds(pingEvery), Timeout: seconds(pingTimeout)}
+		}
+		explicit.ProtocolConfig = &httpv3.HttpProtocolOptions_ExplicitHttpConfig_Http2ProtocolOptions{Http2ProtocolOptions: h2}
 	}
 	return packed(&httpv3.HttpProtocolOptions{UpstreamProtocolOptions: &httpv3.HttpProtocolOptions_ExplicitHttpConfig_{ExplicitHttpConfig: explicit}})
 }

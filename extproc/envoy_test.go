@@ -65,7 +65,11 @@ type memory struct {
 
 func (m *memory) Record(ctx context.Context, e call.Event) error {
 	if m.wait != nil {
-		<-m.wait
+		select {
+		case <-m.wait:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()

@@ -71,7 +71,10 @@ type Config struct {
 	MaxResponse int64
 	// Memory bounds what all responses that are being masked hold at once,
 	// in bytes; beyond it they are withheld. 0 means 512 MiB.
-	Memory  int64
+	Memory int64
+	// Timeout bounds the work on one part of a response: masking it, and making
+	// its record durable. Beyond it the response is withheld. 0 means 30 seconds.
+	Timeout time.Duration
 	Log     *slog.Logger
 	Metrics *Metrics
 	// Now is the clock; nil means time.Now.
@@ -100,6 +103,9 @@ func New(cfg Config) *Server {
 	if cfg.Memory <= 0 {
 		cfg.Memory = 512 << 20
 	}
+	if cfg.Timeout <= 0 {
+		cfg.Timeout = defaultTimeout
+	}
 	return &Server{cfg: cfg, maskers: maskers{hashKey: cfg.HashKey, custom: cfg.Detectors}, requests: NewRequests(cfg.HashKey, cfg.Detectors), memory: budget{max: cfg.Memory}, async: make(chan struct{}, asyncRecords)}
 }
 
@@ -109,7 +115,9 @@ var errCut = errors.New("response cut off")
 
 // Process handles one response.
 func (s *Server) Process(stream extprocv3.ExternalProcessor_ProcessServer) (err error) {
-	r := &response{server: s, ctx: stream.Context(), share: share{of: &s.memory}}
+	ctx, giveUp := context.WithCancelCause(stream.Context())
+	defer giveUp(nil)
+	r := &response{server: s, ctx: ctx, giveUp: giveUp, share: share{of: &s.memory}}
 	defer func() {
 		if p := recover(); p != nil {
 			// A fault in a detector is this call's alone. The panic's text
@@ -130,7 +138,9 @@ func (s *Server) Process(stream extprocv3.ExternalProcessor_ProcessServer) (err 
 		case err != nil:
 			return fmt.Errorf("receive from Envoy: %w", err)
 		}
+		done := r.within(s.cfg.Timeout)
 		out, err := r.handle(req)
+		done()
 		for _, m := range out {
 			if sendErr := stream.Send(m); sendErr != nil {
 				return fmt.Errorf("answer Envoy: %w", sendErr)

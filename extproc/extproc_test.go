@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	"google.golang.org/protobuf/types/known/structpb"
@@ -631,6 +632,48 @@ func TestDetectorPanics(t *testing.T) {
 	b.quiet(t)
 	if n := testutil.ToFloat64(b.server.cfg.Metrics.panics); n != 1 {
 		t.Errorf("counted %v panics", n)
+	}
+}
+
+// stalled is an analyzer that never answers.
+type stalled struct{}
+
+func (stalled) Analyze(ctx context.Context, _ []string) ([][]mask.Span, error) {
+	<-ctx.Done()
+	return nil, ctx.Err()
+}
+
+// What never comes back holds no response for ever: it is withheld, and its row
+// says why if it can.
+func TestStalled(t *testing.T) {
+	own := call.MaskRule{Name: "own", Detect: []string{"own@1"}}
+	for name, adapt := range map[string]func(*Config){
+		"analyzer": func(c *Config) { c.Detectors = known{mask.NewAnalyzed("own", stalled{})} },
+		"recorder": func(c *Config) {
+			own, err := mask.NewCustom(mask.Definition{Name: "own", Words: []string{secret}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			c.Detectors = known{own}
+			c.Recorder = &memory{wait: make(chan struct{})}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := start(t, func(c *Config) { c.Timeout = time.Millisecond; adapt(c) })
+			got := b.run(t, exchange{mode: duplex, meta: decided(call.HTTP, own), headers: jsonType, chunks: []string{`{"a":"` + secret + `"}`}})
+			if got.immediate == nil || got.body != "" || strings.Contains(string(got.immediate.Body), secret) {
+				t.Errorf("got %+v", got)
+			}
+			b.quiet(t)
+			if name == "analyzer" {
+				if a := b.one(t); !strings.Contains(a.Withheld, "masking.timeout") {
+					t.Errorf("recorded %+v", a)
+				}
+			}
+			if !strings.Contains(b.logs.String(), "masking.timeout") {
+				t.Errorf("log %s", b.logs)
+			}
+		})
 	}
 }
 

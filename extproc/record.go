@@ -62,11 +62,18 @@ func (r *response) record(interrupted bool, withheld string) error {
 // recordOne makes an event durable, or leaves it to be made so.
 func (r *response) recordOne(event call.Event) error {
 	// The caller's hanging up must not undo the record of what it got.
-	ctx := context.WithoutCancel(r.ctx)
 	s := r.server
+	ctx, cancel := context.WithTimeoutCause(context.WithoutCancel(r.ctx), s.cfg.Timeout, slow{s.cfg.Timeout})
 	if r.meta.Record.Response == call.RecordAsync {
-		s.async <- struct{}{}
+		select {
+		case s.async <- struct{}{}:
+		case <-ctx.Done():
+			cancel()
+			s.cfg.Metrics.lost.Inc()
+			return fmt.Errorf("%d responses wait to be recorded: %w", asyncRecords, context.Cause(ctx))
+		}
 		go func() {
+			defer cancel()
 			defer func() {
 				if p := recover(); p != nil { // as in Process: no text of it
 					s.panicked(ctx, event)
@@ -80,6 +87,7 @@ func (r *response) recordOne(event call.Event) error {
 		}()
 		return nil
 	}
+	defer cancel()
 	if err := s.cfg.Recorder.Record(ctx, event); err != nil && !r.later(event) {
 		s.cfg.Metrics.lost.Inc()
 		return fmt.Errorf("the record of the response can't be made durable: %w", err)

@@ -20,6 +20,7 @@ import (
 type response struct {
 	server *Server
 	ctx    context.Context
+	giveUp context.CancelCauseFunc // ends ctx
 
 	mode     extprocfilterv3.ProcessingMode_BodySendMode
 	editing  editing
@@ -327,6 +328,7 @@ func (r *response) finish(rest ...*extprocv3.ProcessingResponse) ([]*extprocv3.P
 // withhold keeps back what has not left: with an answer of its own while the
 // headers are still here, else by cutting the stream off.
 func (r *response) withhold(cause error) ([]*extprocv3.ProcessingResponse, error) {
+	cause = r.why(cause)
 	r.server.cfg.Metrics.withheld.WithLabelValues(r.meta.Connection).Inc()
 	r.server.cfg.Log.WarnContext(r.ctx, "response withheld", "call_id", r.meta.CallID,
 		"connection", r.meta.Connection, "function", r.meta.Function, "error", cause)

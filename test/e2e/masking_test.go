@@ -11,6 +11,8 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"runtime/debug"
+	"runtime/metrics"
 	"strings"
 	"sync"
 	"testing"
@@ -404,22 +406,40 @@ func (e endless) ServeHTTP(contentType string) func(http.ResponseWriter, *http.R
 	}
 }
 
-// Large responses go through whole. CALLGATE_SOAK makes them as large as anybody
-// should send: 100 MB of JSON on one line, a million events.
+// addedMemory is the most that the serving process may need while a response
+// passes, whatever its size, in bytes.
+const addedMemory = 64 << 20
+
+// memoryInUse is what the Go runtime has of the machine's memory, in bytes. The
+// serving process is this one, with the function and the caller beside it.
+func memoryInUse() int64 {
+	s := []metrics.Sample{{Name: "/memory/classes/total:bytes"}, {Name: "/memory/classes/heap/released:bytes"}}
+	metrics.Read(s)
+	return int64(s[0].Value.Uint64() - s[1].Value.Uint64())
+}
+
+// Large responses go through whole, in little memory. CALLGATE_SOAK makes them as
+// large as anybody should send: 1 GiB of JSON on one line, a million events.
 func TestMaskedLargeSoak(t *testing.T) {
-	times := 1
-	if os.Getenv("CALLGATE_SOAK") != "" {
-		times = 25
+	soak := os.Getenv("CALLGATE_SOAK") != ""
+	size := func(small, large int) int {
+		if soak {
+			return large
+		}
+		return small
 	}
-	item := `{"id":1,"note":"nothing to hide here, and so on and on","card":"` + plantedCard + `"},`
+	const (
+		item = `{"id":1,"note":"nothing to hide here, and so on and on","card":"` + plantedCard + `"},`
+		text = "nothing to hide, but " + plantedCard + " here. "
+	)
 	for name, tt := range map[string]struct {
 		contentType string
 		endless
 	}{
-		"one line of JSON": {"application/json", endless{"[", item, "0]", 40_000 * times}},
-		"one long string":  {"application/json", endless{`{"text":"`, "nothing to hide, but " + plantedCard + " here. ", `"}`, 40_000 * times}},
-		"events":           {"text/event-stream", endless{"", "data: " + plantedCard + "\n\n", "", 40_000 * times}},
-		"text":             {"text/plain", endless{"", "nothing to hide, but " + plantedCard + " here. ", "", 40_000 * times}},
+		"one line of JSON": {"application/json", endless{"[", item, "0]", size(40_000, 1<<30/len(item))}},
+		"one long string":  {"application/json", endless{`{"text":"`, text, `"}`, size(40_000, 100_000_000/len(text))}},
+		"events":           {"text/event-stream", endless{"", "data: " + plantedCard + "\n\n", "", size(40_000, 1_000_000)}},
+		"text":             {"text/plain", endless{"", text, "", size(40_000, 100_000_000/len(text))}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			path := masked(t, shared, "large "+name, tt.ServeHTTP(tt.contentType))
@@ -428,12 +448,14 @@ func TestMaskedLargeSoak(t *testing.T) {
 				t.Fatal(err)
 			}
 			req.Header.Set("authorization", "Bearer "+shared.alice)
+			debug.FreeOSMemory()
+			before, most := memoryInUse(), int64(0)
 			resp, err := http1().Do(req)
 			if err != nil {
 				t.Fatal(err)
 			}
 			defer resp.Body.Close()
-			n, hidden := 0, 0
+			n, hidden, sampled := 0, 0, 0
 			buf, rest := make([]byte, 64<<10), ""
 			for {
 				k, err := resp.Body.Read(buf)
@@ -444,7 +466,9 @@ func TestMaskedLargeSoak(t *testing.T) {
 				last := strings.LastIndex(text, "[redacted:card]")
 				hidden += strings.Count(text, "[redacted:card]")
 				rest = text[max(last+1, len(text)-32):]
-				n += k
+				if n += k; n-sampled > 256<<10 {
+					sampled, most = n, max(most, memoryInUse())
+				}
 				if errors.Is(err, io.EOF) {
 					break
 				}
@@ -454,6 +478,10 @@ func TestMaskedLargeSoak(t *testing.T) {
 			}
 			if hidden != tt.n {
 				t.Errorf("%d cards of %d are hidden, in %d bytes", hidden, tt.n, n)
+			}
+			t.Logf("%d bytes in %d bytes of added memory", n, most-before)
+			if most-before > addedMemory {
+				t.Errorf("%d bytes of memory were needed for %d bytes of response, at most %d may be", most-before, n, addedMemory)
 			}
 		})
 	}
