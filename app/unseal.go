@@ -2,6 +2,7 @@ package app
 
 import (
 	"context"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -73,11 +74,11 @@ func (u unsealer) Unseal(ctx context.Context, who call.Identity, id call.ID, rea
 		return console.Unsealed{}, fmt.Errorf("%w of call %s: nothing was masked, or its connection keeps none (record.originals)", console.ErrNoOriginal, id)
 	}
 	// Nobody need be asked about what can't be released.
-	released, err := u.key.Release([]byte(row.OriginalSealed))
+	released, err := u.key.Release([]byte(row.OriginalSealed), id.String())
 	if err != nil {
 		return console.Unsealed{}, fmt.Errorf("%w: %v", console.ErrUnseal, err)
 	}
-	wish, err := u.wish(who, id, reason)
+	wish, err := u.wish(who, id, reason, row.OriginalCommitment)
 	if err != nil {
 		return console.Unsealed{}, err
 	}
@@ -108,8 +109,8 @@ func (u unsealer) Unseal(ctx context.Context, who call.Identity, id call.ID, rea
 
 // wish is what people are asked about, as a call. It has the id of the call whose
 // original is wished for, so that its steps stand in that call's history.
-func (u unsealer) wish(who call.Identity, id call.ID, reason string) (*call.Call, error) {
-	args := map[string]any{"call": id.String(), "reason": reason}
+func (u unsealer) wish(who call.Identity, id call.ID, reason, commitment string) (*call.Call, error) {
+	args := map[string]any{"call": id.String(), "reason": reason, "commitment": hex.EncodeToString([]byte(commitment))}
 	body, err := json.Marshal(args)
 	if err != nil {
 		return nil, fmt.Errorf("ask to unseal: %w", err)

@@ -14,6 +14,7 @@ import (
 	"strings"
 	"time"
 	"unicode"
+	"unicode/utf16"
 	"unicode/utf8"
 
 	"github.com/callgate/callgate/call"
@@ -165,7 +166,7 @@ func show(h *Hold) View {
 		if json.Indent(&b, args, "", "  ") == nil {
 			args = b.Bytes()
 		}
-		out.Arguments = visible(string(args))
+		out.Arguments = visibleJSON(string(args))
 	}
 	out.Hidden = max(hiddenInBody, v.hidden-hiddenInBody)
 	return out
@@ -326,6 +327,25 @@ func visible(s string) string {
 			fmt.Fprintf(&b, `\x%02x`, s[i])
 		case misleading(r):
 			fmt.Fprintf(&b, `\u{%04x}`, r)
+		default:
+			b.WriteRune(r)
+		}
+	}
+	return b.String()
+}
+
+// visibleJSON is visible for a JSON document, which stays one: what misleads can
+// stand in its strings alone, and is escaped as JSON has it.
+func visibleJSON(doc string) string {
+	var b strings.Builder
+	for i, r := range doc {
+		switch {
+		case r == '\r' || r == '\n' || r == '\t':
+			b.WriteRune(r) // between values; in a string they are escaped already
+		case r == utf8.RuneError && !strings.HasPrefix(doc[i:], "\uFFFD"), misleading(r):
+			for _, u := range utf16.AppendRune(nil, r) {
+				fmt.Fprintf(&b, `\u%04x`, u)
+			}
 		default:
 			b.WriteRune(r)
 		}

@@ -106,3 +106,18 @@ func FuzzView(f *testing.F) {
 		}
 	})
 }
+
+// Arguments with characters that mislead stay JSON, and show them.
+func TestVisibleJSON(t *testing.T) {
+	for doc, want := range map[string]string{
+		`{"a":"plain ü","n":1}`:                        `{"a":"plain ü","n":1}`,
+		"{\"a\":\"pay\u200b\u202eme\"}":                `{"a":"pay\u200b\u202eme"}`,
+		"{\"tag\":\"\U000E0041\"}":                     `{"tag":"\udb40\udc41"}`,
+		"{\r\n\t\"a\": \"\x7f\", \"b\": \"\xff\"\r\n}": "{\r\n\t\"a\": \"\\u007f\", \"b\": \"\\ufffd\"\r\n}",
+	} {
+		got := visibleJSON(doc)
+		if got != want || !json.Valid([]byte(got)) {
+			t.Errorf("%q shows as %q", doc, got)
+		}
+	}
+}

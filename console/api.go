@@ -18,8 +18,12 @@ type Approval struct {
 	Function      string          `json:"function"`
 	Arguments     json.RawMessage `json:"arguments,omitempty"`
 	Method        string          `json:"method,omitempty"`
+	Authority     string          `json:"authority,omitempty"`
 	Path          string          `json:"path,omitempty"`
+	Type          string          `json:"content_type,omitempty"`
+	Encoding      string          `json:"content_encoding,omitempty"`
 	Body          string          `json:"body,omitempty"`
+	BodyLength    int             `json:"body_length,omitempty"` // of the bytes as they came
 	Rule          string          `json:"rule"`
 	Message       string          `json:"message,omitempty"`
 	Requester     call.Identity   `json:"requester"`

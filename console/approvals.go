@@ -219,7 +219,7 @@ func summary(h approvals.Hold) Approval {
 
 func full(v approvals.View) Approval {
 	a := Approval{ID: v.ID, State: string(v.State), CallID: v.CallID, Connection: v.Connection, Function: v.Function,
-		Method: v.Method, Path: v.Path, Body: v.Body, Rule: v.Rule, Message: v.Message, Requester: v.Identity, Approvers: v.Approvers,
+		Method: v.Method, Authority: v.Authority, Path: v.Path, Type: v.Type, Encoding: v.Encoding, Body: v.Body, BodyLength: v.BodyLength, Rule: v.Rule, Message: v.Message, Requester: v.Identity, Approvers: v.Approvers,
 		PolicyVersion: v.Policy, AskedAt: v.AskedAt, Expires: v.Expires, Attempts: v.Attempts,
 		Missing: v.Missing, DecidedBy: strings.Join(v.By, ", "), DecidedAt: v.DecidedAt, Comment: v.Comment, UsedAt: v.UsedAt, BreakGlass: v.BreakGlass,
 		BodyForm: v.BodyForm, BodySHA256: v.BodySHA256, Hidden: v.Hidden, LastApproved: v.Last, History: v.History}

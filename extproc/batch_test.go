@@ -555,7 +555,7 @@ func TestBatchOriginals(t *testing.T) {
 		if o == nil {
 			continue
 		}
-		inner, err := release.Release(o.Sealed)
+		inner, err := release.Release(o.Sealed, callID(i).String())
 		if err != nil {
 			t.Fatal(err)
 		}

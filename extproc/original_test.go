@@ -57,7 +57,7 @@ func TestOriginals(t *testing.T) {
 			if bytes.Contains(a.Original.Sealed, []byte(card)) {
 				t.Error("the original can be read")
 			}
-			inner, err := release.Release(a.Original.Sealed)
+			inner, err := release.Release(a.Original.Sealed, meta.CallID.String())
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -50,21 +50,27 @@ type Approval struct {
 	Asks string `json:"asks"`
 
 	// Attempts how often the caller came with the call
-	Attempts *int64  `json:"attempts,omitempty"`
-	Body     *string `json:"body,omitempty"`
+	Attempts  *int64  `json:"attempts,omitempty"`
+	Authority *string `json:"authority,omitempty"`
+	Body      *string `json:"body,omitempty"`
 
 	// BodyForm BodyForm says how the body is shown: json, form, text, base64 or none.
 	BodyForm *string `json:"body_form,omitempty"`
+
+	// BodyLength of the bytes as they came
+	BodyLength *int64 `json:"body_length,omitempty"`
 
 	// BodySha256 of the bytes as they came
 	BodySha256 *string `json:"body_sha256,omitempty"`
 
 	// BreakGlass BreakGlass is why the caller passed without an approval; Review, what was found afterwards.
-	BreakGlass *string    `json:"break_glass,omitempty"`
-	CallId     string     `json:"call_id"`
-	Comment    *string    `json:"comment,omitempty"`
-	Connection string     `json:"connection"`
-	DecidedAt  *time.Time `json:"decided_at,omitempty"`
+	BreakGlass      *string    `json:"break_glass,omitempty"`
+	CallId          string     `json:"call_id"`
+	Comment         *string    `json:"comment,omitempty"`
+	Connection      string     `json:"connection"`
+	ContentEncoding *string    `json:"content_encoding,omitempty"`
+	ContentType     *string    `json:"content_type,omitempty"`
+	DecidedAt       *time.Time `json:"decided_at,omitempty"`
 
 	// DecidedBy DecidedBy, DecidedAt and Comment are of the decisions and of the last.
 	DecidedBy *string    `json:"decided_by,omitempty"`

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
@@ -53,16 +54,17 @@ func (s *Server) list(w http.ResponseWriter, r *http.Request, ses login.Session)
 	if p.All {
 		f.State, p.Empty = "", "No call that concerns you has been held."
 	}
-	s.listed(w, r, ses, "list", p, f, func(*approvals.Hold) bool { return true })
+	holds, err := s.cfg.Desk.Mine(r.Context(), f, ses.Identity)
+	s.listed(w, r, ses, "list", p, holds, err)
 }
 
 func (s *Server) reviews(w http.ResponseWriter, r *http.Request, ses login.Session) {
 	p := listPage{frame: s.frame(ses, "reviews", "Reviews"), Empty: "No call waits for a review."}
-	s.listed(w, r, ses, "reviews", p, approvals.Filter{Unreviewed: true, Limit: listMost}, (*approvals.Hold).Unreviewed)
+	holds, err := s.cfg.Desk.Mine(r.Context(), approvals.Filter{Unreviewed: true, Limit: listMost}, ses.Identity)
+	s.listed(w, r, ses, "reviews", p, holds, err)
 }
 
-func (s *Server) listed(w http.ResponseWriter, r *http.Request, ses login.Session, page string, p listPage, f approvals.Filter, wanted func(*approvals.Hold) bool) {
-	holds, err := s.cfg.Desk.List(r.Context(), f, nil)
+func (s *Server) listed(w http.ResponseWriter, r *http.Request, ses login.Session, page string, p listPage, holds []approvals.Hold, err error) {
 	if err != nil {
 		s.failed(w, r, err)
 		return
@@ -74,7 +76,7 @@ func (s *Server) listed(w http.ResponseWriter, r *http.Request, ses login.Sessio
 			s.failed(w, r, err)
 			return
 		}
-		if rights.See && wanted(h) {
+		if rights.See {
 			p.Calls = append(p.Calls, row{ID: h.ID, Function: approvals.Visible(h.Function), Connection: approvals.Visible(h.Connection), Message: approvals.Visible(h.Message),
 				State: h.State, Identity: h.Identity, AskedAt: h.AskedAt, Expires: h.Expires, Yours: rights.Approve || rights.Refuse})
 		}
@@ -178,18 +180,25 @@ func (s *Server) approval(w http.ResponseWriter, r *http.Request, ses login.Sess
 			s.cfg.Log.WarnContext(r.Context(), "that an approval was looked at is not on record", "approval", h.ID, "error", err)
 		}
 	}
-	switch r.URL.Query().Get("done") {
-	case "approved":
+	// What the address says was done is only told where it was.
+	done := r.URL.Query().Get("done")
+	switch {
+	case done == "approved" && by(&h, ses.Identity, true):
 		p.Notice = &notice{"good", "Your approval is recorded."}
 		if h.State == approvals.Open {
 			p.Notice.Text += " Others must approve too before the call goes on."
 		}
-	case "refused":
+	case done == "refused" && by(&h, ses.Identity, false):
 		p.Notice = &notice{"good", "Your refusal is recorded. The call was not made."}
-	case "reviewed":
+	case done == "reviewed" && h.Review.By == approvals.PersonOf(ses.Identity):
 		p.Notice = &notice{"good", "Your review is recorded."}
 	}
 	s.render(w, r, http.StatusOK, "approval", p)
+}
+
+// by reports whether somebody has said yes, or no, to a call.
+func by(h *approvals.Hold, who call.Identity, yes bool) bool {
+	return slices.ContainsFunc(h.Verdicts, func(v approvals.Verdict) bool { return v.By == approvals.PersonOf(who) && v.Approve == yes })
 }
 
 // answered reads the decision form. It shows the page again where something of it

@@ -19,7 +19,7 @@ import (
 
 // Desk is the approval service.
 type Desk interface {
-	List(ctx context.Context, f approvals.Filter, by *call.Identity) ([]approvals.Hold, error)
+	Mine(ctx context.Context, f approvals.Filter, by call.Identity) ([]approvals.Hold, error)
 	Get(ctx context.Context, id string) (approvals.Hold, error)
 	Show(ctx context.Context, id string) (approvals.View, error)
 	Rights(ctx context.Context, h *approvals.Hold, by call.Identity) (approvals.Rights, error)

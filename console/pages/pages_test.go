@@ -6,6 +6,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/json"
+	"fmt"
 	"html"
 	"io"
 	"log/slog"
@@ -94,9 +95,10 @@ func newSite(t *testing.T) *site {
 			_, err := s.desk.Decide(ctx, id, by, a)
 			return err
 		},
-		Review: func(_ context.Context, id string, by call.Identity, justified bool, comment string) error {
+		Review: func(ctx context.Context, id string, by call.Identity, justified bool, comment string) error {
 			s.reviews = append(s.reviews, id+" "+by.Subject+" "+comment)
-			return nil
+			_, err := s.store.Judge(ctx, id, approvals.Review{By: approvals.PersonOf(by), Justified: justified, Comment: comment, At: time.Now()})
+			return err
 		},
 		Grants: func(*approvals.Hold, call.Identity) time.Duration { return s.grants },
 		Login: login.Config{URL: srv.URL, Issuer: s.issuer.URL(), ClientID: "console", Secret: func() (string, error) { return "console-secret-of-tests", nil }, Client: client,
@@ -556,6 +558,28 @@ func TestDifference(t *testing.T) {
 	}
 	if strings.Contains(page, "s3cr3t") || strings.Contains(page, "<b>") {
 		t.Errorf("%s", page)
+	}
+}
+
+// Many newer calls of others hide none that waits for somebody, and an address
+// tells of no decision that was not made.
+func TestFloodAndFalseNotice(t *testing.T) {
+	s := newSite(t)
+	mine := s.hold(t, "apr_mine")
+	for i := range listMost + 50 {
+		s.hold(t, fmt.Sprintf("apr_%d", i), func(h *approvals.Hold) {
+			h.AskedAt = mine.AskedAt.Add(time.Second)
+			h.Terms.Stages = []call.Stage{{Approvers: call.Approvers{Groups: []string{"others"}}}}
+		})
+	}
+	b := s.as(t, "bob")
+	if _, body := b.get("/approvals"); !strings.Contains(body, "/approvals/apr_mine") {
+		t.Error("what waits for bob is not in his list")
+	}
+	for _, done := range []string{"approved", "refused", "reviewed"} {
+		if _, body := b.get("/approvals/apr_mine?done=" + done); strings.Contains(body, "is recorded.") {
+			t.Errorf("%s: a decision is told that was not made", done)
+		}
 	}
 }
 

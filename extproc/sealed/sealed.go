@@ -39,8 +39,13 @@ type Original struct {
 // ErrOther says that what was opened is not what the trail committed to.
 var ErrOther = errors.New("it is not the original that the trail committed to")
 
-// magic begins what lies inside both encryptions.
-const magic = "callgate original v1\n"
+// magic begins what lies inside both encryptions, and outside what lies inside the
+// gateway's: the call's id is in both, so that one call's original can't be
+// released as another's.
+const (
+	magic   = "callgate original v1\n"
+	outside = "callgate sealed v1\n"
+)
 
 // head is the first line after the magic.
 type head struct {
@@ -97,6 +102,9 @@ func (k *ReleaseKey) Seal(o Original, recipients []string) (blob []byte, commitm
 	if err != nil {
 		return nil, commitment, fmt.Errorf("seal an original: %w", err)
 	}
+	if _, err := io.WriteString(around, outside+o.Call+"\n"); err != nil {
+		return nil, commitment, fmt.Errorf("seal an original: %w", err)
+	}
 	w, err := age.Encrypt(around, inside...)
 	if err != nil {
 		return nil, commitment, fmt.Errorf("seal an original: %w", err)
@@ -136,9 +144,10 @@ func parseRecipients(recipients []string) ([]age.Recipient, error) {
 	return out, nil
 }
 
-// Release takes the gateway's own encryption off. What is left can be opened by
-// the investigators whom it was sealed for.
-func (k *ReleaseKey) Release(blob []byte) ([]byte, error) {
+// Release takes the gateway's own encryption off a call's original. What is left
+// can be opened by the investigators whom it was sealed for. It returns [ErrOther]
+// for another call's.
+func (k *ReleaseKey) Release(blob []byte, call string) ([]byte, error) {
 	r, err := age.Decrypt(bytes.NewReader(blob), k.identity)
 	if err != nil {
 		var other *age.NoIdentityMatchError
@@ -151,7 +160,11 @@ func (k *ReleaseKey) Release(blob []byte) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("the sealed original is damaged: %w", err)
 	}
-	return out, nil
+	released, ok := bytes.CutPrefix(out, []byte(outside+call+"\n"))
+	if !ok {
+		return nil, ErrOther
+	}
+	return released, nil
 }
 
 // Open decrypts what was released with an investigator's private keys

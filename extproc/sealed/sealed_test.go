@@ -39,7 +39,7 @@ func (k keys) seal(t testing.TB, o Original) ([]byte, [32]byte) {
 }
 
 func (k keys) open(blob []byte, call string, commitment [32]byte) (Original, error) {
-	inner, err := k.release.Release(blob)
+	inner, err := k.release.Release(blob, call)
 	if err != nil {
 		return Original{}, err
 	}
@@ -70,7 +70,7 @@ func TestSealedAndOpened(t *testing.T) {
 func TestOpenRefuses(t *testing.T) {
 	k, other := newKeys(t), newKeys(t)
 	blob, commitment := k.seal(t, Original{Call: callID, Length: 1, Body: []byte("1")})
-	inner, err := k.release.Release(blob)
+	inner, err := k.release.Release(blob, callID)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -104,6 +104,10 @@ func TestOpenRefuses(t *testing.T) {
 		if err != nil && (strings.Contains(err.Error(), k.investigator.String()) || strings.Contains(err.Error(), k.release.Secret())) {
 			t.Errorf("%s: a key in %q", name, err)
 		}
+	}
+	// One call's original, put in the place of another's, is not even released.
+	if inner, err := k.release.Release(blob, "01935b5e-7f6a-7c1e-9d3b-000000000000"); !errors.Is(err, ErrOther) || inner != nil {
+		t.Errorf("released for another call: %v", err)
 	}
 	if _, err := k.open(forged, callID, commitment); !errors.Is(err, ErrOther) {
 		t.Errorf("a forged original: %v", err)
