@@ -54,6 +54,14 @@ func base64Opens(text []byte) bool {
 	if len(text) < minBase64 {
 		return false
 	}
+	// Three bytes of which one can't stand in text, the usual case.
+	a, b, c, d := base64Value[text[0]], base64Value[text[1]], base64Value[text[2]], base64Value[text[3]]
+	if a|b|c|d|base64Value[text[4]]|base64Value[text[5]]|base64Value[text[6]]|base64Value[text[7]] <= 63 {
+		if opens := &textOpens; opens[a<<2|b>>4] == neverText ||
+			opens[a<<2|b>>4] == oneByte && (opens[b<<4|c>>2] == neverText || opens[b<<4|c>>2] == oneByte && opens[c<<6|d] == neverText) {
+			return false
+		}
+	}
 	const most = 32
 	var out [most / 4 * 3]byte
 	n, k, bits := 0, 0, uint32(0)
@@ -73,6 +81,25 @@ func base64Opens(text []byte) bool {
 	}
 	return isPrefix(out[:k])
 }
+
+// What a byte is where a character of a text begins.
+const (
+	neverText = iota
+	oneByte   // a character by itself
+	longer    // the first byte of one
+)
+
+var textOpens = func() (t [256]uint8) {
+	for c := range t {
+		switch {
+		case c < utf8.RuneSelf && printable([]byte{byte(c)}):
+			t[c] = oneByte
+		case c >= 0xC2 && c <= 0xF4:
+			t[c] = longer
+		}
+	}
+	return t
+}()
 
 // base64Value is what a character of either alphabet stands for; over 63: nothing.
 var base64Value = func() (t [256]uint8) {

@@ -29,6 +29,7 @@ const (
 	// Not detectors, but what a match may come from all the same.
 	detKeyword = detCount     // name=value in text, from a rule's keys
 	detCustom  = detCount + 1 // a detector of the user's own
+	detPath    = detCount + 2 // a field path
 )
 
 // detSet is a set of detectors.
@@ -76,6 +77,8 @@ func typeOf(d detector) string {
 		return kinds[d][0]
 	case d < detCount:
 		return nationalPrefix + nationalIDs[d-detNational].code
+	case d == detPath:
+		return typePath
 	}
 	return typeKey
 }

@@ -25,7 +25,7 @@ func (m *Masker) Header(name, value string) (masked string, found []Finding, dro
 		info := w.name([]byte(name))
 		w.stack[len(w.stack)-1] = frame{key: []byte(name), info: info, kind: frameKey}
 		if info.rule >= 0 {
-			return verdict{how: m.hows[info.rule], rule: info.rule, kind: typeKey}
+			return verdict{how: m.hows[info.rule], rule: info.rule, of: detKeyword}
 		}
 		return verdict{}
 	}
@@ -35,7 +35,7 @@ func (m *Masker) Header(name, value string) (masked string, found []Finding, dro
 	}
 	v := rule(name)
 	if v.how == howDrop {
-		w.report(v.rule, v.kind, "")
+		w.report(v.rule, v.kind(), "")
 		return "", w.findings, true, nil
 	}
 	from, to := 0, len(src)

@@ -228,7 +228,7 @@ func (h *page) attributes(start, end int) error {
 	for _, a := range list {
 		if a.name == "name" || a.name == "id" || a.name == "property" {
 			if r := w.name([]byte(html.UnescapeString(string(tag[a.start:a.end])))).rule; r >= 0 {
-				named = w.m.stricterVerdict(named, verdict{how: w.m.hows[r], rule: r, kind: typeKey})
+				named = w.m.stricterVerdict(named, verdict{how: w.m.hows[r], rule: r, of: detKeyword})
 			}
 		}
 	}
@@ -244,7 +244,7 @@ func (h *page) attributes(start, end int) error {
 			v = named
 		}
 		if r := w.stack[len(w.stack)-1].info.rule; r >= 0 {
-			v = w.m.stricterVerdict(v, verdict{how: w.m.hows[r], rule: r, kind: typeKey})
+			v = w.m.stricterVerdict(v, verdict{how: w.m.hows[r], rule: r, of: detKeyword})
 		}
 		form := escapeMarkup
 		if !a.quoted {

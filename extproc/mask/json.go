@@ -22,9 +22,9 @@ type doc struct {
 	root   container // the verdict and paths of the text itself
 	mute   int       // > 0 inside a value that is hidden whole: only the grammar counts
 	hole   hole
-	resume int   // of a string that is not all there: where the search for its end goes on
-	odd    uint8 // what that string holds so far
-	long   *long // streams: how strings beyond the look-behind are read; nil: at once
+	resume int      // of a string that is not all there: where the search for its end goes on
+	odd    oddities // what that string holds so far
+	long   *long    // streams: how strings beyond the look-behind are read; nil: at once
 }
 
 // want is what may come next.
@@ -45,12 +45,17 @@ const (
 type container struct {
 	object bool
 	whole  bool // hidden as one value
+	drop   bool // the element being read is cut out
+	shared bool // rest is worked out
 	live   liveStates
 	v      verdict // hides all of it
 	n      int     // the index of the element being read
 	inner  verdict // of that element
-	drop   bool    // that element is cut out
 	mark   int     // of the walker's states before that element
+
+	// rest is where all members and elements lead that no path names.
+	rest  liveStates
+	restV verdict
 
 	// Dropped elements are cut out with one comma, so that the rest stays valid
 	// and otherwise untouched.
@@ -64,15 +69,18 @@ type hole struct {
 	open bool
 }
 
-// verdict is the rule that hides a value and why; the zero value is none.
+// verdict is the rule that hides a value and why; the zero value is none. It is
+// copied for each value, so it is small and has no pointers.
 type verdict struct {
-	how  how
-	rule int
-	kind string // typePath or typeKey
-	blob bool   // the value is a file in base64
-	// delta says that the value is a piece of a longer text.
-	delta bool
+	how   how
+	of    detector // why: detPath, detKeyword, or a detector that goes by names
+	blob  bool     // the value is a file in base64
+	delta bool     // the value is a piece of a longer text
+	rule  int
 }
+
+// kind is what findings call it.
+func (v verdict) kind() string { return typeOf(v.of) }
 
 // errMore says that the text at hand ends within a token.
 var errMore = errors.New("more of the text is needed")
@@ -285,7 +293,15 @@ func (d *doc) name() error {
 		return d.fail(d.i, "a member name should be here")
 	}
 	from := d.i + 1
-	to, err := d.stringEnd(from)
+	var to int
+	var err error
+	info := d.w.guess(d.src[from:])
+	if info != nil {
+		to = from + len(info.raw)
+		d.resume, d.odd = to, 0
+	} else {
+		to, err = d.stringEnd(from)
+	}
 	if long := d.tooLong(from, to); long != nil {
 		return long
 	}
@@ -293,9 +309,11 @@ func (d *doc) name() error {
 		return err
 	}
 	c := d.top()
-	c.inner, c.mark = c.v, d.w.mark()
+	c.inner = c.v
 	if d.mute == 0 {
-		c.inner = d.w.enterKey(d, from, to, d.odd, c.live, c.v)
+		d.w.enterKey(d, from, to, info, c)
+	} else {
+		c.mark = d.w.mark()
 	}
 	d.enter(c)
 	d.i, d.want = to+1, wantColon
@@ -305,9 +323,12 @@ func (d *doc) name() error {
 // element enters the array element that begins here.
 func (d *doc) element() {
 	c := d.top()
-	c.inner, c.mark = c.v, d.w.mark()
+	c.inner = c.v
 	if d.mute == 0 {
-		c.inner = d.w.enterIndex(c.n, c.live, c.v)
+		d.w.stack[len(d.w.stack)-1] = frame{kind: frameIndex}
+		d.w.step(c, nil, d.w.m.paths.indexed)
+	} else {
+		c.mark = d.w.mark()
 	}
 	d.enter(c)
 	d.want = wantValue
@@ -349,7 +370,7 @@ func (d *doc) after() {
 	d.want = wantSign
 	if c.drop {
 		d.mute--
-		d.w.report(c.inner.rule, c.inner.kind, "")
+		d.w.report(c.inner.rule, c.inner.kind(), "")
 		if c.kept {
 			d.fill(d.i)
 		}
@@ -404,11 +425,22 @@ func (d *doc) leave() {
 	d.after()
 }
 
-// What a string holds besides plain ASCII.
+// oddities tell what a string holds besides plain ASCII, and from the eighth bit
+// on the byteClasses in it: what is to be looked for shows while its end is.
+type oddities uint16
+
 const (
-	oddEscape = 1 << iota
-	oddHigh   // bytes of 0x80 and above
+	oddEscape oddities = 1 << iota
+	oddHigh            // bytes of 0x80 and above
+
+	oddClasses = 8 // bits before the classes
 )
+
+// plain tells that the string's bytes stand for themselves.
+func (o oddities) plain() bool { return o&(oddEscape|oddHigh) == 0 }
+
+// none tells that they do, and that no detector begins at any of them.
+func (o oddities) none() bool { return o == 0 }
 
 // stringClass marks the bytes at which the search for a string's end stops.
 var stringClass = func() (t [256]uint8) {
@@ -430,16 +462,20 @@ var stringClass = func() (t [256]uint8) {
 // stringEnd returns the position of the closing quote of the string whose content
 // begins at i, and sets d.odd. With errMore it is where the search goes on.
 func (d *doc) stringEnd(i int) (end int, err error) {
-	src := d.src
-	start, odd := i, uint8(0)
+	src, text := d.src, &d.w.m.det.text
+	start, odd := i, oddities(0)
 	if d.resume > i {
 		i, odd = d.resume, d.odd
 	}
+	seen := odd &^ (oddEscape | oddHigh)
 	for i < len(src) {
-		switch stringClass[src[i]] {
+		c := text[src[i]]
+		seen |= c
+		switch c & (1<<oddClasses - 1) {
 		case 0:
 			i++
 		case 1:
+			odd |= seen &^ (1<<oddClasses - 1)
 			d.resume, d.odd = i, odd
 			if odd&oddHigh != 0 && !utf8.Valid(src[start:i]) {
 				return i, d.fail(start, "a string that is not UTF-8")
@@ -449,7 +485,7 @@ func (d *doc) stringEnd(i int) (end int, err error) {
 			odd |= oddEscape
 			n, err := d.escape(i)
 			if err != nil {
-				d.resume, d.odd = i, odd
+				d.resume, d.odd = i, odd|seen&^(1<<oddClasses-1)
 				return i, err
 			}
 			i += n
@@ -460,7 +496,7 @@ func (d *doc) stringEnd(i int) (end int, err error) {
 			i++
 		}
 	}
-	d.resume, d.odd = i, odd
+	d.resume, d.odd = i, odd|seen&^(1<<oddClasses-1)
 	return i, d.short("the document ends inside a string")
 }
 

@@ -81,7 +81,7 @@ func (d *doc) opens(n int) bool {
 
 // part returns the end of the part of a string that begins at i: its closing
 // quote, or a place after size bytes where no character is cut in two.
-func (d *doc) part(i, size int) (end int, odd uint8, closed bool, err error) {
+func (d *doc) part(i, size int) (end int, odd oddities, closed bool, err error) {
 	src, till, pair := d.src, i+size, false
 	if d.resume > i {
 		i, odd, pair = d.resume, d.odd, d.long.pair
@@ -174,8 +174,8 @@ func (w *walker) hideLong(from, to int, l *long) {
 	case l.v.how == howDrop:
 		repl = []byte("null")
 	}
-	w.edits = append(w.edits, edit{from, to, repl, l.v.kind})
-	w.report(l.v.rule, l.v.kind, "")
+	w.edits = append(w.edits, edit{from, to, repl, l.v.kind()})
+	w.report(l.v.rule, l.v.kind(), "")
 }
 
 // window searches the next part of a long text, which begins at base, and

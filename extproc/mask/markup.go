@@ -96,7 +96,7 @@ func (w *walker) enterName(live liveStates, v verdict, index int, names ...strin
 	}
 	for _, name := range names {
 		if r := w.name([]byte(name)).rule; r >= 0 {
-			v = w.m.stricterVerdict(v, verdict{how: w.m.hows[r], rule: r, kind: typeKey})
+			v = w.m.stricterVerdict(v, verdict{how: w.m.hows[r], rule: r, of: detKeyword})
 		}
 	}
 	return v
@@ -113,8 +113,8 @@ func (w *walker) hide(start, end int, text []byte, v verdict, form func([]byte) 
 	default:
 		repl = form(w.m.concealWhole(v.how, text))
 	}
-	w.edits = append(w.edits, edit{start, end, repl, v.kind})
-	w.report(v.rule, v.kind, "")
+	w.edits = append(w.edits, edit{start, end, repl, v.kind()})
+	w.report(v.rule, v.kind(), "")
 }
 
 // escapeMarkup writes text so that it is text in XML and HTML, in elements and in

@@ -11,6 +11,7 @@ import (
 type nameInfo struct {
 	raw     []byte   // the name itself
 	clean   bool     // no detector finds anything in it
+	inPaths bool     // a field path has it
 	rule    int      // the rule whose keys have this name, -1: none
 	hints   detSet   // detectors whose values it announces
 	byName  detector // detPerson, detAddress or detBirth that it makes of any value; detCount: none
@@ -183,7 +184,7 @@ var wordTails = []string{"", "no", "nr", "num", "number", "id", "code", "s", "nu
 
 // describe works out what a name says.
 func (m *Masker) describe(raw []byte) *nameInfo {
-	info := &nameInfo{rule: -1, byName: detCount}
+	info := &nameInfo{rule: -1, byName: detCount, inPaths: m.pathNames[string(raw)]}
 	if len(raw) > 4*maxKeyLength {
 		return info
 	}
@@ -235,15 +236,24 @@ func (m *Masker) describe(raw []byte) *nameInfo {
 	return info
 }
 
-// nameCache remembers what names say: bodies have few different ones.
+// nameCache remembers what names say: bodies have few different ones. Several
+// places for each hash keep two frequent names from driving each other out.
 type nameCache struct {
 	seed  maphash.Seed
-	slots [512]namedInfo
+	slots [nameSets * nameWays]namedInfo
+	old   [nameSets]uint8 // the place that is given up next
 }
 
+const (
+	nameSets = 256
+	nameWays = 4
+)
+
 type namedInfo struct {
-	name string
-	info *nameInfo
+	name  string
+	info  *nameInfo
+	plain bool   // nothing in the name is escaped, or would have to be
+	next  uint16 // the slot of the name that came after it
 }
 
 // name returns what a name says, from the cache where it is there.
@@ -253,11 +263,50 @@ func (w *walker) name(raw []byte) *nameInfo {
 		info.raw = bytes.Clone(raw)
 		return info
 	}
-	slot := &w.names.slots[maphash.Bytes(w.names.seed, raw)%uint64(len(w.names.slots))]
-	if slot.info == nil || slot.name != string(raw) {
-		info := w.m.describe(raw)
-		info.raw = bytes.Clone(raw)
-		*slot = namedInfo{string(raw), info}
+	return w.names.slots[w.slot(raw)].info
+}
+
+// slot returns where the cache has a name of at most 2*maxKeyLength bytes.
+func (w *walker) slot(raw []byte) uint16 {
+	cache := w.names
+	set := int(maphash.Bytes(cache.seed, raw) % nameSets)
+	n := set * nameWays
+	for k := range cache.slots[n : n+nameWays] {
+		if slot := &cache.slots[n+k]; slot.name == string(raw) && slot.info != nil {
+			return uint16(n + k)
+		}
 	}
+	n += int(cache.old[set] % nameWays)
+	cache.old[set]++
+	info := w.m.describe(raw)
+	info.raw = bytes.Clone(raw)
+	plain := len(raw) > 0
+	for _, c := range raw {
+		plain = plain && stringClass[c] == 0
+	}
+	cache.slots[n] = namedInfo{name: string(raw), info: info, plain: plain}
+	return uint16(n)
+}
+
+// member is name for the next member of a document. Those of most bodies have
+// the same names in the same order again and again.
+func (w *walker) member(raw []byte) *nameInfo {
+	if len(raw) > 2*maxKeyLength {
+		return w.name(raw)
+	}
+	n := w.slot(raw)
+	w.names.slots[w.prev].next, w.prev = n, n
+	return w.names.slots[n].info
+}
+
+// guess returns what the name that src begins with says, its closing quote
+// included, if it came after the last name before too; else nil.
+func (w *walker) guess(src []byte) *nameInfo {
+	n := w.names.slots[w.prev].next
+	slot := &w.names.slots[n]
+	if size := len(slot.name); !slot.plain || size >= len(src) || src[size] != '"' || string(src[:size]) != slot.name {
+		return nil
+	}
+	w.prev = n
 	return slot.info
 }

@@ -171,6 +171,8 @@ type pathSet struct {
 	steps []step // the paths, one after the other, each ended by stepDone
 	start []int  // first step of each path
 	init  []int  // start and what it reaches without consuming a segment
+
+	indexed bool // some path has an index in it
 }
 
 func (ps *pathSet) add(steps []step, rule int) {
@@ -185,6 +187,20 @@ func (ps *pathSet) finish() {
 		none = ps.reach(none, 0, s)
 	}
 	ps.init = none
+	for _, s := range ps.steps {
+		ps.indexed = ps.indexed || s.kind == stepIndex
+	}
+}
+
+// names are those that some path has: to all others the paths are the same.
+func (ps *pathSet) names() map[string]bool {
+	in := map[string]bool{}
+	for _, s := range ps.steps {
+		if s.kind == stepKey {
+			in[s.key] = true
+		}
+	}
+	return in
 }
 
 // reach appends state s to live, and the states it stands for: ** also stands

@@ -12,6 +12,7 @@ func trailingZeros(s detSet) int { return bits.TrailingZeros64(uint64(s)) }
 type engine struct {
 	on      detSet
 	class   [256]byteClass
+	text    [256]oddities // stringClass and class in one, for strings of JSON
 	sec     *secretTable
 	regions []string // whose own ways of writing telephone numbers are known
 	custom  *customTable
@@ -69,6 +70,9 @@ func (e *engine) init(on detSet, keywords bool) {
 	}
 	if e.custom != nil {
 		e.custom.mark(&e.class)
+	}
+	for c := range e.text {
+		e.text[c] = oddities(stringClass[c]) | oddities(e.class[c])<<oddClasses
 	}
 }
 

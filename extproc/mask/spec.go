@@ -140,6 +140,7 @@ type Masker struct {
 	// eventPaths has the places of pieces of longer texts, too.
 	eventPaths pathSet
 	hasPaths   bool
+	pathNames  map[string]bool     // names that paths have
 	aliases    map[string][]string // see Renamed
 	pathRule   int                 // the strictest rule that has paths, for typeUnreadable
 	keys       map[string]int      // normalised key name to rule index
@@ -296,6 +297,7 @@ func Compile(spec Spec, opt Options) (*Masker, error) {
 		m.eventPaths.add(steps, deltaRule)
 	}
 	m.eventPaths.finish()
+	m.pathNames = m.eventPaths.names() // the others' too
 	m.det.init(on, len(m.keys) > 0)
 	return m, nil
 }

@@ -13,7 +13,7 @@ func (s *Stream) event(unit []byte, base int) ([]edit, error) {
 	lines, first, firstEnd := 0, 0, 0
 	for i := base; i < len(unit); {
 		start, end := i, len(unit)
-		if n := bytes.IndexAny(unit[i:], "\r\n"); n >= 0 {
+		if n := lineEnd(unit[i:]); n >= 0 {
 			end = i + n
 		}
 		if i = end + 1; end+1 < len(unit) && unit[end] == '\r' && unit[end+1] == '\n' {
@@ -56,6 +56,27 @@ func (s *Stream) event(unit []byte, base int) ([]edit, error) {
 		return nil, err
 	}
 	return untangle(w.edits), nil
+}
+
+// lineEnd returns where the first line end in b is, or -1. It looks at a stretch at
+// a time, so that in text with one kind of line end the search for the other one
+// doesn't go to the end each time.
+func lineEnd(b []byte) int {
+	const stretch = 256
+	for i := 0; i < len(b); i += stretch {
+		part := b[i:min(i+stretch, len(b))]
+		n := bytes.IndexByte(part, '\n')
+		if n >= 0 {
+			part = part[:n]
+		}
+		if r := bytes.IndexByte(part, '\r'); r >= 0 {
+			n = r
+		}
+		if n >= 0 {
+			return i + n
+		}
+	}
+	return -1
 }
 
 // dataLine returns where the value of a data line begins.

@@ -168,7 +168,7 @@ func (s *Stream) tooLarge() error {
 // of one byte costs no more than a whole one.
 func (s *Stream) unitEnd(from int, last bool) int {
 	for {
-		n := bytes.IndexAny(s.buf[s.seen:], "\r\n")
+		n := lineEnd(s.buf[s.seen:])
 		if n < 0 {
 			s.seen = len(s.buf)
 			break

@@ -28,6 +28,7 @@ type walker struct {
 
 	scan    scanner
 	names   *nameCache
+	prev    uint16 // the slot of the last member's name
 	decoded []view // buffers by level
 	folded  view
 	path    []byte // scratch
@@ -95,17 +96,20 @@ func (w *walker) live() liveStates {
 	return w.cur
 }
 
-// enterKey moves to the member whose name is src[from:to]: the name is searched
-// by the detectors, and the verdict on the value is returned.
-func (w *walker) enterKey(d *doc, from, to int, odd uint8, live liveStates, v verdict) verdict {
+// enterKey moves to the member of c whose name is src[from:to]: the name is
+// searched by the detectors, and c.inner becomes the verdict on the value.
+// info is what the name says, where that is known.
+func (w *walker) enterKey(d *doc, from, to int, info *nameInfo, c *container) {
 	key := d.src[from:to]
 	var at viewMap
-	if odd&oddEscape != 0 {
+	if d.odd&oddEscape != 0 {
 		var kv view // names with escapes are rare, and outlive the shared buffers
 		kv.unescape(key)
 		key, at = kv.b, kv.at
 	}
-	info := w.name(key)
+	if info == nil {
+		info = w.member(key)
+	}
 	if d.long != nil {
 		key = info.raw // the window moves on
 	}
@@ -121,14 +125,32 @@ func (w *walker) enterKey(d *doc, from, to int, odd uint8, live liveStates, v ve
 	}
 	top.guard = hit
 
-	v = w.advance(live, key, 0, v)
+	w.step(c, key, info.inPaths || len(w.m.aliases) > 0)
 	if r := info.rule; r >= 0 {
-		v = w.m.stricterVerdict(v, verdict{how: w.m.hows[r], rule: r, kind: typeKey})
+		c.inner = w.m.stricterVerdict(c.inner, verdict{how: w.m.hows[r], rule: r, of: detKeyword})
 	}
 	if len(w.m.aliases) > 0 {
-		v = w.enterAlias(w.m.aliases[string(key)], live, v)
+		c.inner = w.enterAlias(w.m.aliases[string(key)], c.live, c.inner)
 	}
-	return v
+}
+
+// step moves to a member (key) or element (no key) of c. All that no path names
+// lead to the same states, which are worked out once for the container.
+func (w *walker) step(c *container, key []byte, named bool) {
+	switch {
+	case len(w.m.paths.steps) == 0:
+		c.mark = len(w.states)
+	case named:
+		c.mark = len(w.states)
+		c.inner = w.advance(c.live, key, c.n, c.inner)
+	default:
+		if !c.shared {
+			c.shared = true
+			c.restV = w.advance(c.live, key, c.n, c.v)
+			c.rest = w.cur
+		}
+		w.cur, c.inner, c.mark = c.rest, c.restV, len(w.states)
+	}
 }
 
 // enterAlias moves to a member also by the names that its name is an alias of.
@@ -142,7 +164,7 @@ func (w *walker) enterAlias(names []string, live liveStates, v verdict) verdict 
 		info := w.name([]byte(name))
 		w.stack[len(w.stack)-1].info = info
 		if r := info.rule; r >= 0 {
-			v = w.m.stricterVerdict(v, verdict{how: w.m.hows[r], rule: r, kind: typeKey})
+			v = w.m.stricterVerdict(v, verdict{how: w.m.hows[r], rule: r, of: detKeyword})
 		}
 	}
 	return v
@@ -166,6 +188,9 @@ func (w *walker) leaf(v verdict) verdict {
 		return v
 	}
 	k := len(w.stack) - 1
+	if k >= 0 && w.stack[k].kind == frameKey && w.stack[k].info.byName == detCount && !w.stack[k].info.bare {
+		return v // the usual case
+	}
 	for k >= 0 && w.stack[k].kind == frameIndex {
 		k--
 	}
@@ -185,7 +210,7 @@ func (w *walker) leaf(v verdict) verdict {
 		return v
 	}
 	r := w.m.detRule[det]
-	return w.m.stricterVerdict(v, verdict{how: w.m.hows[r], rule: r, kind: typeOf(det)})
+	return w.m.stricterVerdict(v, verdict{how: w.m.hows[r], rule: r, of: det})
 }
 
 // enterIndex moves to an array element.
@@ -220,7 +245,7 @@ func (w *walker) arrive(v verdict) verdict {
 		case st.rule == deltaRule:
 			v.delta = true
 		default:
-			v = w.m.stricterVerdict(v, verdict{how: w.m.hows[st.rule], rule: st.rule, kind: typePath})
+			v = w.m.stricterVerdict(v, verdict{how: w.m.hows[st.rule], rule: st.rule, of: detPath})
 		}
 	}
 	if root {
@@ -238,7 +263,7 @@ func (w *walker) restart(v verdict) verdict {
 	w.cur.to = len(w.states)
 	for _, s := range w.m.paths.init {
 		if st := &w.m.paths.steps[s]; st.kind == stepDone && st.rule >= 0 { // the path $
-			v = w.m.stricterVerdict(v, verdict{how: w.m.hows[st.rule], rule: st.rule, kind: typePath})
+			v = w.m.stricterVerdict(v, verdict{how: w.m.hows[st.rule], rule: st.rule, of: detPath})
 		}
 	}
 	return v
@@ -269,7 +294,7 @@ func (w *walker) rule(f match) int {
 func (w *walker) ruleHow(f match) how { return w.m.hows[w.rule(f)] }
 
 // stringValue masks the string whose content is src[from:to].
-func (w *walker) stringValue(d *doc, from, to int, odd uint8, live liveStates, v verdict) error {
+func (w *walker) stringValue(d *doc, from, to int, odd oddities, live liveStates, v verdict) error {
 	text := d.src[from:to]
 	var at viewMap
 	if odd&oddEscape != 0 {
@@ -310,12 +335,25 @@ func (w *walker) stringValue(d *doc, from, to int, odd uint8, live liveStates, v
 	if done, err := w.encoded(text, at, from, live); done || err != nil {
 		return err
 	}
-	if odd == 0 {
+	if odd.none() && w.m.det.custom == nil && !w.telling() {
+		return nil
+	}
+	if odd.plain() {
 		w.hideMatches(text, nil, nil, from, true, true)
 		return nil
 	}
 	w.text(text, at, from, true, true)
 	return nil
+}
+
+// telling tells whether the name of the value tells that it may be a secret
+// whatever it looks like.
+func (w *walker) telling() bool {
+	if len(w.stack) == 0 {
+		return false
+	}
+	f := &w.stack[len(w.stack)-1]
+	return f.kind == frameKey && (f.info.telling || f.info.secrets != nil)
 }
 
 // hideBlob replaces a file that is no text, which can't be searched.
@@ -437,8 +475,7 @@ func (w *walker) numberValue(src []byte, from, to int, v verdict) {
 	if w.m.det.on&ofDigits == 0 && !w.m.det.any || to-from < 6 {
 		return
 	}
-	text = integer(text)
-	if len(text) > maxCard || len(text) < 7 {
+	if text = integer(text); len(text) > maxCard || len(text) < 7 {
 		return
 	}
 	// A number has no leading zeros; a personal number may.
@@ -467,6 +504,13 @@ func (w *walker) numberValue(src []byte, from, to int, v verdict) {
 // integer returns the digits of a number without its sign, also of one that is
 // written as 4.1e15 or 41.0, and nil if it has a fraction or more than 24 digits.
 func integer(n []byte) []byte {
+	i := 0
+	for i < len(n) && isDigit(n[i]) {
+		i++
+	}
+	if i == len(n) {
+		return n
+	}
 	n = bytes.TrimPrefix(n, []byte("-"))
 	exp := 0
 	if e := bytes.IndexAny(n, "eE"); e >= 0 {
@@ -522,8 +566,8 @@ func (w *walker) hideWhole(from, to int, text []byte, v verdict) {
 	default:
 		repl = quoted(w.m.concealWhole(h, text))
 	}
-	w.edits = append(w.edits, edit{from, to, repl, v.kind})
-	w.report(v.rule, v.kind, "")
+	w.edits = append(w.edits, edit{from, to, repl, v.kind()})
+	w.report(v.rule, v.kind(), "")
 }
 
 // exposes tells whether the last four characters of a value belong to something
