@@ -1,5 +1,10 @@
 package mask
 
+import (
+	"bytes"
+	"math/bits"
+)
+
 // nationalForm is one spelling of one kind of number, prepared for the scan.
 type nationalForm struct {
 	id    detector
@@ -10,12 +15,63 @@ type nationalForm struct {
 	loose bool // separators may stand anywhere, or be missing
 }
 
-// nationalForms are all spellings: those that a name must announce by kind of
-// number, the others by the length of their first run of digits. Constant data.
-var nationalForms = func() (t struct {
+// nationalTable is the forms prepared for the scan.
+type nationalTable struct {
 	announced [nationalCount][]nationalForm
 	plain     [20][]nationalForm
-}) {
+
+	// What stands on both sides of a run of digits leaves hardly any form: side
+	// numbers the bytes that forms tell apart, and before and after have a bit for
+	// each form of plain that goes with one there.
+	side          [256]uint8
+	before, after [20][maxSides]uint32
+}
+
+const maxSides = 16
+
+// fitsBefore and fitsAfter tell whether a form goes with a byte on that side of its
+// first run of digits; 'a' is any letter.
+func (f *nationalForm) fitsBefore(c byte) bool { return f.prev == c || f.prev == 0 && c != 'a' }
+func (f *nationalForm) fitsAfter(c byte) bool  { return f.next == c || f.next == 0 && c != 'a' }
+
+// sides fills in what plain forms are left by the bytes beside them.
+func (t *nationalTable) sides() {
+	known := []byte{0, 'a'} // anything else, a letter
+	for c := range t.side {
+		if isLetter(byte(c)) {
+			t.side[c] = 1
+		}
+	}
+	for _, forms := range t.plain {
+		for _, f := range forms {
+			for _, c := range []byte{f.prev, f.next} {
+				if bytes.IndexByte(known, c) < 0 {
+					t.side[c] = uint8(len(known))
+					known = append(known, c)
+				}
+			}
+		}
+	}
+	for run, forms := range t.plain {
+		if len(forms) > 32 || len(known) > maxSides {
+			panic("mask: too many forms of national numbers for their table")
+		}
+		for k := range forms {
+			for n, c := range known {
+				if forms[k].fitsBefore(c) {
+					t.before[run][n] |= 1 << k
+				}
+				if forms[k].fitsAfter(c) {
+					t.after[run][n] |= 1 << k
+				}
+			}
+		}
+	}
+}
+
+// nationalForms are all spellings: those that a name must announce by kind of
+// number, the others by the length of their first run of digits. Constant data.
+var nationalForms = func() (t nationalTable) {
 	for i, n := range nationalIDs {
 		for _, f := range n.forms {
 			bare := make([]byte, 0, len(f))
@@ -49,6 +105,7 @@ var nationalForms = func() (t struct {
 			}
 		}
 	}
+	t.sides()
 	return t
 }()
 
@@ -71,21 +128,12 @@ func lead(form string) (n int) {
 // which announced are announced by names; to == 0 means none.
 func (s *scanner) national(i, end int, announced detSet) (from, to int, det detector) {
 	on := s.e.on
-	if run := end - i; run < len(nationalForms.plain) {
-		forms := nationalForms.plain[run]
-		if len(forms) == 0 && announced == 0 {
-			return 0, 0, 0
-		}
-		prev, next := at(s.b, i-1), at(s.b, end)
-		if isLetter(prev) {
-			prev = 'a'
-		}
-		if isLetter(next) {
-			next = 'a'
-		}
-		for k := range forms {
-			f := &forms[k]
-			if f.next != next && f.next != 0 || f.next == 0 && next == 'a' || f.prev != prev && f.prev != 0 || f.prev == 0 && prev == 'a' || !on.has(f.id) {
+	t := &nationalForms
+	if run := end - i; run < len(t.plain) {
+		left := t.before[run][t.side[at(s.b, i-1)]] & t.after[run][t.side[at(s.b, end)]]
+		for ; left != 0; left &= left - 1 {
+			f := &t.plain[run][bits.TrailingZeros32(left)]
+			if !on.has(f.id) {
 				continue
 			}
 			if from, to = f.match(s, i); to > 0 && from >= s.floor() {

@@ -6,8 +6,9 @@ package mask
 // are looked up without their case, so that one table serves both kinds of text.
 type literals struct {
 	list   []literal
-	upto   [8192]uint16 // by the hash of the anchor and what is before it: 1 + index into chains
-	from   [8192]uint16 // of the anchor and what follows
+	upto   [8192]uint16      // by the hash of the anchor and what is before it: 1 + index into chains
+	from   [8192]uint16      // of the anchor and what follows
+	some   [8192 / 32]uint32 // bits of both that are set: most lookups end here
 	chains [][]uint16
 	anchor [256]bool
 }
@@ -80,12 +81,28 @@ func (t *literals) add(text string, fold bool, rule int) {
 	}
 	slot := &table[trigram(l.text[w], l.text[w+1], l.text[w+2])]
 	if *slot == 0 {
+		h := trigram(l.text[w], l.text[w+1], l.text[w+2])
+		t.some[h/32] |= 1 << (h % 32)
 		t.chains = append(t.chains, nil)
 		*slot = uint16(len(t.chains))
 	}
 	chain := &t.chains[*slot-1]
 	*chain = append(*chain, uint16(len(t.list)))
 	t.list = append(t.list, l)
+}
+
+// maybe tells whether there may be candidates: for nearly no anchor there are.
+func (t *literals) maybe(b []byte, i int) bool {
+	some := uint32(0)
+	if i >= 2 {
+		h := trigram(b[i-2], b[i-1], b[i])
+		some = t.some[h/32] >> (h % 32)
+	}
+	if i+2 < len(b) {
+		h := trigram(b[i], b[i+1], b[i+2])
+		some |= t.some[h/32] >> (h % 32)
+	}
+	return some&1 != 0
 }
 
 // candidates are the chains of texts whose anchor may be b[i].

@@ -34,7 +34,10 @@ const (
 )
 
 // Detectors that begin with a digit.
-const ofDigits = 1<<detCard | 1<<detIBAN | 1<<detSSN | 1<<detPhone | 1<<detIP | allNational
+const (
+	ofDigits = 1<<detCard | 1<<detIBAN | 1<<detSSN | 1<<detPhone | 1<<detIP | allNational
+	ofIBANs  = 1<<detIBAN | 1<<detCard // an IBAN is no card
+)
 
 func (e *engine) init(on detSet, keywords bool) {
 	e.on = on
@@ -106,6 +109,7 @@ type scanner struct {
 	run     int      // start of a digit group that continues a run of groups, else -1
 	noJWT   int      // no signed token begins before here
 	id      [24]byte // scratch
+	groups  groups   // scratch
 	present []int    // custom patterns whose literal was seen
 	around  detSet
 	known   bool // around is worked out
@@ -213,7 +217,7 @@ func (s *scanner) digits(i int) int {
 	on := s.e.on
 	continues := s.run == i
 	s.run = -1
-	if i >= 2 && on&setOf(detIBAN, detCard) != 0 && i+1 < len(b) && isDigit(b[i+1]) {
+	if i >= 2 && on&ofIBANs != 0 && i+1 < len(b) && isDigit(b[i+1]) {
 		if p := b[i-1]; isLetter(p) || p == ' ' || p == '-' {
 			if from, to := ibanAt(b, i); to > 0 && from >= s.floor() {
 				// Known to be an IBAN, it is no card either, whoever asked for which.
@@ -254,7 +258,8 @@ func (s *scanner) digits(i int) int {
 		}
 		return end // the usual case: some number
 	}
-	g := readGroups(b, i)
+	g := &s.groups
+	g.read(b, i)
 	if g.total < 7 && !g.more {
 		return g.end[g.n-1]
 	}
@@ -267,12 +272,12 @@ func (s *scanner) digits(i int) int {
 	}
 	done := 0
 	if on.has(detSSN) && g.total >= 9 {
-		if end := s.ssn(&g); end > 0 {
+		if end := s.ssn(g); end > 0 {
 			done = s.found(match{start: i, end: end, det: detSSN})
 		}
 	}
 	if done == 0 && on.has(detCard) {
-		if end := s.card(&g, continues); end > 0 {
+		if end := s.card(g, continues); end > 0 {
 			done = s.found(match{start: i, end: end, det: detCard})
 		}
 	}
@@ -306,7 +311,8 @@ type groups struct {
 	more       bool // reading stopped early
 }
 
-func readGroups(b []byte, i int) (g groups) {
+func (g *groups) read(b []byte, i int) {
+	g.n, g.total, g.more = 0, 0, false
 	for {
 		st := i
 		for i < len(b) && isDigit(b[i]) && i-st <= maxCard {
@@ -317,10 +323,10 @@ func readGroups(b []byte, i int) (g groups) {
 		g.total += i - st
 		if g.total > maxCard {
 			g.more = true
-			return g
+			return
 		}
 		if i = groupAfter(b, i); i < 0 {
-			return g
+			return
 		}
 	}
 }
