@@ -74,16 +74,37 @@ func foreignCredentials(cfg *config.Config, p config.Policy) error {
 	return nil
 }
 
-// revoker is what a control plane that decides nothing takes of its own policies:
-// revocations hold for its console and for tokens that are exchanged there.
+// revoker is what a process that decides nothing takes from a control plane, its
+// own or another: revocations hold for its console and for tokens that are
+// exchanged there.
 type revoker struct{ *decider }
 
 func (revoker) Policies(context.Context, []*policyv1.Policy, []string) error { return nil }
 func (revoker) Rollout(context.Context, *policyv1.Rollout) error             { return nil }
 func (revoker) Grants(context.Context, []*policyv1.Grant, []string) error    { return nil }
+func (revoker) Tools(context.Context, []*policyv1.ToolSet, []string) error   { return nil }
+
+// load takes up the revocations that were kept.
+func (r revoker) load(ctx context.Context) (map[string][]string, error) {
+	held, err := r.kept()
+	if held == nil || err != nil {
+		return nil, err
+	}
+	has := map[string][]string{}
+	for _, one := range held.GetRevocations() {
+		has[xds.RevocationType] = append(has[xds.RevocationType], one.GetId())
+	}
+	return has, r.Revocations(ctx, held.GetRevocations(), nil)
+}
 
 // decides reports whether this process has a role that needs policies.
 func (a *App) decides() bool { return a.has(ExtAuthz) || a.has(ExtProc) }
+
+// follows reports whether this process gets what it needs of policies from a
+// control plane elsewhere.
+func (a *App) follows() bool {
+	return !a.has(XDS) && a.cfg.Control.Server != "" && (a.decides() || a.has(Console))
+}
 
 // revoke puts revocations in force.
 func (p *people) revoke(list []*policyv1.Revocation) error {
@@ -109,10 +130,13 @@ func (a *App) startPolicies(ctx context.Context) (func(context.Context) error, e
 			return nil, err
 		}
 		return a.plane.Run, nil
-	case !a.decides():
-		return func(context.Context) error { return nil }, nil
-	case a.cfg.Control.Server != "":
+	case a.follows():
 		return a.follow(ctx)
+	case !a.decides():
+		if a.has(Console) {
+			a.log.WarnContext(ctx, "no control plane is named (control.server), so tokens that are revoked at one are taken here still")
+		}
+		return func(context.Context) error { return nil }, nil
 	}
 	err := a.take(ctx, a.files())
 	if err != nil {
@@ -190,7 +214,14 @@ func (a *App) follow(ctx context.Context) (func(context.Context) error, error) {
 		_, err := reports.Report(ctx, r)
 		return err
 	}
-	has, err := a.decider.load(ctx)
+	var to interface {
+		xds.Receiver
+		load(context.Context) (map[string][]string, error)
+	} = a.decider
+	if !a.decides() {
+		to = revoker{a.decider}
+	}
+	has, err := to.load(ctx)
 	if err != nil {
 		a.log.ErrorContext(ctx, "calls are denied until the control plane answers", "error", err)
 	}
@@ -199,7 +230,7 @@ func (a *App) follow(ctx context.Context) (func(context.Context) error, error) {
 		name, value, _ := strings.Cut(l, "=")
 		labels[name] = value
 	}
-	client := xds.NewClient(xds.ClientConfig{Node: a.cfg.Node, Metadata: labels, Conn: conn, Receiver: a.decider, Has: has, Log: a.log})
+	client := xds.NewClient(xds.ClientConfig{Node: a.cfg.Node, Metadata: labels, Conn: conn, Receiver: to, Has: has, Log: a.log})
 	return func(ctx context.Context) error { return errors.Join(client.Run(ctx), conn.Close()) }, nil
 }
 

@@ -500,9 +500,8 @@ func replace(path string, data []byte) error {
 	return nil
 }
 
-// load takes up what store wrote, and tells what it was. Nothing having been
-// written is no error.
-func (d *decider) load(ctx context.Context) (map[string][]string, error) {
+// kept is what store wrote; nil where it wrote nothing.
+func (d *decider) kept() (*policyv1.Held, error) {
 	data, err := os.ReadFile(d.keep)
 	if errors.Is(err, os.ErrNotExist) {
 		return nil, nil
@@ -514,8 +513,15 @@ func (d *decider) load(ctx context.Context) (map[string][]string, error) {
 	if err := proto.Unmarshal(data, held); err != nil {
 		return nil, fmt.Errorf("read the last good policy %s: %w", d.keep, err)
 	}
-	if held.GetRollout() == nil {
-		return nil, nil
+	return held, nil
+}
+
+// load takes up what store wrote, and tells what it was. Nothing having been
+// written is no error.
+func (d *decider) load(ctx context.Context) (map[string][]string, error) {
+	held, err := d.kept()
+	if err != nil || held.GetRollout() == nil {
+		return nil, err
 	}
 	keep := d.keep
 	d.keep = "" // nothing is written until all is taken

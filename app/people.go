@@ -60,6 +60,8 @@ func openPeople(ctx context.Context, a *App) (_ *people, err error) {
 			who.Introspection = &identity.Introspection{Issuer: issuers[i], URL: ask.URL, Client: issuers[i].Client, ID: ask.ID, Secret: ask.Secret.Read, Keep: ask.Keep}
 		}
 	}
+	// What decides has no policy either before it has heard of a control plane.
+	who.AwaitRevocations = a.follows() && !a.decides()
 	for _, k := range cfg.Identity.Keys {
 		who.Keys = append(who.Keys, identity.Key{Name: k.Name, Hash: k.Hash, Subject: k.Subject, Kind: call.Kind(k.Kind), Groups: k.Groups, Expires: k.Expires})
 	}

@@ -213,8 +213,8 @@ func handed[T any, P interface {
 		}
 		set = append(set, one)
 	}
-	if len(set) == 0 && len(gone) == 0 {
-		return nil
+	if len(set) == 0 && len(gone) == 0 && m.GetTypeUrl() != RevocationType {
+		return nil // that nothing is revoked is worth knowing
 	}
 	return to(ctx, set, slices.Clone(gone))
 }

@@ -84,6 +84,9 @@ type Config struct {
 	Assertions      Assertions
 	AssertionHeader string
 
+	// AwaitRevocations admits nobody before Revoke has been called once.
+	AwaitRevocations bool
+
 	Log     *slog.Logger
 	Metrics *Metrics
 	// Now is the clock; nil means time.Now.

@@ -45,7 +45,10 @@ func (v *Verifier) Revoke(list []Revocation) {
 // for, or that of who acts in it.
 func (v *Verifier) admit(id call.Identity) (call.Identity, error) {
 	r := v.revoked.Load()
-	if r == nil {
+	switch {
+	case r == nil && v.cfg.AwaitRevocations:
+		return call.Identity{}, refuse(call.ReasonIdentityUnavailable, "which tokens are revoked is not known yet, as the control plane has not answered; try again later")
+	case r == nil:
 		return id, nil
 	}
 	all := Origins(id)
