@@ -15,7 +15,7 @@ import (
 // the approver in whose place, if not their own.
 type authority struct {
 	stage int
-	from  Person
+	from  call.Identity
 }
 
 // mayDecide tells by what authority by may approve or refuse h, and if by may
@@ -45,8 +45,8 @@ func mayDecide(h *Hold, by call.Identity, approve bool, delegations []Delegation
 			if !d.Active(at) || !d.to(by) || !h.Terms.Stages[i].Include(d.From) || ownCall(h.Identity, d.From) {
 				continue
 			}
-			right := authority{i, PersonOf(d.From)}
-			if !approve || !h.counted(Verdict{For: right.from}) {
+			right := authority{i, d.From}
+			if !approve || !h.counted(right.verdict(call.Identity{})) {
 				return right, nil
 			}
 			spent = &right // of somebody who has decided; the store says so
@@ -56,6 +56,17 @@ func mayDecide(h *Hold, by call.Identity, approve bool, delegations []Delegation
 		return *spent, nil
 	}
 	return authority{}, fmt.Errorf("%w: %s", ErrNotApprover, h.whyNot(by, delegations, at))
+}
+
+// verdict is one of by, by this authority.
+func (a authority) verdict(by call.Identity) Verdict {
+	v := Verdict{By: PersonOf(by), For: PersonOf(a.from), Stage: a.stage}
+	for _, email := range []string{by.Email, a.from.Email} {
+		if email != "" {
+			v.Emails = append(v.Emails, email)
+		}
+	}
+	return v
 }
 
 // decides refuses those who never decide about h, whoever is asked.
@@ -100,21 +111,22 @@ func (h *Hold) Asked() call.Approvers {
 // ownCall reports whether by has a part in the call: as its caller, as the one
 // it is made for, or as anybody in the chain between.
 func ownCall(caller, by call.Identity) bool {
-	who := PersonOf(by)
-	return same(PersonOf(caller), who) || slices.ContainsFunc(caller.Actors, func(a call.Actor) bool { return same(Person(a), who) })
+	part := []string{caller.Subject, caller.Email}
+	for _, a := range caller.Actors {
+		part = append(part, a.Subject)
+	}
+	return same(part, []string{by.Subject, by.Email})
 }
 
-// same reports whether two principals could be one person. It rather takes
-// two for one: letters' case and Unicode forms don't tell people apart, an
-// unknown issuer could be any, and an e-mail address is one person's whoever
-// vouches for it.
-func same(one, other Person) bool {
-	a, b := canonical(one.Subject), canonical(other.Subject)
-	if a == "" || !strings.EqualFold(a, b) {
-		return false
-	}
-	issuerA, issuerB := strings.TrimRight(canonical(one.Issuer), "/"), strings.TrimRight(canonical(other.Issuer), "/")
-	return issuerA == "" || issuerB == "" || strings.EqualFold(issuerA, issuerB) || strings.Contains(a, "@")
+// same reports whether one of some subjects and verified e-mail addresses could
+// name the same person as one of others. It rather takes two for one: neither
+// letters' case and Unicode forms tell people apart, nor who vouches for them,
+// since one person may well be known to several issuers.
+func same(one, others []string) bool {
+	return slices.ContainsFunc(one, func(a string) bool {
+		a = canonical(a)
+		return a != "" && slices.ContainsFunc(others, func(b string) bool { return strings.EqualFold(a, canonical(b)) })
+	})
 }
 
 func canonical(s string) string { return strings.TrimSpace(norm.NFKC.String(s)) }

@@ -16,7 +16,7 @@ func TestMayDecide(t *testing.T) {
 	with := func(i call.Identity, change func(*call.Identity)) call.Identity { change(&i); return i }
 	const idp, other = "https://idp.example.com", "https://other.example.com"
 	h := Hold{
-		Identity: call.Identity{Issuer: idp, Subject: "joe", Kind: call.Agent,
+		Identity: call.Identity{Issuer: idp, Subject: "joe", Kind: call.Agent, Email: "joe@corp.example",
 			Actors: []call.Actor{{Issuer: idp, Subject: "bot"}, {Subject: "relay"}, {Issuer: idp, Subject: "Zoë@corp.example"}}},
 		Terms: call.Hold{Stages: []call.Stage{{Approvers: call.Approvers{Groups: []string{"leads"}, People: []string{"carl", idp + "|dora", "auth0|emil", "spiffe://td/x"}}}}},
 	}
@@ -55,7 +55,13 @@ func TestMayDecide(t *testing.T) {
 		{"an actor without issuer", who(other, "relay", "leads"), ErrSelfApproval},
 		{"a mail address at another issuer", who(other, "zoë@CORP.example", "leads"), ErrSelfApproval},
 		{"a mail address, composed otherwise", who(other, "Zoe\u0308@corp.example", "leads"), ErrSelfApproval},
-		{"a namesake at another issuer", who(other, "joe", "leads"), nil},
+		{"the caller's name at another issuer", who(other, "joe", "leads"), ErrSelfApproval},
+		{"the caller's name, by an API key", with(who("callgate://keys", "Joe", "leads"), func(i *call.Identity) { i.Method = "key" }), ErrSelfApproval},
+		{"an actor's name at another issuer", who(other, "bot", "leads"), ErrSelfApproval},
+		{"the caller's address at another issuer", with(who(other, "00u1", "leads"), func(i *call.Identity) { i.Email = "Joe@corp.example" }), ErrSelfApproval},
+		{"the caller's address as the subject", who(other, "joe@corp.example", "leads"), ErrSelfApproval},
+		{"an actor's name as the address", with(who(other, "00u1", "leads"), func(i *call.Identity) { i.Email = "zoë@corp.example" }), ErrSelfApproval},
+		{"another address", with(who(other, "00u1", "leads"), func(i *call.Identity) { i.Email = "ann@corp.example" }), nil},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			_, err := mayDecide(&h, c.by, true, nil, time.Now())

@@ -67,7 +67,9 @@ func (s *Service) verdict(ctx context.Context, h *Hold, by call.Identity, a Answ
 	if err != nil {
 		return Verdict{}, fmt.Errorf("decide about %s: %w", h.ID, err)
 	}
-	return Verdict{Approve: a.Approve, By: PersonOf(by), For: right.from, Stage: right.stage, Comment: a.Comment, At: now, Grant: a.Grant}, nil
+	v := right.verdict(by)
+	v.Approve, v.Comment, v.At, v.Grant = a.Approve, a.Comment, now, a.Grant
+	return v, nil
 }
 
 // decided tells of a decision that stands.

@@ -58,8 +58,8 @@ func (s *Service) Delegate(ctx context.Context, by call.Identity, to string, unt
 
 // samePerson reports whether a name, with or without issuer, could be somebody's.
 func samePerson(name string, who call.Identity) bool {
-	issuer, subject, full := strings.Cut(name, "|")
-	return same(Person{Subject: name}, PersonOf(who)) || full && same(Person{issuer, subject}, PersonOf(who))
+	_, subject, _ := strings.Cut(name, "|")
+	return same([]string{name, subject}, []string{who.Subject, who.Email})
 }
 
 // Undelegate takes a delegation back. Who gave it and who has it may.

@@ -107,11 +107,15 @@ type Verdict struct {
 	By      Person `json:"by"`
 	// For is who is an approver, where By decides as a delegate.
 	For     Person    `json:"for,omitzero"`
-	Stage   int       `json:"stage"` // that was asked, from 0
+	Emails  []string  `json:"emails,omitempty"` // of both, as far as verified
+	Stage   int       `json:"stage"`            // that was asked, from 0
 	Comment string    `json:"comment,omitempty"`
 	At      time.Time `json:"at"`
 	Grant   Grant     `json:"grant,omitzero"`
 }
+
+// names are all that those behind a verdict are known by.
+func (v Verdict) names() []string { return append([]string{v.By.Subject, v.For.Subject}, v.Emails...) }
 
 // Grant is what an approver lets the caller go on doing: the same function, for
 // a while.

@@ -44,6 +44,9 @@ func TestWhoDecides(t *testing.T) {
 	why := func(by call.Identity) attempt { return attempt{by: by, comment: "looked at it"} }
 	but := func(by call.Identity, err error) attempt { return attempt{by: by, comment: "looked at it", want: err} }
 	refuse := func(by call.Identity) attempt { return attempt{by: by, no: true, comment: "no"} }
+	elsewhere := func(subject, email string, groups ...string) call.Identity {
+		return call.Identity{Issuer: "https://other", Subject: subject, Kind: call.Human, Groups: groups, Email: email}
+	}
 	delegate := func(from, to string, groups ...string) approvals.Delegation {
 		now := time.Now()
 		return approvals.Delegation{ID: "dlg_" + from + to, From: person(from, groups...), To: to, Created: now, Until: now.Add(time.Hour)}
@@ -57,6 +60,10 @@ func TestWhoDecides(t *testing.T) {
 		"the owner first":             {nil, []attempt{but(own, approvals.ErrNotApprover), why(sec1)}, approvals.Open},
 		"one person twice":            {nil, []attempt{why(sec1), but(sec1, approvals.ErrTwice)}, approvals.Open},
 		"one person, two spellings":   {nil, []attempt{why(sec1), but(person("SEC1", "security"), approvals.ErrTwice)}, approvals.Open},
+		"one person, two issuers":     {nil, []attempt{why(sec1), but(elsewhere("sec1", "", "security"), approvals.ErrTwice)}, approvals.Open},
+		"one address, two issuers":    {nil, []attempt{why(elsewhere("00u1", "s@corp.example", "security")), but(elsewhere("ann", "S@corp.example", "security"), approvals.ErrTwice)}, approvals.Open},
+		"an address that is a name":   {nil, []attempt{why(elsewhere("00u1", "s@corp.example", "security")), but(person("s@corp.example", "security"), approvals.ErrTwice)}, approvals.Open},
+		"two addresses":               {nil, []attempt{why(elsewhere("00u1", "s@corp.example", "security")), why(elsewhere("00u2", "t@corp.example", "security"))}, approvals.Open},
 		"one person in both stages":   {nil, []attempt{why(both), why(sec1), but(both, approvals.ErrTwice), why(own)}, approvals.Used},
 		"a third of security":         {nil, []attempt{why(sec1), why(sec2), but(sec3, approvals.ErrNotApprover)}, approvals.Open},
 		"without a reason":            {nil, []attempt{{by: sec1, comment: " ", want: approvals.ErrInvalid}}, approvals.Open},

@@ -34,17 +34,17 @@ func (s *Service) Rights(ctx context.Context, h *Hold, by call.Identity) (Rights
 	switch {
 	case h.State == Open:
 		yes, err := mayDecide(h, by, true, delegations, now)
-		if err == nil && h.counted(Verdict{By: PersonOf(by), For: yes.from}) {
+		if err == nil && h.counted(yes.verdict(by)) {
 			err = fmt.Errorf("%w, and you have", ErrTwice)
 		}
 		no, noErr := mayDecide(h, by, false, delegations, now)
-		if noErr == nil && h.counted(Verdict{By: PersonOf(by), For: no.from}) {
+		if noErr == nil && h.counted(no.verdict(by)) {
 			// A no would be taken back of a yes; who has decided is not asked.
 			noErr = fmt.Errorf("%w, and you have", ErrTwice)
 		}
-		r.Approve, r.Refuse, r.For = err == nil, noErr == nil, yes.from
+		r.Approve, r.Refuse, r.For = err == nil, noErr == nil, PersonOf(yes.from)
 		if r.Refuse && !r.Approve {
-			r.For = no.from
+			r.For = PersonOf(no.from)
 		}
 		if !r.Approve && !r.Refuse {
 			r.WhyNot = err

@@ -3,6 +3,7 @@ package approvals
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/callgate/callgate/call"
@@ -124,16 +125,7 @@ func (h *Hold) Decide(v Verdict) ([]Step, error) {
 // counted reports whether one of those behind v has decided already, in this
 // stage or in an earlier one, in person or through a delegate.
 func (h *Hold) counted(v Verdict) bool {
-	for _, before := range h.Verdicts {
-		for _, a := range []Person{before.By, before.For} {
-			for _, b := range []Person{v.By, v.For} {
-				if same(a, b) {
-					return true
-				}
-			}
-		}
-	}
-	return false
+	return slices.ContainsFunc(h.Verdicts, func(before Verdict) bool { return same(before.names(), v.names()) })
 }
 
 // yes is how many said yes in a stage.

@@ -30,6 +30,9 @@ type Identity struct {
 	Expires time.Time `cbor:"7,keyasint,omitempty" json:"expires,omitzero"`
 	// Scope is what the token is narrowed to; empty: it is not.
 	Scope Scope `cbor:"8,keyasint,omitempty" json:"scope,omitempty"`
+	// Email is an address that the issuer has verified (OpenID Connect Core 1.0
+	// §5.1). It gives nobody a right: it tells that two subjects are one person.
+	Email string `cbor:"-" json:"email,omitempty"`
 	// Claims are the verified claims that rules may look at. They are
 	// read-only: one token's claims are shared by all its calls.
 	Claims map[string]any `cbor:"-" json:"-"`

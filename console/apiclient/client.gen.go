@@ -297,7 +297,10 @@ type Grant struct {
 // Identity Identity is who makes a call, as far as it was proved.
 type Identity struct {
 	// Actors Actors is the chain of those who act for the subject (RFC 8693 §4.1), the one at work now first. Empty where the subject acts for itself.
-	Actors  *[]Actor   `json:"actors,omitempty"`
+	Actors *[]Actor `json:"actors,omitempty"`
+
+	// Email Email is an address that the issuer has verified (OpenID Connect Core 1.0 §5.1). It gives nobody a right: it tells that two subjects are one person.
+	Email   *string    `json:"email,omitempty"`
 	Expires *time.Time `json:"expires,omitempty"`
 	Groups  *[]string  `json:"groups,omitempty"`
 	Issuer  string     `json:"issuer"`

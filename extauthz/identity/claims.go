@@ -64,9 +64,19 @@ func (i *issuer) read(all map[string]any) (call.Identity, *Error) {
 			return call.Identity{}, refuse(call.ReasonInvalidToken, "the token's claim %q is not human, ci, agent or workload", i.Kind)
 		}
 	}
+	id.Email = email(all)
 	var bad *Error
 	id.Actors, bad = actors(i.URL, all["act"])
 	return id, bad
+}
+
+// email is the address that an issuer says it has verified.
+func email(claims map[string]any) string {
+	if !has(claims["email_verified"], []string{"true"}) {
+		return ""
+	}
+	address, _ := claims["email"].(string)
+	return address
 }
 
 // has reports whether a claim is one of the values, or a list that holds one.

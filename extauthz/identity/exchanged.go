@@ -59,6 +59,7 @@ func (i *issuer) exchanged(t jwt.Token) (call.Identity, *Error) {
 	id.Claims = map[string]any{}
 	if own, ok := private[ClaimClaims].(map[string]any); ok {
 		maps.Copy(id.Claims, own)
+		id.Email = email(own)
 	}
 	id.Claims["iss"], id.Claims["sub"], id.Claims["jti"] = from, subject, t.JwtID()
 	id.Claims["aud"] = texts(t.Audience())
