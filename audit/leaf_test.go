@@ -38,7 +38,7 @@ func events() []call.Event {
 	return []call.Event{
 		{Kind: call.Decided, CallID: id, Time: at, Decided: &call.DecidedEvent{
 			Identity: call.Identity{Issuer: "i", Subject: "s", Kind: call.Human, Groups: []string{"g"}, Actors: []call.Actor{{Issuer: "i", Subject: "a"}},
-				Method: "oidc", TokenID: "j", Expires: at.Add(time.Hour)},
+				Method: "oidc", TokenID: "j", Expires: at.Add(time.Hour), Scope: call.Scope{"c"}},
 			Connection: "c", Protocol: call.MCP, Function: "tools/call f", Session: "s",
 			Decision: call.Decision{Outcome: call.HoldAllow, Rule: "r", Reason: call.ReasonApproved, Message: "m", PolicyVersion: "p", Shadow: []string{"x"}, Relaxed: []string{"y: show"},
 				Approval: &call.Approval{ID: "a", By: []string{"i|b"}, Comment: "ok", HeldFor: time.Second, AskedAt: at, EndedAt: at, Expires: at, Attempts: 2}},
