@@ -39,7 +39,7 @@ const (
 	ReasonBodyTooLarge        Reason = "body_too_large"       // over the connection's max_body
 	ReasonUpgradeRefused      Reason = "upgrade_refused"      // CONNECT, WebSocket and other upgrades
 	ReasonPolicyError         Reason = "policy_error"         // a rule could not be evaluated
-	ReasonPolicyUnavailable   Reason = "policy_unavailable"   // the policy that the Envoy runs is not at hand
+	ReasonPolicyUnavailable   Reason = "policy_unavailable"   // the policy that the Envoy runs, or that held the call, is over or not at hand
 	ReasonApprovalUnavailable Reason = "approval_unavailable" // the approval store is away
 	ReasonApprovalPending     Reason = "approval_pending"     // people are asked; the caller comes again
 	ReasonApprovalLimit       Reason = "approval_limit"       // too many calls of the caller wait for people already

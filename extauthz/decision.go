@@ -90,6 +90,11 @@ func (d *decision) run(req *authv3.CheckRequest) (*authv3.CheckResponse, error) 
 	}
 	ruling := d.rule()
 	decided := d.ask(ruling)
+	if decided.Outcome == call.HoldAllow {
+		if no := d.still(); no != nil {
+			decided.Outcome, decided.Reason, decided.Message = call.HoldDeny, no.reason, no.message
+		}
+	}
 	decided.PolicyVersion, decided.Shadow = d.active.Version, ruling.Shadow
 	if !decided.Outcome.Allowed() {
 		return d.refuse(decided)
@@ -169,14 +174,18 @@ func (d *decision) identify() *denied {
 	}
 	id, err := d.server.cfg.Identifier.Caller(d.ctx, shown)
 	if err != nil {
-		var known *identity.Error
-		if errors.As(err, &known) {
-			return &denied{known.Reason, known.Message}
-		}
-		return deny(call.ReasonIdentityUnavailable, "the caller can't be identified now; try again later")
+		return unidentified(err)
 	}
 	d.call.Identity = id
 	return nil
+}
+
+func unidentified(err error) *denied {
+	var known *identity.Error
+	if errors.As(err, &known) {
+		return &denied{known.Reason, known.Message}
+	}
+	return deny(call.ReasonIdentityUnavailable, "the caller can't be identified now; try again later")
 }
 
 func (d *decision) connected() *denied {
@@ -293,6 +302,20 @@ func (d *decision) ask(r call.Ruling) call.Decision {
 	default:
 		return call.Decision{Outcome: call.Deny, Rule: r.Rule, Reason: r.Reason, Message: r.Message}
 	}
+}
+
+// still refuses a call that people let through after what it was judged by is
+// over: its policy, or its caller's token. A call waits for minutes, and a policy
+// that is kept for calls on their way is not kept for it.
+func (d *decision) still() *denied {
+	now := d.server.versions.Load()
+	if v := d.active.Version; v != now.stable.Version && (now.canary == nil || v != now.canary.Version) {
+		return deny(call.ReasonPolicyUnavailable, "the policy changed while this call waited for approval; make the call again, so that the new one decides")
+	}
+	if err := d.server.cfg.Identifier.Still(d.call.Identity); err != nil {
+		return unidentified(err)
+	}
+	return nil
 }
 
 func (d *decision) credential() *denied {

@@ -19,9 +19,11 @@ import (
 	"github.com/callgate/callgate/extauthz/identity"
 )
 
-// Identifier finds out who calls. Its error is an *identity.Error.
+// Identifier finds out who calls. Its errors are *identity.Error.
 type Identifier interface {
 	Caller(context.Context, identity.Request) (call.Identity, error)
+	// Still refuses who was a caller before and is none any more.
+	Still(call.Identity) error
 	// CredentialHeaders lists the headers that callers' credentials come in.
 	CredentialHeaders() []string
 }

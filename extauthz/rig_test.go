@@ -85,13 +85,18 @@ var errDisk = errors.New("disk is full")
 // The stages, as functions.
 type (
 	identifier func(context.Context, call.Headers) (call.Identity, error)
-	policy     func(context.Context, *call.Call) call.Ruling
-	approvals  func(context.Context, *call.Call, call.Ruling) call.Decision
+	asked      struct {
+		identifier
+		still func(call.Identity) error
+	}
+	policy    func(context.Context, *call.Call) call.Ruling
+	approvals func(context.Context, *call.Call, call.Ruling) call.Decision
 )
 
 func (f identifier) Caller(ctx context.Context, r identity.Request) (call.Identity, error) {
 	return f(ctx, r.Headers)
 }
+func (c asked) Still(id call.Identity) error                          { return c.still(id) }
 func (f identifier) CredentialHeaders() []string                      { return []string{"authorization", "dpop"} }
 func (f policy) Decide(ctx context.Context, c *call.Call) call.Ruling { return f(ctx, c) }
 func (f approvals) Hold(ctx context.Context, c *call.Call, r call.Ruling) call.Decision {
@@ -132,6 +137,7 @@ type rig struct {
 	backlog  *backlog
 	log      *text
 	identify identifier
+	still    func(call.Identity) error
 	decide   policy
 	hold     approvals
 	conns    map[string]*connection.Connection
@@ -143,6 +149,7 @@ func newRig(t testing.TB) *rig {
 	r.identify = func(context.Context, call.Headers) (call.Identity, error) {
 		return call.Identity{Issuer: "https://idp", Subject: "ann", Kind: call.Human, Method: "oidc", Claims: map[string]any{"sid": "s-1"}}, nil
 	}
+	r.still = func(call.Identity) error { return nil }
 	r.decide = func(context.Context, *call.Call) call.Ruling {
 		return call.Ruling{Action: call.ActionAllow, Rule: "yes", Shadow: []string{"later"}}
 	}
@@ -156,9 +163,10 @@ func newRig(t testing.TB) *rig {
 		t.Fatal(err)
 	}
 	r.Server = New(Config{Redact: hidden, Backlog: r.backlog,
-		Identifier: identifier(func(ctx context.Context, h call.Headers) (call.Identity, error) { return r.identify(ctx, h) }),
-		Approvals:  approvals(func(ctx context.Context, c *call.Call, g call.Ruling) call.Decision { return r.hold(ctx, c, g) }),
-		Recorder:   r.recorder, Log: slog.New(slog.NewTextHandler(r.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
+		Identifier: asked{func(ctx context.Context, h call.Headers) (call.Identity, error) { return r.identify(ctx, h) },
+			func(id call.Identity) error { return r.still(id) }},
+		Approvals: approvals(func(ctx context.Context, c *call.Call, g call.Ruling) call.Decision { return r.hold(ctx, c, g) }),
+		Recorder:  r.recorder, Log: slog.New(slog.NewTextHandler(r.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
 		Metrics: NewMetrics(prometheus.NewRegistry()),
 	})
 	r.activate(t)

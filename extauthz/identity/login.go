@@ -61,3 +61,12 @@ func (v *Verifier) Admit(id call.Identity) error {
 	_, err := v.admit(id)
 	return err
 }
+
+// Still is Admit for a caller that has waited: a token that has expired
+// meanwhile is refused too. Its error is an *[Error].
+func (v *Verifier) Still(id call.Identity) error {
+	if !id.Expires.IsZero() && !v.cfg.Now().Before(id.Expires.Add(v.cfg.ClockSkew)) {
+		return refuse(call.ReasonExpiredToken, "the token expired while the call waited; get a new one, and make the call again")
+	}
+	return v.Admit(id)
+}

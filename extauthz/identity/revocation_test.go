@@ -1,6 +1,7 @@
 package identity
 
 import (
+	"errors"
 	"testing"
 	"time"
 
@@ -59,4 +60,31 @@ func TestTokenWithoutIssueTimeIsOld(t *testing.T) {
 	token := r.es.token(t, claims)
 	id, err := r.Verify(t.Context(), token)
 	refusedAs(t, token, id, err, call.ReasonRevokedToken)
+}
+
+// Who was identified is asked for again after a wait.
+func TestStill(t *testing.T) {
+	r := newRig(t)
+	skew := r.cfg.ClockSkew
+	for _, c := range []struct {
+		name    string
+		expires time.Time
+		list    []Revocation
+		want    call.Reason
+	}{
+		{"nothing changed", start.Add(time.Hour), nil, ""},
+		{"what never expires", time.Time{}, nil, ""},
+		{"expired, within the clocks' difference", start.Add(time.Nanosecond - skew), nil, ""},
+		{"expired", start.Add(-skew), nil, call.ReasonExpiredToken},
+		{"revoked", start.Add(time.Hour), []Revocation{{Subject: "alice"}}, call.ReasonRevokedToken},
+		{"another's is revoked", start.Add(time.Hour), []Revocation{{Subject: "bob"}}, ""},
+		{"who acts is revoked", start.Add(time.Hour), []Revocation{{Subject: "bot"}}, call.ReasonRevokedToken},
+	} {
+		r.Revoke(c.list)
+		err := r.Still(call.Identity{Issuer: r.issuer.URL, Subject: "alice", Actors: []call.Actor{{Subject: "bot"}}, Expires: c.expires})
+		var known *Error
+		if errors.As(err, &known); err == nil && c.want != "" || err != nil && (known == nil || known.Reason != c.want) {
+			t.Errorf("%s: %v", c.name, err)
+		}
+	}
 }
