@@ -280,8 +280,8 @@ func TestStanding(t *testing.T) {
 	})
 }
 
-// A caller that comes again may not ask for ever more, and whoever waits with its
-// request open is bound by that.
+// A caller may not ask for ever more, whether it comes again or waits with its
+// request open.
 func TestTooManyWait(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := newDesk(storetest.NewMemory())
@@ -300,5 +300,6 @@ func TestTooManyWait(t *testing.T) {
 			t.Errorf("%+v", too)
 		}
 		check(t, d.Hold(t.Context(), numbered(99), again(0)), call.HoldDeny, call.ReasonApprovalPending)
+		check(t, d.Hold(t.Context(), numbered(101), leads), call.Deny, call.ReasonApprovalLimit)
 	})
 }

@@ -50,8 +50,8 @@ type Config struct {
 	// is, and PageURL where a person can look at it until a time. Both may be nil.
 	StatusURL func(id string) string
 	PageURL   func(id string, until time.Time) string
-	// MaxOpen bounds the open holds of a caller that comes again: each costs it
-	// nothing. Default 100.
+	// MaxOpen bounds the open holds of one caller: they cost it little, and
+	// people much. Default 100.
 	MaxOpen int
 }
 

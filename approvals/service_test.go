@@ -352,8 +352,10 @@ func TestOnePoller(t *testing.T) {
 		d := newDesk(m)
 		defer d.run(t)()
 		var outs []<-chan call.Decision
-		for range 2000 {
-			_, out := d.hold(t.Context(), refund(t), leads)
+		for i := range 2000 {
+			c := refund(t)
+			c.Identity.Subject = fmt.Sprint("joe-", i/100)
+			_, out := d.hold(t.Context(), c, leads)
 			outs = append(outs, out)
 		}
 		time.Sleep(time.Second)

@@ -62,10 +62,10 @@ func (s *Service) newHold(c *call.Call, r call.Ruling) Hold {
 		Request: Request{Method: c.Request.Method, Authority: c.Request.Authority, Path: hideQuery(c.Request.Path),
 			ContentType: c.Request.Headers.Get("content-type"), ContentEncoding: c.Request.Headers.Get("content-encoding"),
 			Body: c.Request.Body},
-		Owner: s.name, AskedAt: now, Expires: now.Add(cmp.Or(max(r.Hold.Timeout, 0), defaultTimeout)),
+		Owner: s.name, Most: s.cfg.MaxOpen, AskedAt: now, Expires: now.Add(cmp.Or(max(r.Hold.Timeout, 0), defaultTimeout)),
 	}
 	if r.Hold.Wait == call.WaitRetry {
-		h.Owner, h.Most = "", s.cfg.MaxOpen
+		h.Owner = ""
 	}
 	if s.cfg.Notifier != nil {
 		h.Targets = s.cfg.Notifier.Targets(h)

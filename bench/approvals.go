@@ -107,7 +107,7 @@ func (r *rig) startHolding(ctx context.Context, name, database, roles string) (o
 	if out.metrics, err = freeAddr(); err != nil {
 		return out, err
 	}
-	store, env := "", []string{"BENCH_CREDENTIAL=k"}
+	store, env := "approvals: {max_open: 20000}\n", []string{"BENCH_CREDENTIAL=k"}
 	if database != "" {
 		u, err := url.Parse(database)
 		if err != nil {
@@ -115,7 +115,7 @@ func (r *rig) startHolding(ctx context.Context, name, database, roles string) (o
 		}
 		password, _ := u.User.Password()
 		env = append(env, "BENCH_PG="+password)
-		store = fmt.Sprintf("approvals: {postgres: {url: %q, password: {env: BENCH_PG}, tls: \"off\"}}\n", "postgres://"+u.User.Username()+"@"+u.Host+u.Path)
+		store = fmt.Sprintf("approvals: {max_open: 20000, postgres: {url: %q, password: {env: BENCH_PG}, tls: \"off\"}}\n", "postgres://"+u.User.Username()+"@"+u.Host+u.Path)
 	}
 	text := fmt.Sprintf(`
 node: %s

@@ -134,8 +134,7 @@ type Approvals struct {
 	// File is the SQLite database of one machine. Default: approvals.db in
 	// state_dir. It is not used with postgres.
 	File string `yaml:"file"`
-	// MaxOpen bounds how many of one caller's calls wait for people where callers
-	// come again (hold.wait). Default 100.
+	// MaxOpen bounds how many of one caller's calls wait for people. Default 100.
 	MaxOpen uint32 `yaml:"max_open"`
 	// Postgres is the store of several replicas. Default: the file.
 	Postgres Postgres `yaml:"postgres"`

@@ -2,6 +2,7 @@ package postgres
 
 import (
 	"context"
+	"crypto/sha256"
 	"encoding/binary"
 	"encoding/json"
 	"errors"
@@ -12,6 +13,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/callgate/callgate/approvals"
+	"github.com/callgate/callgate/call"
 )
 
 // Ask implements [approvals.Holds].
@@ -32,6 +34,8 @@ func (s *Store) Ask(ctx context.Context, h approvals.Hold) (approvals.Change, er
 			return nil
 		}
 		if h.Most > 0 {
+			// Nor does any other call of the caller come between counting and asking.
+			tx.exec(`SELECT pg_advisory_xact_lock($1)`, callerLock(h.Identity))
 			open := 0
 			if err := tx.query(ctx, func(rows pgx.Rows) error {
 				for rows.Next() {
@@ -53,6 +57,11 @@ func (s *Store) Ask(ctx context.Context, h approvals.Hold) (approvals.Change, er
 		return approvals.Change{}, fmt.Errorf("create approval %s: %w", h.ID, err)
 	}
 	return out, nil
+}
+
+func callerLock(i call.Identity) int64 {
+	sum := sha256.Sum256([]byte("caller\x00" + approvals.PersonOf(i).String()))
+	return int64(binary.BigEndian.Uint64(sum[:]))
 }
 
 // Break implements [approvals.Holds].

@@ -1,6 +1,9 @@
 package storetest
 
 import (
+	"errors"
+	"fmt"
+	"sync/atomic"
 	"testing"
 
 	"github.com/callgate/callgate/approvals"
@@ -45,5 +48,27 @@ func testAskTooOften(t *testing.T, open func(*testing.T) approvals.Store) {
 	}
 	if err := ask("apr_i", nil); err != nil {
 		t.Errorf("after others ended: %v", err)
+	}
+}
+
+// Different calls of one caller at once, at two processes: no more are kept than
+// it may have.
+func testRaceAskOften(t *testing.T, open func(*testing.T) approvals.Store) {
+	stores := []approvals.Store{open(t), open(t)}
+	for r := range rounds {
+		var kept atomic.Int32
+		race(racers, func(i int) {
+			h := NewHold(t, fmt.Sprintf("apr_%d_%d", r, i), start)
+			h.Identity.Subject, h.Most = fmt.Sprint("caller", r), 1
+			switch _, err := stores[i%2].Ask(t.Context(), h); {
+			case err == nil:
+				kept.Add(1)
+			case !errors.Is(err, approvals.ErrTooMany):
+				t.Errorf("ask: %v", err)
+			}
+		})
+		if kept.Load() != 1 {
+			t.Fatalf("%d holds of a caller that may have one", kept.Load())
+		}
 	}
 }

@@ -61,7 +61,7 @@ func Run(t *testing.T, place func(t *testing.T) (open func(t *testing.T) approva
 		"Stages": testStages, "Ask again": testAskAgain, "Ask too often": testAskTooOften, "Break glass": testBreakGlass, "Marks": testMarks, "Last approved": testLastApproved,
 		"Outbox": testOutbox, "Outbox leases": testOutboxLeases, "Delegations": testDelegations,
 		"Race to use": testRaceUse, "Race to decide": testRaceDecide, "Race of ends": testRaceEnds, "Race to expire": testRaceExpire,
-		"Race of many": testRaceMany, "Race to ask": testRaceAsk, "Race to lease": testRaceLease,
+		"Race of many": testRaceMany, "Race to ask": testRaceAsk, "Race to ask often": testRaceAskOften, "Race to lease": testRaceLease,
 	} {
 		t.Run(name, func(t *testing.T) { test(t, place(t)) })
 	}
