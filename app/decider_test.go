@@ -1,6 +1,7 @@
 package app
 
 import (
+	"errors"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -49,6 +50,20 @@ connections:
 rules:
   - {name: yes, action: %s}
 `
+
+// A narrowed token sees what it may call, as the decision's metadata tells of it.
+func TestNarrowedTokensSeeLess(t *testing.T) {
+	t.Setenv("CRM_KEY", "k")
+	d := newTestDecider(t, &config.Config{StateDir: t.TempDir()})
+	allow := wirePolicy(t, strings.Replace(decidable, "%s", "allow", 1))
+	if err := errors.Join(d.Policies(t.Context(), []*policyv1.Policy{allow}, nil), d.Rollout(t.Context(), &policyv1.Rollout{Stable: allow.GetVersion()})); err != nil {
+		t.Fatal(err)
+	}
+	out, err := d.Visible(call.Metadata{Connection: "crm", Protocol: call.HTTP, Caller: &call.Identity{Subject: "ann", Scope: call.Scope{"crm:g*"}}}, []string{"get", "put"})
+	if err != nil || !out[0] || out[1] {
+		t.Errorf("%v, %v", out, err)
+	}
+}
 
 // What can't be kept over a restart is not in force, since it is refused.
 func TestNothingUnkeptDecides(t *testing.T) {

@@ -209,11 +209,15 @@ func caller(who call.Identity) *structpb.Value {
 	for i, g := range who.Groups {
 		groups[i] = clean(g)
 	}
-	return object(map[string]*structpb.Value{
+	f := map[string]*structpb.Value{
 		"issuer": structpb.NewStringValue(clean(who.Issuer)), "subject": structpb.NewStringValue(clean(who.Subject)),
 		"kind": structpb.NewStringValue(string(who.Kind)), "method": structpb.NewStringValue(who.Method),
 		"groups": texts(groups), "actors": structpb.NewListValue(&structpb.ListValue{Values: actors}),
-	})
+	}
+	if who.Scope.Narrowed() { // which functions are listed depends on it, too
+		f["scope"] = texts(who.Scope)
+	}
+	return object(f)
 }
 
 // fixedMetadata is what the metadata of all calls of a connection share. It is
