@@ -45,7 +45,7 @@ func events() []call.Event {
 			Method: "POST", Scheme: "https", Authority: "a", Headers: call.Headers{{Name: "x", Value: "\xfe"}},
 			Body:   call.Body{Length: 3, Truncated: true, ContentType: "t", Encoding: "gzip"},
 			Source: "10.0.0.1:1", TraceID: "t", RequestID: "r", RPCID: `"1"`, Started: at, Took: 5, Expect: []call.EventKind{call.Answered}, Late: true,
-			Content: [32]byte{1}, Retain: call.Retain{Bodies: at, Row: at}, Batch: call.Place{ID: id, Index: 1, Size: 3},
+			Content: [32]byte{1}, Retain: call.Retain{Bodies: at, Row: at}, Batch: call.Place{ID: id, Index: 1, Size: 3}, Masked: []call.Masked{{Rule: "q", Type: "key", Path: "$.b", Count: 2}},
 		}},
 		{Kind: call.Answered, CallID: id, Time: at, Answered: &call.AnsweredEvent{
 			Status: 200, RPCStatus: &call.RPCStatus{}, ToolError: &no, Headers: call.Headers{{Name: "a", Value: "b"}},

@@ -86,6 +86,8 @@ type DecidedEvent struct {
 	// Batch is where the call stood, if it came with others in one request. Its
 	// body is then its own part of the request's.
 	Batch Place `cbor:"24,keyasint,omitzero"`
+	// Masked is what was hidden of the request before the function got it.
+	Masked []Masked `cbor:"25,keyasint,omitempty"`
 }
 
 // Place is where a call stands in a batch.

@@ -33,6 +33,7 @@ type decision struct {
 	conn        *connection.Connection // nil: unknown
 	mask        call.Mask
 	request     *call.RequestMask   // nil: the function gets the body that was judged
+	hidden      []call.Masked       // of the request
 	aliases     map[string][]string // of fields in the response
 	ownMask     bool                // the mask is not the connection's and its rules' as they stand
 	legs        []call.EventKind    // what this Envoy will report later

@@ -53,7 +53,8 @@ type Backlog interface {
 
 // Requests masks request bodies that a function must not be sent as they are.
 type Requests interface {
-	Mask(ctx context.Context, protocol call.Protocol, rules call.Mask, h call.Headers, body []byte) ([]byte, error)
+	// Mask returns the body as the function may have it, and what was hidden.
+	Mask(ctx context.Context, protocol call.Protocol, rules call.Mask, h call.Headers, body []byte) ([]byte, []call.Masked, error)
 }
 
 // Config is what a [Server] needs.

@@ -22,7 +22,7 @@ func (d *decision) maskRequest() *denied {
 	if d.server.cfg.Requests == nil {
 		return deny(call.ReasonInternal, "the gateway can't mask requests")
 	}
-	out, err := d.server.cfg.Requests.Mask(d.ctx, d.call.Protocol, d.conn.RequestMask, r.Headers, r.Body)
+	out, hidden, err := d.server.cfg.Requests.Mask(d.ctx, d.call.Protocol, d.conn.RequestMask, r.Headers, r.Body)
 	switch {
 	case err != nil:
 		return deny(call.ReasonMalformedRequest, "this connection masks what its functions are sent, and the body can't be masked: %v", err)
@@ -45,6 +45,7 @@ func (d *decision) maskRequest() *denied {
 	if err != nil || inv.Function != d.call.Function {
 		return deny(call.ReasonMalformedRequest, "the body holds what the function must not be sent, and without it is no call of it; leave it out")
 	}
+	d.hidden = hidden
 	d.call.Args, d.call.ArgsJSON, d.call.Request = inv.Args, inv.ArgsJSON, masked
 	return nil
 }

@@ -15,8 +15,8 @@ import (
 // blanks hides the text "ü".
 type blanks struct{ err error }
 
-func (b blanks) Mask(_ context.Context, _ call.Protocol, _ call.Mask, _ call.Headers, body []byte) ([]byte, error) {
-	return bytes.ReplaceAll(body, []byte("ü"), []byte("[redacted]")), b.err
+func (b blanks) Mask(_ context.Context, _ call.Protocol, _ call.Mask, _ call.Headers, body []byte) ([]byte, []call.Masked, error) {
+	return bytes.ReplaceAll(body, []byte("ü"), []byte("[redacted]")), []call.Masked{{Rule: "own", Type: "key", Path: "note", Count: 1}}, b.err
 }
 
 // Rules and people judge what the caller sent; the record and the function have
@@ -41,8 +41,11 @@ func TestRequestMasked(t *testing.T) {
 	if judged != refundBody || string(a.event.Body.Head) != sent || strings.Contains(string(a.event.ArgsJSON), "ü") || !strings.Contains(string(a.event.ArgsJSON), "redacted") {
 		t.Errorf("judged %s, recorded %s with %s", judged, a.event.Body.Head, a.event.ArgsJSON)
 	}
+	if len(a.event.Masked) != 1 || a.event.Masked[0].Path != "note" {
+		t.Errorf("recorded as hidden: %+v", a.event.Masked)
+	}
 	// Nothing to hide: as it came.
-	if a := r.check(t, request(editable, body(`{"amount":1}`))); a.GetOkResponse() == nil || a.meta.Request != nil {
+	if a := r.check(t, request(editable, body(`{"amount":1}`))); a.GetOkResponse() == nil || a.meta.Request != nil || a.event.Masked != nil {
 		t.Errorf("%+v", a.meta)
 	}
 	r.check(t, request()).denied(t, 403, call.ReasonRequestWhole)

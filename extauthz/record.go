@@ -51,7 +51,7 @@ func (d *decision) event(decided call.Decision) call.Event {
 		Body:    call.NewBody(r.Body, settings.MaxBody, clean(r.Headers.Get("content-type")), clean(r.Headers.Get("content-encoding"))),
 		TraceID: r.TraceID, RequestID: clean(r.RequestID), RPCID: string(d.call.RPCID),
 		Started: d.started, Took: took, Expect: d.expect(decided), Retain: settings.Retain(now),
-		Batch: d.place,
+		Batch: d.place, Masked: d.hidden,
 	}
 	if r.Source.IsValid() {
 		e.Source = r.Source.String()

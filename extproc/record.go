@@ -156,10 +156,17 @@ func (r *response) blankEvent(id call.ID, interrupted bool, withheld string) cal
 }
 
 func (r *response) masked(found []mask.Finding) []call.Masked {
+	for _, f := range found {
+		r.server.cfg.Metrics.masked.WithLabelValues(r.meta.Connection, f.Type).Add(float64(f.Count))
+	}
+	return noted(found)
+}
+
+// noted is what was hidden, as it is recorded.
+func noted(found []mask.Finding) []call.Masked {
 	out := make([]call.Masked, len(found))
 	for i, f := range found {
 		out[i] = call.Masked{Rule: f.Rule, Type: f.Type, Path: f.Path, Count: f.Count}
-		r.server.cfg.Metrics.masked.WithLabelValues(r.meta.Connection, f.Type).Add(float64(f.Count))
 	}
 	return out
 }

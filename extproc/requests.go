@@ -23,25 +23,25 @@ func NewRequests(hashKey []byte, custom Detectors) *Requests {
 	return &Requests{maskers{hashKey: hashKey, custom: custom}}
 }
 
-// Mask returns the body as the function may have it. An error says why it can't
-// be masked; then it must not be sent.
-func (r *Requests) Mask(ctx context.Context, protocol call.Protocol, rules call.Mask, h call.Headers, body []byte) ([]byte, error) {
+// Mask returns the body as the function may have it, and what was hidden. An error
+// says why it can't be masked; then it must not be sent.
+func (r *Requests) Mask(ctx context.Context, protocol call.Protocol, rules call.Mask, h call.Headers, body []byte) ([]byte, []call.Masked, error) {
 	masker, err := r.maskers.of(rules, requestRoots[protocol], nil)
 	if err != nil || masker == nil {
-		return body, err
+		return body, nil, err
 	}
 	if names := codings(h); len(names) > 0 {
-		return nil, fmt.Errorf("a body in content-encoding %s is not masked; send it plain", strings.Join(names, ", "))
+		return nil, nil, fmt.Errorf("a body in content-encoding %s is not masked; send it plain", strings.Join(names, ", "))
 	}
 	types := h.Values("content-type")
 	if len(types) > 1 {
-		return nil, errors.New("the request has more than one content-type")
+		return nil, nil, errors.New("the request has more than one content-type")
 	}
-	out, _, err := masker.In(ctx).Whole(strings.Join(types, ""), body)
+	out, found, err := masker.In(ctx).Whole(strings.Join(types, ""), body)
 	if errors.Is(err, mask.ErrBinary) {
-		return nil, errors.New("a body of this content-type can't be masked; send JSON, a form or text")
+		return nil, nil, errors.New("a body of this content-type can't be masked; send JSON, a form or text")
 	}
-	return out, err
+	return out, noted(found), err
 }
 
 // requestRoots are where the arguments of a function begin in a request.
@@ -56,7 +56,7 @@ func (r *response) maskRequest(body []byte) ([]byte, error) {
 	if hashOf(body) != edit.Judged {
 		return nil, errors.New("the request body is not the one that was judged")
 	}
-	out, err := r.server.requests.Mask(r.ctx, r.meta.Protocol, edit.Mask, r.editing.headers, body)
+	out, _, err := r.server.requests.Mask(r.ctx, r.meta.Protocol, edit.Mask, r.editing.headers, body)
 	if err != nil {
 		return nil, fmt.Errorf("the request can't be masked: %w", err)
 	}

@@ -70,6 +70,10 @@ type Row struct {
 	RequestBodyTruncated bool              `ch:"request_body_truncated" json:"request_body_truncated"`
 	RequestBodySum       string            `ch:"request_body_sum" json:"request_body_sha256"`
 	RequestSalt          string            `ch:"request_salt" json:"request_salt"`
+	RequestMaskedRules   []string          `ch:"request_masked.rule" json:"request_masked.rule"`
+	RequestMaskedTypes   []string          `ch:"request_masked.type" json:"request_masked.type"`
+	RequestMaskedPaths   []string          `ch:"request_masked.path" json:"request_masked.path"`
+	RequestMaskedCounts  []uint32          `ch:"request_masked.count" json:"request_masked.count"`
 	Source               string            `ch:"source" json:"source"`
 	EnvoyNode            string            `ch:"envoy_node" json:"envoy_node"`
 	TraceID              string            `ch:"trace_id" json:"trace_id"`
@@ -233,6 +237,7 @@ func newRow(e *call.Event, spool string, index uint64) *Row {
 		Backlog:     d.Late, BodiesUntil: until(d.Retain.Bodies), RowUntil: until(d.Retain.Row),
 		Spool: spool, SpoolIndex: index,
 	}
+	r.RequestMaskedRules, r.RequestMaskedTypes, r.RequestMaskedPaths, r.RequestMaskedCounts = hidden(d.Masked)
 	for _, a := range d.Identity.Actors {
 		r.ActorIssuers = append(r.ActorIssuers, a.Issuer)
 		r.ActorSubjects = append(r.ActorSubjects, a.Subject)
@@ -303,16 +308,19 @@ func (r *Row) answer(e *call.Event) {
 	length := count(a.Body.Length)
 	r.ResponseBodyBytes, r.ResponseBodyTruncated = &length, a.Body.Truncated
 	r.ResponseBodySum, r.ResponseSalt = sum(a.Body), string(e.Salt[:])
-	for _, m := range a.Masked {
-		r.MaskedRules = append(r.MaskedRules, m.Rule)
-		r.MaskedTypes = append(r.MaskedTypes, m.Type)
-		r.MaskedPaths = append(r.MaskedPaths, m.Path)
-		r.MaskedCounts = append(r.MaskedCounts, small(m.Count))
-	}
+	r.MaskedRules, r.MaskedTypes, r.MaskedPaths, r.MaskedCounts = hidden(a.Masked)
 	if o := a.Original; o != nil {
 		r.OriginalSealed, r.OriginalCommitment = string(o.Sealed), string(o.Commitment[:])
 	}
 	r.Withheld, r.Interrupted = a.Withheld, a.Interrupted
+}
+
+// hidden is what was masked, as nested columns have it.
+func hidden(list []call.Masked) (rules, types, paths []string, counts []uint32) {
+	for _, m := range list {
+		rules, types, paths, counts = append(rules, m.Rule), append(types, m.Type), append(paths, m.Path), append(counts, small(m.Count))
+	}
+	return rules, types, paths, counts
 }
 
 func (r *Row) finish(f *call.FinishedEvent) {

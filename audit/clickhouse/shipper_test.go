@@ -117,7 +117,7 @@ func decided(t testing.TB, expect ...call.EventKind) call.Event {
 		Headers: call.Headers{{Name: "x-a", Value: "1"}, {Name: "x-a", Value: "2"}},
 		Body:    body("{\"q\":\"\x00\xff'\\n\"}"), Source: "10.0.0.7:51234", TraceID: "t-1", RequestID: "r-1", RPCID: `"7"`,
 		Started: now.Add(-3100 * time.Millisecond), Took: 180 * time.Microsecond, Expect: expect,
-		Batch: call.Place{ID: id, Index: 2, Size: 3},
+		Batch: call.Place{ID: id, Index: 2, Size: 3}, Masked: []call.Masked{{Rule: "mails", Type: "email", Path: "customer.mail", Count: 3}},
 	}}
 }
 

@@ -169,6 +169,9 @@ func (p *page) call(s story) {
 	p.line("request", strings.TrimSpace(r.Method+" "+r.Scheme+"://"+r.Authority+r.Path))
 	p.line("HTTP, TLS", strings.Trim(r.HTTPVersion+", "+r.TLSVersion, ", "))
 	p.headers(r.RequestHeaders)
+	for i, path := range r.RequestMaskedPaths {
+		p.line("masked", fmt.Sprintf("%s ×%d by %s (%s)", orDash(path), r.RequestMaskedCounts[i], r.RequestMaskedRules[i], r.RequestMaskedTypes[i]))
+	}
 	p.body(r.RequestBody, r.RequestBodyTail, r.RequestBodyBytes, r.RequestType, r.RequestEncoding, r.RequestBodySHA256(), r.RequestBodyTruncated)
 
 	p.section("Response")

@@ -319,7 +319,11 @@ func describe(e call.Event) []string {
 		if len(d.ArgsJSON) > 0 {
 			out = append(out, "arguments "+text(string(d.ArgsJSON)))
 		}
-		return append(out, fmt.Sprintf("request body of %d bytes, %s", d.Body.Length, text(d.Body.ContentType)))
+		body := fmt.Sprintf("request body of %d bytes, %s", d.Body.Length, text(d.Body.ContentType))
+		if len(d.Masked) > 0 {
+			body += fmt.Sprintf(", %d kinds of masked values", len(d.Masked))
+		}
+		return append(out, body)
 	case e.Answered != nil:
 		a := e.Answered
 		return []string{fmt.Sprintf("status %d, response body of %d bytes, %s, %d kinds of masked values", a.Status, a.Body.Length, text(a.Body.ContentType), len(a.Masked))}

@@ -500,7 +500,8 @@ func TestMaskedRequests(t *testing.T) {
 		if clean(t, a); a.status != 200 || a.body != cleaned {
 			t.Fatalf("%d %s", a.status, a.body)
 		}
-		shared.row(t, a.id(), "decision", "allow", "request_body", cleaned, "http_status", 200)
+		shared.row(t, a.id(), "decision", "allow", "request_body", cleaned, "http_status", 200,
+			"request_masked.path", "[card to password]", "request_masked.count", "[1 1 1]")
 		plain := `{"n":1}`
 		if a := shared.call(t, c, shared.alice, "POST", path, plain); a.status != 200 || a.body != plain {
 			t.Errorf("%d %s", a.status, a.body)
