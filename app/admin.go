@@ -13,14 +13,18 @@ import (
 	"github.com/callgate/callgate/audit/clickhouse"
 	"github.com/callgate/callgate/call"
 	"github.com/callgate/callgate/console"
+	"github.com/callgate/callgate/extauthz/identity"
 	"github.com/callgate/callgate/xds"
 )
 
 func (a *App) serveConsole(ctx context.Context, l net.Listener) error {
-	cfg := console.Config{Approvals: a.people.approvals, Identifier: a.people.verifier, Status: a.status, Audit: a.audit,
+	cfg := console.Config{Approvals: a.people.approvals, Identifier: a.people.verifier, Callers: a.people.verifier, URL: consoleURL(a.cfg), Admit: a.people.verifier.Admit, Status: a.status, Audit: a.audit,
 		Eraser: a.eraser(), Administrators: call.Approvers(a.cfg.Audit.Administrators),
 		Unsealer: a.unsealer(), Investigators: call.Approvers(a.cfg.Audit.Unseal.Investigators),
 		Controllers: call.Approvers(a.cfg.Control.Administrators), Tokens: a.people.tokenHandler(), Log: a.log}
+	if audiences := a.cfg.Console.Audiences; len(audiences) > 0 {
+		cfg.Identifier = persons{a.people.verifier, audiences}
+	}
 	if a.plane != nil {
 		cfg.Control = a.plane
 	}
@@ -46,6 +50,17 @@ func (a *App) serveConsole(ctx context.Context, l net.Listener) error {
 		l = tls.NewListener(l, &tls.Config{Certificates: []tls.Certificate{pair}, MinVersion: tls.VersionTLS12, NextProtos: []string{"http/1.1"}})
 	}
 	return serveHTTP(ctx, l, mux)
+}
+
+// persons identifies those who use the console by tokens that are for it.
+type persons struct {
+	*identity.Verifier
+	audiences []string
+}
+
+// Identify implements [console.Identifier].
+func (p persons) Identify(ctx context.Context, h call.Headers) (call.Identity, error) {
+	return p.Person(ctx, h, p.audiences)
 }
 
 // status is what the process says of itself.

@@ -94,11 +94,16 @@ func pollOf(cfg config.Approvals) time.Duration {
 
 // statusURL is where callers that come again ask how far their approval is.
 func statusURL(cfg *config.Config) func(id string) string {
-	base := strings.TrimSuffix(cfg.Approvals.URL, "/")
-	if base == "" {
-		base = "http://" + cfg.Listen.Console
-	}
+	base := consoleURL(cfg)
 	return func(id string) string {
 		return base + "/api/v1/approvals/" + url.PathEscape(id) + "/status"
 	}
+}
+
+// consoleURL is where people and callers reach the console.
+func consoleURL(cfg *config.Config) string {
+	if base := strings.TrimSuffix(cfg.Approvals.URL, "/"); base != "" {
+		return base
+	}
+	return "http://" + cfg.Listen.Console
 }

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"reflect"
 	"strconv"
 	"strings"
 
@@ -118,20 +119,30 @@ func (a *App) slackDecisions(api *console.Server) (*notify.Decisions, error) {
 			_, _, err := api.Decide(ctx, id, by, approvals.Answer{Approve: approve, Comment: comment})
 			return err
 		}}
+	apps := map[string]*notify.SlackApp{} // by signing secret
 	for i := range a.cfg.Approvals.Notify {
 		n := &a.cfg.Approvals.Notify[i]
 		if len(n.Slack.People) == 0 {
 			continue
 		}
-		if _, err := n.Slack.SigningSecret.Read(); err != nil {
+		secret, err := n.Slack.SigningSecret.Read()
+		if err != nil {
 			return nil, fmt.Errorf("approvals.notify %s: slack.signing_secret: %w", n.Name, err)
 		}
-		app := notify.SlackApp{Target: n.Name, Secret: n.Slack.SigningSecret.Read, People: map[string]call.Identity{}}
+		app := &notify.SlackApp{Target: n.Name, Secret: n.Slack.SigningSecret.Read, People: map[string]call.Identity{}}
+		if other, ok := apps[secret]; ok {
+			app = other // of which of its channels a button is can't be told
+		} else {
+			apps[secret], d.Apps = app, append(d.Apps, app)
+		}
 		for _, p := range n.Slack.People {
 			issuer, subject, _ := strings.Cut(p.Identity, "|")
-			app.People[p.Team+"/"+p.User] = call.Identity{Issuer: issuer, Subject: subject, Kind: call.Human, Groups: p.Groups, Method: "slack"}
+			user, who := p.Team+"/"+p.User, call.Identity{Issuer: issuer, Subject: subject, Kind: call.Human, Groups: p.Groups, Method: "slack"}
+			if before, known := app.People[user]; known && !reflect.DeepEqual(before, who) {
+				return nil, fmt.Errorf("approvals.notify %s: slack.people: %s is somebody else under %s, which has the same signing_secret; write the same identity and groups at both", n.Name, user, app.Target)
+			}
+			app.People[user] = who
 		}
-		d.Apps = append(d.Apps, app)
 	}
 	if len(d.Apps) == 0 {
 		return nil, nil

@@ -7,6 +7,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"encoding/pem"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -23,9 +24,11 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	standardwebhooks "github.com/standard-webhooks/standard-webhooks/libraries/go"
 
+	"github.com/callgate/callgate/approvals"
 	"github.com/callgate/callgate/call"
 	"github.com/callgate/callgate/config"
 	"github.com/callgate/callgate/demo/issuer"
+	"github.com/callgate/callgate/extauthz/identity"
 )
 
 const notifyConfig = `state_dir: state
@@ -214,5 +217,72 @@ func TestNotifierErrors(t *testing.T) {
 		if err := p.openNotifier(cfg, prometheus.NewRegistry(), slog.New(slog.DiscardHandler)); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v", change, err)
 		}
+	}
+}
+
+// Two channels of one Slack app take the decisions of the people of both.
+func TestSlackChannelsOfOneApp(t *testing.T) {
+	t.Setenv("CALLGATE_TEST_SIGNING", "s")
+	secret := config.Secret{Env: "CALLGATE_TEST_SIGNING"}
+	channel := func(name string, people ...config.SlackPerson) config.Notify {
+		return config.Notify{Name: name, Slack: config.Slack{SigningSecret: secret, People: people}}
+	}
+	bob, ann := config.SlackPerson{Team: "T01", User: "U0BOB", Identity: "i|bob"}, config.SlackPerson{Team: "T01", User: "U0ANN", Identity: "i|ann"}
+	eve := bob
+	eve.Identity = "i|eve"
+	for name, c := range map[string]struct {
+		two  config.Notify
+		want string
+	}{
+		"other people":           {channel("two", ann), ""},
+		"the same person":        {channel("two", bob, ann), ""},
+		"somebody else by an id": {channel("two", eve, ann), "T01/U0BOB is somebody else under one"},
+	} {
+		a := &App{cfg: &config.Config{Approvals: config.Approvals{Notify: []config.Notify{channel("one", bob), c.two}}}, people: &people{}}
+		d, err := a.slackDecisions(nil)
+		switch {
+		case c.want != "":
+			if err == nil || !strings.Contains(err.Error(), c.want) {
+				t.Errorf("%s: %v", name, err)
+			}
+		case err != nil || len(d.Apps) != 1 || len(d.Apps[0].People) != 2:
+			t.Errorf("%s: %+v, %v", name, d, err)
+		}
+	}
+}
+
+// Who was revoked decides nothing in Slack.
+func TestSlackRevoked(t *testing.T) {
+	v, err := identity.New(identity.Config{Log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("CALLGATE_TEST_SIGNING", "s")
+	a := &App{cfg: &config.Config{Approvals: config.Approvals{Notify: []config.Notify{{Name: "chat", Slack: config.Slack{SigningSecret: config.Secret{Env: "CALLGATE_TEST_SIGNING"},
+		People: []config.SlackPerson{{Team: "T01", User: "U0BOB", Identity: "https://idp|bob"}}}}}}}, people: &people{verifier: v}, log: slog.New(slog.DiscardHandler)}
+	d, err := a.slackDecisions(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	body := url.Values{"payload": {`{"type":"block_actions","team":{"id":"T01"},"user":{"id":"U0BOB"},"actions":[{"action_id":"approve","block_id":"decide","value":"apr_1 "}]}`}}.Encode()
+	d.Show = func(context.Context, string) (approvals.View, error) { return approvals.View{ID: "apr_1"}, nil }
+	decide, decided := d.Decide, make(chan error, 1)
+	d.Decide = func(ctx context.Context, id string, by call.Identity, approve bool, comment string) error {
+		err := decide(ctx, id, by, approve, comment)
+		decided <- err
+		return err
+	}
+	v.Revoke([]identity.Revocation{{Issuer: "https://idp", Subject: "bob", IssuedBefore: time.Now()}})
+	stamp := strconv.FormatInt(time.Now().Unix(), 10)
+	mac := hmac.New(sha256.New, []byte("s"))
+	fmt.Fprintf(mac, "v0:%s:%s", stamp, body)
+	req := httptest.NewRequest(http.MethodPost, "/slack/interactive", strings.NewReader(body))
+	req.Header.Set("x-slack-request-timestamp", stamp)
+	req.Header.Set("x-slack-signature", "v0="+hex.EncodeToString(mac.Sum(nil)))
+	w := httptest.NewRecorder()
+	d.ServeHTTP(w, req)
+	d.Wait()
+	if err := <-decided; !errors.Is(err, approvals.ErrNotApprover) {
+		t.Errorf("%d, %v", w.Code, err)
 	}
 }

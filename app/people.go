@@ -94,7 +94,7 @@ func openPeople(ctx context.Context, a *App) (_ *people, err error) {
 	if p.store, err = openApprovals(ctx, cfg.Approvals, log); err != nil {
 		return nil, err
 	}
-	desk := approvals.Config{Store: p.store, Poll: pollOf(cfg.Approvals), StatusURL: statusURL(cfg), MaxOpen: int(cfg.Approvals.MaxOpen), Recorder: t.recorder, Key: key, Log: log, Metrics: approvals.NewMetrics(reg)}
+	desk := approvals.Config{Store: p.store, Poll: pollOf(cfg.Approvals), StatusURL: statusURL(cfg), Admit: p.verifier.Admit, MaxOpen: int(cfg.Approvals.MaxOpen), Recorder: t.recorder, Key: key, Log: log, Metrics: approvals.NewMetrics(reg)}
 	if err := p.openNotifier(cfg, reg, log); err != nil {
 		return nil, err
 	}

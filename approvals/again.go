@@ -81,7 +81,7 @@ func (s *Service) Standing(ctx context.Context, id string, by call.Identity) (St
 	if err != nil {
 		return Standing{}, err
 	}
-	if h.Identity.Anonymous() || PersonOf(h.Identity) != PersonOf(by) {
+	if h.Identity.Anonymous() || PersonOf(h.Identity) != PersonOf(by) || !by.Scope.Covers(h.Connection, h.Function) {
 		return Standing{}, fmt.Errorf("approval %q: %w of yours", id, ErrNotFound)
 	}
 	out := Standing{ID: h.ID, State: h.State, Expires: h.Expires, UseBy: h.UseBy}

@@ -57,7 +57,7 @@ func (s *Service) verdict(ctx context.Context, h *Hold, by call.Identity, a Answ
 		return Verdict{}, fmt.Errorf("decide about %s: %w: rule %q wants a reason; give one with --comment", h.ID, ErrInvalid, h.Rule)
 	}
 	now := time.Now()
-	delegations, err := s.cfg.Store.Delegations(ctx, now)
+	delegations, err := s.inForce(ctx, now)
 	if err != nil {
 		s.cfg.Metrics.storeErr.Inc()
 		return Verdict{}, fmt.Errorf("decide about %s: the approval store is away, try again: %w", h.ID, err)

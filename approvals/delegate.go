@@ -48,7 +48,7 @@ func (s *Service) Delegate(ctx context.Context, by call.Identity, to string, unt
 		return Delegation{}, fmt.Errorf("delegate: %w", err)
 	}
 	by.Claims = nil
-	d := Delegation{ID: newID(delegationPrefix), From: by, To: to, Reason: reason, Created: now, Until: until}
+	d := Delegation{ID: newID(delegationPrefix), From: by, To: delegateOf(by, to), Reason: reason, Created: now, Until: until}
 	if err := s.cfg.Store.Delegate(ctx, d); err != nil {
 		s.cfg.Metrics.storeErr.Inc()
 		return Delegation{}, fmt.Errorf("delegate: the approval store is away, look whether it was taken: %w", err)
@@ -62,6 +62,26 @@ func samePerson(name string, who call.Identity) bool {
 	return same([]string{name, subject}, []string{who.Subject, who.Email})
 }
 
+// delegateOf is a delegate's name with the issuer: the approver's own, where it is
+// written without one.
+func delegateOf(from call.Identity, to string) string {
+	if from.Issuer == "" || call.OfIssuer(to) || strings.HasPrefix(to, from.Issuer+"|") {
+		return to
+	}
+	return from.Issuer + "|" + to
+}
+
+// inForce are the delegations that count at a time: those of approvers whose
+// tokens of when they delegated have not been revoked.
+func (s *Service) inForce(ctx context.Context, at time.Time) ([]Delegation, error) {
+	list, err := s.cfg.Store.Delegations(ctx, at)
+	return slices.DeleteFunc(list, func(d Delegation) bool {
+		from := d.From
+		from.Claims = map[string]any{"iat": d.Created.Unix()}
+		return s.cfg.Admit(from) != nil
+	}), err
+}
+
 // Undelegate takes a delegation back. Who gave it and who has it may.
 func (s *Service) Undelegate(ctx context.Context, id string, by call.Identity) (Delegation, error) {
 	id = strings.ToLower(strings.TrimSpace(id))
@@ -73,6 +93,15 @@ func (s *Service) Undelegate(ctx context.Context, id string, by call.Identity) (
 	if len(by.Actors) > 0 || !slices.ContainsFunc(list, func(d Delegation) bool { return d.ID == id }) {
 		return Delegation{}, fmt.Errorf("delegation %q: %w of yours; 'callgate approvals delegate --list' shows them", id, ErrNotFound)
 	}
+	return s.endDelegation(ctx, id, by, now)
+}
+
+// EndDelegation ends a delegation whosever it is; who may is the caller's to say.
+func (s *Service) EndDelegation(ctx context.Context, id string, by call.Identity) (Delegation, error) {
+	return s.endDelegation(ctx, strings.ToLower(strings.TrimSpace(id)), by, time.Now())
+}
+
+func (s *Service) endDelegation(ctx context.Context, id string, by call.Identity, now time.Time) (Delegation, error) {
 	d, err := s.cfg.Store.Undelegate(ctx, id, PersonOf(by).String(), now)
 	switch {
 	case errors.Is(err, ErrNotFound):

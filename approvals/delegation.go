@@ -14,7 +14,7 @@ type Delegation struct {
 	ID string `json:"id"`
 	// From is the approver, with the groups that it had when it delegated.
 	From call.Identity `json:"from"`
-	// To is the delegate: a subject, or "issuer|subject".
+	// To is the delegate, "issuer|subject".
 	To      string    `json:"to"`
 	Reason  string    `json:"reason,omitempty"`
 	Created time.Time `json:"created"`
@@ -31,5 +31,5 @@ func (d Delegation) Active(at time.Time) bool {
 
 // To reports whether somebody is the delegate, in person.
 func (d Delegation) to(who call.Identity) bool {
-	return len(who.Actors) == 0 && call.Approvers{People: []string{d.To}}.Include(who)
+	return len(who.Actors) == 0 && call.Approvers{People: []string{delegateOf(d.From, d.To)}}.Include(who)
 }

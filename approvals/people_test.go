@@ -90,6 +90,8 @@ func TestWhoDecides(t *testing.T) {
 		"the delegate's namesake": {func() []approvals.Delegation {
 			return []approvals.Delegation{delegate("sec1", "https://idp|dan", "security")}
 		}, []attempt{but(call.Identity{Issuer: "https://other", Subject: "dan", Kind: call.Human}, approvals.ErrNotApprover)}, approvals.Open},
+		"a name of another issuer": {func() []approvals.Delegation { return []approvals.Delegation{delegate("sec1", "dan", "security")} },
+			[]attempt{but(elsewhere("dan", ""), approvals.ErrNotApprover)}, approvals.Open},
 		"the delegate's agent": {func() []approvals.Delegation { return []approvals.Delegation{delegate("sec1", "dan", "security")} }, []attempt{but(call.Identity{Issuer: "https://idp", Subject: "dan", Kind: call.Human, Actors: []call.Actor{{Subject: "x"}}}, approvals.ErrNotApprover)}, approvals.Open},
 		"a delegation that is over": {func() []approvals.Delegation {
 			d := delegate("sec1", "dan", "security")
@@ -284,8 +286,53 @@ func TestDelegate(t *testing.T) {
 			t.Error(err)
 		}
 		d.trail.want(t, "approved delegated", "approved undelegated")
-		if e := d.trail.events[0]; e.CallID != (call.ID{}) || e.Approval.ID != one.ID || e.Approval.InPlaceOf != "https://idp|ann" || e.Approval.Comment != "to dan: away" || !e.Approval.Expires.Equal(soon) {
+		if e := d.trail.events[0]; e.CallID != (call.ID{}) || e.Approval.ID != one.ID || e.Approval.InPlaceOf != "https://idp|ann" || e.Approval.Comment != "to https://idp|dan: away" || !e.Approval.Expires.Equal(soon) {
 			t.Errorf("got %+v", e.Approval)
+		}
+	})
+}
+
+// A delegation ends with the rights of who gave it, and administrators can end it.
+func TestDelegationOfTheRevoked(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := newDesk(storetest.NewMemory())
+		ann, dan := person("ann", "leads"), person("dan")
+		_, out := d.hold(t.Context(), refund(t), leads)
+		one, err := d.Delegate(t.Context(), ann, "dan", time.Now().Add(time.Hour), "away")
+		if err != nil {
+			t.Fatal(err)
+		}
+		sees := func(want bool) {
+			t.Helper()
+			if list, err := d.Mine(t.Context(), approvals.Filter{}, dan); err != nil || (len(list) == 1) != want {
+				t.Errorf("dan sees %d, %v", len(list), err)
+			}
+			if list, err := d.List(t.Context(), approvals.Filter{State: approvals.Open}, &dan); err != nil || (len(list) == 1) != want {
+				t.Errorf("dan may decide about %d, %v", len(list), err)
+			}
+		}
+		sees(true)
+		time.Sleep(2 * time.Second)
+		d.revoked = map[string]time.Time{"ann": time.Now()}
+		sees(false)
+		d.revoked = map[string]time.Time{"ann": one.Created.Add(-time.Minute)} // an older token
+		sees(true)
+		if _, err := d.EndDelegation(t.Context(), one.ID, person("root")); err != nil {
+			t.Error(err)
+		}
+		sees(false)
+		<-out
+	})
+}
+
+// A name without an issuer is of the approver's own.
+func TestDelegateOfOneIssuer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for to, want := range map[string]string{"dan": "https://idp|dan", "auth0|dan": "https://idp|auth0|dan", "https://idp|dan": "https://idp|dan", "https://partner|dan": "https://partner|dan"} {
+			d := newDesk(storetest.NewMemory())
+			if one, err := d.Delegate(t.Context(), person("ann", "leads"), to, time.Now().Add(time.Hour), ""); err != nil || one.To != want {
+				t.Errorf("%s: %q, %v", to, one.To, err)
+			}
 		}
 	})
 }

@@ -25,7 +25,7 @@ type Rights struct {
 func (s *Service) Rights(ctx context.Context, h *Hold, by call.Identity) (Rights, error) {
 	var r Rights
 	now := time.Now()
-	delegations, err := s.cfg.Store.Delegations(ctx, now)
+	delegations, err := s.inForce(ctx, now)
 	if err != nil {
 		s.cfg.Metrics.storeErr.Inc()
 		return Rights{}, fmt.Errorf("approval %s: the approval store is away, try again: %w", h.ID, err)

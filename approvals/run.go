@@ -272,7 +272,7 @@ func (s *Service) Watch(ctx context.Context, by call.Identity, tell func(Hold) e
 		if len(changed) == 0 {
 			continue
 		}
-		delegations, err := s.cfg.Store.Delegations(ctx, time.Now())
+		delegations, err := s.inForce(ctx, time.Now())
 		if err != nil {
 			return fmt.Errorf("watch approvals: the approval store is away, try again: %w", err)
 		}

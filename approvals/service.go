@@ -43,6 +43,9 @@ type Config struct {
 	// Poll is how often the store is asked for decisions made by other
 	// processes. Default 250ms.
 	Poll time.Duration
+	// Admit refuses whoever has been revoked: what they delegated does not
+	// count either. Nil: nobody.
+	Admit func(call.Identity) error
 	// Keep is how long ended holds stay in the store. Default 30 days; the
 	// audit trail keeps its own record.
 	Keep time.Duration
@@ -90,6 +93,9 @@ func New(cfg Config) *Service {
 	if cfg.MaxOpen <= 0 {
 		cfg.MaxOpen = defaultMaxOpen
 	}
+	if cfg.Admit == nil {
+		cfg.Admit = func(call.Identity) error { return nil }
+	}
 	if cfg.Keep <= 0 {
 		cfg.Keep = defaultKeep
 	}
@@ -134,7 +140,7 @@ func (s *Service) pick(ctx context.Context, f Filter, keep func(*Hold, []Delegat
 		return fmt.Errorf("list approvals: the approval store is away, try again: %w", err)
 	}
 	now := time.Now()
-	delegations, err := s.cfg.Store.Delegations(ctx, now)
+	delegations, err := s.inForce(ctx, now)
 	if err != nil {
 		return nil, away(err)
 	}

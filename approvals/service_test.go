@@ -72,13 +72,23 @@ type desk struct {
 	asked  chan approvals.Hold
 	reg    *prometheus.Registry
 	log    *strings.Builder
+	// revoked are subjects whose tokens of before a time are refused.
+	revoked map[string]time.Time
+}
+
+func (d *desk) admit(who call.Identity) error {
+	iat, dated := who.Claims["iat"].(int64)
+	if before, ok := d.revoked[who.Subject]; ok && (!dated || time.Unix(iat, 0).Before(before)) {
+		return errors.New("revoked")
+	}
+	return nil
 }
 
 func newDesk(store approvals.Store) *desk {
 	d := &desk{store: store, trail: &trail{fail: map[string]error{}}, asked: make(chan approvals.Hold, 10000), reg: prometheus.NewRegistry(), log: &strings.Builder{}}
 	d.memory, _ = store.(*storetest.Memory)
 	d.Service = approvals.New(approvals.Config{Store: store, Recorder: d.trail, Key: []byte("test-only"), Log: slog.New(slog.NewTextHandler(&lockedWriter{w: d.log}, nil)),
-		Metrics: approvals.NewMetrics(d.reg), Notifier: &bell{d.asked}, Keep: 2 * time.Hour})
+		Metrics: approvals.NewMetrics(d.reg), Notifier: &bell{d.asked}, Keep: 2 * time.Hour, Admit: d.admit})
 	return d
 }
 

@@ -86,7 +86,7 @@ func (s *Service) Look(ctx context.Context, id string, by call.Identity) (View, 
 	if err != nil {
 		return View{}, err
 	}
-	delegations, err := s.cfg.Store.Delegations(ctx, time.Now())
+	delegations, err := s.inForce(ctx, time.Now())
 	if err != nil {
 		s.cfg.Metrics.storeErr.Inc()
 		return View{}, fmt.Errorf("approval %q: the approval store is away, try again: %w", id, err)

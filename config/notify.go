@@ -90,6 +90,9 @@ type Console struct {
 	// more. Replicas that share it take each other's. Default: made in state_dir.
 	Key   Secret `yaml:"key"`
 	Login Login  `yaml:"login"`
+	// Audiences are those of tokens that are taken at the admin API, and of no
+	// calls. Default: those that calls are made with.
+	Audiences []string `yaml:"audiences"`
 }
 
 // ConsoleTLS names PEM files. Both or neither are set.
@@ -157,6 +160,18 @@ func (c *Config) validateConsole(bad func(path, format string, args ...any)) {
 	}
 	if t := c.Console.TLS; (t.CertFile == "") != (t.KeyFile == "") {
 		bad("console.tls", "set both cert_file and key_file, or neither")
+	}
+	ofCalls := slices.Clone(c.Identity.Exchange.Audiences)
+	for _, is := range c.Identity.Issuers {
+		ofCalls = append(ofCalls, is.Audiences...)
+	}
+	for _, audience := range c.Console.Audiences {
+		switch {
+		case audience == "":
+			bad("console.audiences", "an audience is empty")
+		case slices.Contains(ofCalls, audience):
+			bad("console.audiences", "%q is of calls too (identity): whoever is handed a token for calls could decide with it; have the issuer give tokens for another", audience)
+		}
 	}
 	oneSource(c.Console.Key, func(msg string) { bad("console.key", "%s", msg) })
 	if l := c.Console.Login; l.Configured() {

@@ -95,3 +95,14 @@ func TestConsole(t *testing.T) {
 		})
 	}
 }
+
+// Tokens for the console are for nothing else.
+func TestConsoleAudiences(t *testing.T) {
+	base := strings.Replace(strings.Replace(notifyBase, "NOTIFY", `{name: a, teams: {url: {env: S}}}`, 1), "audiences: [gate]", "audiences: [gate], algorithms: [RS256]", 1)
+	for audiences, want := range map[string]string{"[gate-console]": "", "[gate-console, gate]": "could decide with it", "['']": "is empty"} {
+		_, err := Load(write(t, t.TempDir(), "c.yaml", base+"  audiences: "+audiences+"\n"), nil)
+		if want == "" && err != nil || want != "" && (err == nil || !strings.Contains(err.Error(), want)) {
+			t.Errorf("%s: %v", audiences, err)
+		}
+	}
+}

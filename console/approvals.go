@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net/http"
 	"strings"
 	"sync"
@@ -20,6 +21,8 @@ const (
 	maxComment = 16 << 10
 	// breath is how often a watcher is told that nothing happens.
 	breath = 15 * time.Second
+	// watchMost bounds what one person watches at once.
+	watchMost = 5
 )
 
 func (s *Server) list(w http.ResponseWriter, r *http.Request, who call.Identity) {
@@ -53,10 +56,20 @@ func (s *Server) list(w http.ResponseWriter, r *http.Request, who call.Identity)
 }
 
 // watch answers with a line of JSON for each approval that is open, and then for
-// each that something happens to, for as long as the client listens.
+// each that something happens to, for as long as the client listens and its
+// token is good.
 func (s *Server) watch(w http.ResponseWriter, r *http.Request, who call.Identity) {
+	if !s.watches(who, 1) {
+		refuse(w, http.StatusTooManyRequests, fmt.Sprintf("you watch %d times already; end one of them", watchMost))
+		return
+	}
+	defer s.watches(who, -1)
 	ctx, cancel := context.WithCancel(r.Context())
 	defer cancel()
+	if !who.Expires.IsZero() {
+		ctx, cancel = context.WithDeadline(ctx, who.Expires)
+		defer cancel()
+	}
 	out := http.NewResponseController(w)
 	if err := out.SetWriteDeadline(time.Time{}); err != nil && !errors.Is(err, http.ErrNotSupported) {
 		s.failed(w, r, err)
@@ -94,7 +107,7 @@ func (s *Server) watch(w http.ResponseWriter, r *http.Request, who call.Identity
 			case <-ctx.Done():
 				return
 			case <-t.C:
-				if line(nil) != nil {
+				if s.cfg.Admit(who) != nil || line(nil) != nil {
 					cancel()
 					return
 				}
@@ -115,6 +128,21 @@ func (s *Server) watch(w http.ResponseWriter, r *http.Request, who call.Identity
 	if err := s.cfg.Approvals.Watch(ctx, who, tell); err != nil && ctx.Err() == nil {
 		s.cfg.Log.WarnContext(ctx, "somebody who watches approvals is not told further", "error", err)
 	}
+}
+
+// watches counts what somebody watches up or down; false: it is too many.
+func (s *Server) watches(who call.Identity, by int) bool {
+	name := approvals.PersonOf(who).String()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	n := s.watching[name] + by
+	if n > watchMost {
+		return false
+	}
+	if s.watching[name] = n; n == 0 {
+		delete(s.watching, name)
+	}
+	return true
 }
 
 func (s *Server) show(w http.ResponseWriter, r *http.Request, who call.Identity) {
@@ -177,7 +205,11 @@ func (s *Server) delegate(w http.ResponseWriter, r *http.Request, who call.Ident
 }
 
 func (s *Server) undelegate(w http.ResponseWriter, r *http.Request, who call.Identity) {
-	d, err := s.cfg.Approvals.Undelegate(r.Context(), r.PathValue("id"), who)
+	end := s.cfg.Approvals.Undelegate
+	if len(who.Actors) == 0 && s.cfg.Controllers.Include(who) {
+		end = s.cfg.Approvals.EndDelegation
+	}
+	d, err := end(r.Context(), r.PathValue("id"), who)
 	s.answerDelegation(w, r, d, err)
 }
 

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net/http"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/callgate/callgate/approvals"
@@ -28,6 +29,7 @@ type Approvals interface {
 	Review(ctx context.Context, id string, by call.Identity, justified bool, comment string) (approvals.Hold, error)
 	Delegate(ctx context.Context, by call.Identity, to string, until time.Time, reason string) (approvals.Delegation, error)
 	Undelegate(ctx context.Context, id string, by call.Identity) (approvals.Delegation, error)
+	EndDelegation(ctx context.Context, id string, by call.Identity) (approvals.Delegation, error)
 	Delegations(ctx context.Context, who call.Identity, all bool) ([]approvals.Delegation, error)
 }
 
@@ -36,13 +38,26 @@ type Identifier interface {
 	Identify(context.Context, call.Headers) (call.Identity, error)
 }
 
+// Callers finds out who asks as it is found out who calls. Its error is an
+// *identity.Error.
+type Callers interface {
+	Caller(context.Context, identity.Request) (call.Identity, error)
+}
+
 // Config is what a [Server] needs.
 type Config struct {
 	Approvals  Approvals
 	Identifier Identifier
-	Status     func() Status
-	Audit      func() Audit
-	Eraser     Eraser
+	// Callers identifies those who ask how far their own call's approval is, at
+	// URL, which is where they reach this, such as https://callgate.example.com.
+	Callers Callers
+	URL     string
+	// Admit refuses whoever has been revoked since they were identified; nil:
+	// nobody.
+	Admit  func(call.Identity) error
+	Status func() Status
+	Audit  func() Audit
+	Eraser Eraser
 	// Administrators may erase.
 	Administrators call.Approvers
 	Unsealer       Unsealer
@@ -58,10 +73,20 @@ type Config struct {
 }
 
 // Server answers the admin API.
-type Server struct{ cfg Config }
+type Server struct {
+	cfg Config
+
+	mu       sync.Mutex
+	watching map[string]int // by person, as "issuer|subject"
+}
 
 // New returns a Server.
-func New(cfg Config) *Server { return &Server{cfg: cfg} }
+func New(cfg Config) *Server {
+	if cfg.Admit == nil {
+		cfg.Admit = func(call.Identity) error { return nil }
+	}
+	return &Server{cfg: cfg, watching: map[string]int{}}
+}
 
 // description is the API as OpenAPI 3.1 has it; "make golden" writes it from the
 // routes and types of this package.
@@ -96,7 +121,7 @@ func (s *Server) routes() *routes {
 	mux.HandleFunc("GET /api/v1/approvals", s.as(s.list))
 	mux.HandleFunc("GET /api/v1/approvals/watch", s.as(s.watch))
 	mux.HandleFunc("GET /api/v1/approvals/{id}", s.as(s.show))
-	mux.HandleFunc("GET /api/v1/approvals/{id}/status", s.as(s.standing))
+	mux.HandleFunc("GET /api/v1/approvals/{id}/status", s.standing)
 	mux.HandleFunc("POST /api/v1/approvals/{id}/approve", s.as(s.decide(true)))
 	mux.HandleFunc("POST /api/v1/approvals/{id}/deny", s.as(s.decide(false)))
 	mux.HandleFunc("POST /api/v1/calls/{id}/unseal", s.as(s.unseal))
@@ -118,21 +143,14 @@ func (s *Server) routes() *routes {
 // as identifies the person before anything else is looked at.
 func (s *Server) as(h func(w http.ResponseWriter, r *http.Request, who call.Identity)) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
-		w.Header().Set("cache-control", "no-store")
-		w.Header().Set("x-content-type-options", "nosniff")
+		private(w)
 		headers := make(call.Headers, 0, 1)
 		for _, v := range r.Header.Values("Authorization") {
 			headers = append(headers, call.Header{Name: "authorization", Value: v})
 		}
 		who, err := s.cfg.Identifier.Identify(r.Context(), headers)
 		if err != nil {
-			status := http.StatusUnauthorized
-			var known *identity.Error
-			if errors.As(err, &known) && known.Reason == call.ReasonIdentityUnavailable {
-				status = http.StatusServiceUnavailable
-			}
-			w.Header().Set("www-authenticate", "Bearer")
-			refuse(w, status, err.Error())
+			unidentified(w, err)
 			return
 		}
 		if who.Scope.Narrowed() {
@@ -142,6 +160,21 @@ func (s *Server) as(h func(w http.ResponseWriter, r *http.Request, who call.Iden
 		}
 		h(w, r, who)
 	}
+}
+
+func private(w http.ResponseWriter) {
+	w.Header().Set("cache-control", "no-store")
+	w.Header().Set("x-content-type-options", "nosniff")
+}
+
+func unidentified(w http.ResponseWriter, err error) {
+	status := http.StatusUnauthorized
+	var known *identity.Error
+	if errors.As(err, &known) && known.Reason == call.ReasonIdentityUnavailable {
+		status = http.StatusServiceUnavailable
+	}
+	w.Header().Set("www-authenticate", "Bearer")
+	refuse(w, status, err.Error())
 }
 
 func (s *Server) status(w http.ResponseWriter, _ *http.Request, _ call.Identity) {

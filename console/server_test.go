@@ -83,18 +83,27 @@ func (p people) Identify(_ context.Context, h call.Headers) (call.Identity, erro
 	return id, nil
 }
 
+// Caller takes a key header, as calls may have one.
+func (p people) Caller(ctx context.Context, r identity.Request) (call.Identity, error) {
+	if key := r.Headers.Get("x-api-key"); key != "" {
+		r.Headers = call.Headers{{Name: "authorization", Value: "Bearer " + key}}
+	}
+	return p.Identify(ctx, r.Headers)
+}
+
 var somebody = people{
 	"alice":   {Issuer: "i", Subject: "alice"},
 	"bob":     {Issuer: "i", Subject: "bob", Groups: []string{"finance"}},
 	"carol":   {Issuer: "i", Subject: "carol"},
 	"carol2":  {Issuer: "other", Subject: "carol"},
 	"mallory": {Issuer: "i", Subject: "mallory", Groups: []string{"sales"}},
+	"slow":    {Issuer: "i", Subject: "alice", Scope: call.Scope{"crm"}},
 	"narrow":  {Issuer: "i", Subject: "bob", Groups: []string{"finance"}, Scope: call.Scope{"crm"}},
 }
 
 func api(t *testing.T, d *desk) *httptest.Server {
 	t.Helper()
-	s := httptest.NewServer(New(Config{Approvals: d, Identifier: somebody, Log: slog.New(slog.NewTextHandler(io.Discard, nil)),
+	s := httptest.NewServer(New(Config{Approvals: d, Identifier: somebody, Callers: somebody, Log: slog.New(slog.NewTextHandler(io.Discard, nil)),
 		Status: func() Status {
 			return Status{Version: "test", PolicyVersion: "v1", Envoys: []Envoy{{Node: "edge", Version: "v1"}}}
 		},

@@ -3,10 +3,12 @@ package console
 import (
 	"net/http"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/callgate/callgate/approvals"
 	"github.com/callgate/callgate/call"
+	"github.com/callgate/callgate/extauthz/identity"
 )
 
 // Standing is how far an approval is, for the caller that asked for it.
@@ -23,9 +25,25 @@ type Standing struct {
 	RetryAfter int `json:"retry_after,omitempty"`
 }
 
-// standing answers the caller whose call waits, by its own token. It tells
-// nobody else that there is such an approval.
-func (s *Server) standing(w http.ResponseWriter, r *http.Request, who call.Identity) {
+// standing answers the caller whose call waits, by whatever it makes calls with.
+// It tells nobody else that there is such an approval.
+func (s *Server) standing(w http.ResponseWriter, r *http.Request) {
+	private(w)
+	req := identity.Request{Method: r.Method, Path: r.URL.RequestURI()}
+	req.Scheme, req.Authority, _ = strings.Cut(s.cfg.URL, "://")
+	for name, values := range r.Header {
+		for _, v := range values {
+			req.Headers = append(req.Headers, call.Header{Name: strings.ToLower(name), Value: v})
+		}
+	}
+	who, err := s.cfg.Callers.Caller(r.Context(), req)
+	if err == nil && who.Anonymous() {
+		err = &identity.Error{Reason: call.ReasonNoCredentials, Message: "show what the call was made with"}
+	}
+	if err != nil {
+		unidentified(w, err)
+		return
+	}
 	st, err := s.cfg.Approvals.Standing(r.Context(), r.PathValue("id"), who)
 	if err != nil {
 		s.failed(w, r, err)

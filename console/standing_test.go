@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"net/http"
+	"net/http/httptest"
 	"testing"
 	"time"
 
@@ -50,6 +51,18 @@ func TestStanding(t *testing.T) {
 	for token, want := range map[string]int{"": 401, "forged": 401, "away": 503, "bob": 404, "mallory": 404, "carol2": 404} {
 		if status, _, got := ask(s.URL, token, hold.ID); status != want {
 			t.Errorf("%q: %d %v, want %d", token, status, got, want)
+		}
+	}
+	if status, _, got := ask(s.URL, "slow", hold.ID); status != 200 {
+		t.Errorf("a narrowed token: %d %v", status, got)
+	}
+	for key, want := range map[string]int{"alice": 200, "forged": 401, "bob": 404} {
+		req := httptest.NewRequest(http.MethodGet, "/api/v1/approvals/"+hold.ID+"/status", nil)
+		req.Header.Set("X-Api-Key", key)
+		w := httptest.NewRecorder()
+		s.Config.Handler.ServeHTTP(w, req)
+		if w.Code != want {
+			t.Errorf("key %s: %d %s", key, w.Code, w.Body)
 		}
 	}
 	if status, _, _ := ask(s.URL, "alice", "apr_other"); status != 404 {

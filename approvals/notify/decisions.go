@@ -36,7 +36,7 @@ type SlackApp struct {
 
 // Decisions takes decisions that people make in Slack.
 type Decisions struct {
-	Apps []SlackApp
+	Apps []*SlackApp
 	// Show returns what a hold's approver is shown.
 	Show func(ctx context.Context, id string) (approvals.View, error)
 	// Decide decides in somebody's name, under the rules that hold for all.
@@ -142,7 +142,7 @@ func (d *Decisions) verified(h http.Header, body []byte) (*SlackApp, error) {
 		if !d.first(sha256.Sum256([]byte(strings.ToLower(h.Get("x-slack-signature"))))) {
 			return nil, errors.New("it was sent before")
 		}
-		return &d.Apps[i], nil
+		return d.Apps[i], nil
 	}
 	return nil, err
 }
@@ -205,8 +205,6 @@ func (d *Decisions) decide(ctx context.Context, app *SlackApp, in interaction, v
 	if err == nil && value != buttonValue(v.ID, v.BodySHA256) {
 		err = fmt.Errorf("%w with the request that the message showed", approvals.ErrNotFound)
 	}
-	// It is said now, for revocations of what was said earlier.
-	who.Claims = map[string]any{"iat": time.Now().Unix()}
 	if err == nil {
 		reason := in.State.Values[reasonBlock][reasonInput].Value
 		err = d.Decide(ctx, id, who, approve, strings.TrimSpace(reason))

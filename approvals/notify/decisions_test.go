@@ -75,7 +75,7 @@ func newSlackRig(t *testing.T) *slackRig {
 	person := func(subject string, groups ...string) call.Identity {
 		return call.Identity{Issuer: "https://idp", Subject: subject, Kind: call.Human, Groups: groups, Method: "slack"}
 	}
-	r.Decisions = &Decisions{Apps: []SlackApp{{Target: "other", Secret: text("another-secret")}, {Target: "finance", Secret: text(signing), People: map[string]call.Identity{
+	r.Decisions = &Decisions{Apps: []*SlackApp{{Target: "other", Secret: text("another-secret")}, {Target: "finance", Secret: text(signing), People: map[string]call.Identity{
 		"T01/U0ANN": person("ann", "leads"), "T01/U0JOE": person("joe", "staff"), "T01/U0BOT": person("agent-7", "leads")}}},
 		Show: s.Show, Base: r.slack.URL + "/", Client: r.slack.Client(), Log: discard,
 		Decide: func(ctx context.Context, id string, by call.Identity, approve bool, comment string) error {

@@ -72,6 +72,43 @@ func (v *Verifier) Identify(ctx context.Context, h call.Headers) (call.Identity,
 	return v.Caller(ctx, Request{Headers: h})
 }
 
+// Person is Identify for those who decide about calls: it takes a token that is
+// for one of the audiences, whatever is for calls. Keys, assertions and
+// certificates are for none.
+func (v *Verifier) Person(ctx context.Context, h call.Headers, audiences []string) (call.Identity, error) {
+	shown, bad := v.shown(h)
+	switch {
+	case bad != nil:
+		return call.Identity{}, bad
+	case shown.scheme == "":
+		return call.Identity{}, refuse(call.ReasonNoCredentials, "no token; send one as 'Authorization: Bearer …', for one of %s (console.audiences)", strings.Join(audiences, ", "))
+	case shown.scheme != schemeBearer && shown.scheme != schemeDPoP:
+		return call.Identity{}, refuse(call.ReasonInvalidToken, "keys and assertions are for calls; log in and send a token for one of %s (console.audiences)", strings.Join(audiences, ", "))
+	case len(shown.value) > maxToken:
+		return call.Identity{}, refuse(call.ReasonInvalidToken, "the token is longer than %d bytes", maxToken)
+	}
+	header, claimed, bad := v.peek(shown.value)
+	if bad != nil {
+		return call.Identity{}, bad
+	}
+	is, known := v.issuers[claimed]
+	if !known || is.Exchanged {
+		return call.Identity{}, refuse(call.ReasonInvalidToken, "the token's issuer is not one of identity.issuers")
+	}
+	t, _, bad := v.parse(ctx, shown.value, v.cfg.Now(), header, is, audiences)
+	if bad != nil {
+		return call.Identity{}, bad
+	}
+	id, bad := is.identity(t)
+	if bad != nil {
+		return call.Identity{}, bad
+	}
+	if bad := v.bound(id, shown, Request{Headers: h}); bad != nil {
+		return call.Identity{}, bad
+	}
+	return v.admit(id)
+}
+
 // credential is the one token of a request.
 type credential struct{ scheme, value string }
 

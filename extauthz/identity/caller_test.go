@@ -492,3 +492,47 @@ func FuzzCaller(f *testing.F) {
 		}
 	})
 }
+
+// Who decides shows a token for that, and nothing that is for calls.
+func TestPerson(t *testing.T) {
+	r := newRig(t)
+	r.fetch(t)
+	mint := func(with map[string]any) string {
+		return sign(t, r.rs.alg, r.rs.private, r.claims(with), map[string]any{"kid": r.rs.public.KeyID()})
+	}
+	for name, c := range map[string]struct {
+		header string
+		want   call.Reason // "": taken
+	}{
+		"for the console":           {"Bearer " + mint(map[string]any{"aud": "console"}), ""},
+		"for both":                  {"Bearer " + mint(map[string]any{"aud": []string{"gate", "console"}}), ""},
+		"for calls":                 {"Bearer " + mint(nil), call.ReasonInvalidToken},
+		"for the console, expired":  {"Bearer " + mint(map[string]any{"aud": "console", "exp": start.Add(-time.Hour).Unix()}), call.ReasonExpiredToken},
+		"for the console, bound":    {"Bearer " + mint(map[string]any{"aud": "console", "cnf": map[string]any{"jkt": "x"}}), call.ReasonInvalidToken},
+		"of another issuer":         {"Bearer " + mint(map[string]any{"aud": "console", "iss": "https://other"}), call.ReasonInvalidToken},
+		"an API key":                {"Bearer " + keyPrefix + "abc", call.ReasonInvalidToken},
+		"an opaque token":           {"Bearer abc", call.ReasonInvalidToken},
+		"no token":                  {"", call.ReasonNoCredentials},
+		"for the console, and used": {"Bearer " + mint(map[string]any{"aud": "console", "jti": "t-2"}), call.ReasonRevokedToken},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if c.want == call.ReasonRevokedToken {
+				r.Revoke([]Revocation{{TokenID: "t-2"}})
+			}
+			var h call.Headers
+			if c.header != "" {
+				h = call.Headers{{Name: "authorization", Value: c.header}}
+			}
+			id, err := r.Person(t.Context(), h, []string{"console"})
+			if c.want == "" {
+				must(t, err)
+				return
+			}
+			refusedAs(t, c.header, id, err, c.want)
+		})
+	}
+	// And what is for the console makes no calls.
+	if _, err := r.Identify(t.Context(), call.Headers{{Name: "authorization", Value: "Bearer " + mint(map[string]any{"aud": "console"})}}); err == nil {
+		t.Error("a token for the console makes a call")
+	}
+}
