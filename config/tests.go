@@ -71,7 +71,7 @@ type TestRequest struct {
 type TestBefore struct {
 	Connection string        `yaml:"connection"` // default the call's
 	Function   string        `yaml:"function"`   // default the call's
-	Session    string        `yaml:"session"`    // default the call's
+	Session    string        `yaml:"session"`    // the token's (sid). Default: the call's
 	Ago        time.Duration `yaml:"ago"`        // how long before. Default 1s
 	Times      uint32        `yaml:"times"`      // how many of them. Default 1
 }

@@ -64,9 +64,13 @@ func who(c *call.Call) string {
 	return key
 }
 
-// session names a call's session; one of an identity is not another's, and a
-// call without one belongs with the others of its identity.
-func session(c *call.Call) string { return who(c) + "\x00\x00" + c.Session }
+// session names the session that a call counts in: that of its token (sid), which
+// the issuer vouches for. Others are the caller's to choose, anew for each call
+// if it likes, so without a sid a call counts with the others of its identity.
+func session(c *call.Call) string {
+	sid, _ := c.Identity.Claims["sid"].(string)
+	return who(c) + "\x00\x00" + sid
+}
 
 func use(c *call.Call) string { return who(c) + "\x00\x00" + c.Connection + "\x00" + c.Function }
 

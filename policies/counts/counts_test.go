@@ -11,13 +11,14 @@ import (
 
 var noon = time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)
 
+// one is a call in a session of its token.
 func one(t testing.TB, subject, session, function string, after time.Duration) *call.Call {
 	t.Helper()
 	id, err := call.NewID()
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &call.Call{ID: id, Time: noon.Add(after), Identity: call.Identity{Issuer: "https://idp", Subject: subject}, Session: session, Connection: "crm", Function: function}
+	return &call.Call{ID: id, Time: noon.Add(after), Identity: call.Identity{Issuer: "https://idp", Subject: subject, Claims: map[string]any{"sid": session}}, Connection: "crm", Function: function}
 }
 
 func all(string) bool { return true }
@@ -51,6 +52,26 @@ func TestWindows(t *testing.T) {
 		if w.got != w.want {
 			t.Errorf("%s: %d, want %d", w.what, w.got, w.want)
 		}
+	}
+}
+
+// Sessions that a caller can choose, such as one for each call, begin no count anew.
+func TestChosenSessionsCountTogether(t *testing.T) {
+	c := New()
+	var last *call.Call
+	for i := range 5 {
+		last = one(t, "ann", "", "get", time.Duration(i)*time.Second)
+		last.Identity.Claims, last.Session = nil, fmt.Sprint("trace-", i)
+		c.Count(last)
+	}
+	if n := c.InSession(last, all, time.Hour); n != 5 {
+		t.Errorf("%d calls, want 5", n)
+	}
+	signed := one(t, "ann", "s1", "get", 5*time.Second)
+	signed.Session = "trace-0"
+	c.Count(signed)
+	if n := c.InSession(signed, all, time.Hour); n != 1 {
+		t.Errorf("%d calls of the token's session, want 1", n)
 	}
 }
 

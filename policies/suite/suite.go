@@ -10,6 +10,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"maps"
 	"regexp"
 	"slices"
 	"time"
@@ -155,6 +156,13 @@ func counted(c *call.Call, before []config.TestBefore) *counts.Counter {
 	for _, b := range before {
 		earlier := call.Call{ID: call.ID{1}, Time: c.Time.Add(-b.Ago), Identity: c.Identity, Protocol: c.Protocol,
 			Connection: cmp.Or(b.Connection, c.Connection), Function: cmp.Or(b.Function, c.Function), Session: cmp.Or(b.Session, c.Session)}
+		if b.Session != "" { // of the token, since only that is counted by
+			earlier.Identity.Claims = maps.Clone(c.Identity.Claims)
+			if earlier.Identity.Claims == nil {
+				earlier.Identity.Claims = map[string]any{}
+			}
+			earlier.Identity.Claims["sid"] = b.Session
+		}
 		for range b.Times {
 			counter.Count(&earlier)
 		}
