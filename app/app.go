@@ -129,6 +129,9 @@ func New(ctx context.Context, cfg *config.Config, opts Options) (_ *App, err err
 	if err := os.MkdirAll(cfg.StateDir, 0o700); err != nil {
 		return nil, fmt.Errorf("state_dir %s can't be made: %w; create it or set another", cfg.StateDir, err)
 	}
+	if a.has(XDS) && a.asked() && cfg.Services.TLS != (config.ServicesTLS{}) && cfg.Envoy.ServicesTLS == (config.TowardsServices{}) {
+		return nil, errors.New("envoy.services_tls is missing: the services take TLS only (services.tls), and Envoys would speak plain text to them; set its cert_file, key_file and ca_file")
+	}
 	if err := a.listen(); err != nil {
 		return nil, err
 	}
@@ -150,7 +153,7 @@ func New(ctx context.Context, cfg *config.Config, opts Options) (_ *App, err err
 	a.messages, a.detectors = &messages{}, &detectors{}
 	a.authz = extauthz.New(extauthz.Config{Identifier: a.people.verifier, Approvals: a.people.approvals, Recorder: a.trail.recorder, Backlog: a.trail.backlog, Redact: a.redact, Requests: extproc.NewRequests(a.hashKey, a.detectors),
 		Now: opts.Now, Log: a.log, Metrics: extauthz.NewMetrics(a.registry)})
-	a.xds = xds.New(xds.Config{Nodes: cfg.Envoy.Nodes, Log: a.log, Metrics: xds.NewMetrics(a.registry)})
+	a.xds = xds.New(xds.Config{Nodes: cfg.Envoy.Nodes, Follow: mayFollow(cfg.Control), Report: mayReport(cfg.Control), Log: a.log, Metrics: xds.NewMetrics(a.registry)})
 	if err := a.openPolicies(ctx); err != nil {
 		return nil, err
 	}
@@ -159,10 +162,13 @@ func New(ctx context.Context, cfg *config.Config, opts Options) (_ *App, err err
 
 func (a *App) has(r Role) bool { return slices.Contains(a.opts.Roles, r) }
 
+// asked reports whether this process has a role that Envoys ask.
+func (a *App) asked() bool { return a.has(ExtAuthz) || a.has(ExtProc) || a.has(AccessLog) }
+
 // listen opens the ports of the roles, so that a taken one is known at once.
 func (a *App) listen() error {
 	want := map[string]string{"listen.metrics": a.cfg.Listen.Metrics}
-	if a.has(ExtAuthz) || a.has(ExtProc) || a.has(AccessLog) {
+	if a.asked() {
 		want["listen.grpc"] = a.cfg.Listen.GRPC
 	}
 	if a.has(XDS) {
@@ -259,8 +265,12 @@ const largestMessage = 72 << 20
 
 // serveEnvoys serves the three services that Envoys call during a call.
 func (a *App) serveEnvoys(ctx context.Context, l net.Listener) error {
+	creds, err := ofServices(a.cfg.Services)
+	if err != nil {
+		return err
+	}
 	b := new(busy)
-	options := append(b.options(), grpc.MaxRecvMsgSize(largestMessage), grpc.MaxSendMsgSize(largestMessage),
+	options := append(b.options(), grpc.Creds(creds), grpc.MaxRecvMsgSize(largestMessage), grpc.MaxSendMsgSize(largestMessage),
 		// Envoys ask every few seconds whether this process still moves.
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 5 * time.Second, PermitWithoutStream: true}),
 		// Workers keep their grown stacks from call to call. Where all are
@@ -286,7 +296,7 @@ func (a *App) serveEnvoys(ctx context.Context, l net.Listener) error {
 	var g errgroup.Group
 	counting, stop := context.WithCancel(ctx)
 	g.Go(func() error { return logs.Run(counting) })
-	err := serveGRPC(ctx, l, b, present, parting)
+	err = serveGRPC(ctx, l, b, present, parting)
 	stop()
 	err = errors.Join(err, g.Wait())
 	if lost := logs.Flush(ctx); lost != nil { // no entry comes any more

@@ -19,6 +19,7 @@ type Config struct {
 	PoliciesDir string `yaml:"policies_dir"`
 
 	Listen    Listen    `yaml:"listen"`
+	Services  Services  `yaml:"services"`
 	Log       Log       `yaml:"log"`
 	Envoy     Envoy     `yaml:"envoy"`
 	Identity  Identity  `yaml:"identity"`
@@ -53,6 +54,8 @@ type Envoy struct {
 	// Services is the address under which Envoys reach listen.grpc, where
 	// it is not the same (a Kubernetes service name, say).
 	Services string `yaml:"services"`
+	// ServicesTLS is what Envoys show there and whom they believe.
+	ServicesTLS TowardsServices `yaml:"services_tls"`
 	// Nodes lists the Envoy node ids that may fetch configuration; globs.
 	// Default: any.
 	Nodes []string `yaml:"nodes"`

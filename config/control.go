@@ -11,6 +11,14 @@ type Control struct {
 	// TLS is what this process shows of itself and whom it believes, both as
 	// the control plane and towards it.
 	TLS ControlTLS `yaml:"tls"`
+	// Servers are globs of names in certificates, as in services.clients: those
+	// who have one may fetch policies, grants and revocations, and tell what MCP
+	// servers offer. Default with tls.ca_file: any of its certificates may fetch,
+	// and none may tell.
+	Servers []string `yaml:"servers"`
+	// Insecure allows plain text off the loopback, on both ends: for hosts whose
+	// mesh encrypts and authenticates by itself.
+	Insecure bool `yaml:"insecure"`
 	// Labels are what canaries can pick this server by.
 	Labels []string `yaml:"labels"` // name=value
 	// Store is the control plane's file. Default: control.db in state_dir.

@@ -174,7 +174,7 @@ func (c *Config) paths(base string) {
 	if !c.Audit.Ledger.remote() {
 		from(&c.Audit.Ledger.Witness)
 	}
-	for _, p := range []*string{&c.Audit.Ledger.KeysFile, &c.Audit.Ledger.WitnessCAFile, &c.StateDir, &c.PoliciesDir, &c.Control.Store, &c.Control.TLS.CertFile, &c.Control.TLS.KeyFile, &c.Control.TLS.CAFile, &c.Approvals.File, &c.Approvals.Postgres.CAFile, &c.Approvals.Postgres.CertFile, &c.Approvals.Postgres.KeyFile, &c.Approvals.Postgres.Password.File, &c.Audit.Spool.Dir, &c.Envoy.TLS.CertFile, &c.Envoy.TLS.KeyFile, &c.Envoy.TLS.ClientCAFile, &c.Identity.MTLS.CAFile, &c.Identity.Exchange.Store, &c.Identity.Exchange.CAFile, &c.Audit.ClickHouse.CAFile, &c.Audit.ClickHouse.Password.File, &c.Audit.HashKey.File, &c.Audit.Unseal.ReleaseKey.File} {
+	for _, p := range []*string{&c.Audit.Ledger.KeysFile, &c.Audit.Ledger.WitnessCAFile, &c.StateDir, &c.PoliciesDir, &c.Control.Store, &c.Control.TLS.CertFile, &c.Control.TLS.KeyFile, &c.Control.TLS.CAFile, &c.Services.TLS.CertFile, &c.Services.TLS.KeyFile, &c.Services.TLS.ClientCAFile, &c.Approvals.File, &c.Approvals.Postgres.CAFile, &c.Approvals.Postgres.CertFile, &c.Approvals.Postgres.KeyFile, &c.Approvals.Postgres.Password.File, &c.Audit.Spool.Dir, &c.Envoy.TLS.CertFile, &c.Envoy.TLS.KeyFile, &c.Envoy.TLS.ClientCAFile, &c.Identity.MTLS.CAFile, &c.Identity.Exchange.Store, &c.Identity.Exchange.CAFile, &c.Audit.ClickHouse.CAFile, &c.Audit.ClickHouse.Password.File, &c.Audit.HashKey.File, &c.Audit.Unseal.ReleaseKey.File} {
 		from(p)
 	}
 	c.consolePaths(from)

@@ -58,6 +58,7 @@ func (c *Config) validate(doc document, p *problems) {
 	if t := c.Control.TLS; (t.CertFile == "") != (t.KeyFile == "") {
 		bad("control.tls", "set both cert_file and key_file, or neither")
 	}
+	c.validateReach(bad)
 	for i, l := range c.Control.Labels {
 		if name, value, ok := strings.Cut(l, "="); !ok || name == "" || value == "" {
 			bad(fmt.Sprintf("control.labels[%d]", i), "%q is not name=value", l)

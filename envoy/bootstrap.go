@@ -3,14 +3,12 @@ package envoy
 import (
 	"errors"
 	"fmt"
-	"path"
 
 	bootstrapv3 "github.com/envoyproxy/go-control-plane/envoy/config/bootstrap/v3"
 	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	endpointv3 "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
 	tlsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/tls/v3"
-	matcherv3 "github.com/envoyproxy/go-control-plane/envoy/type/matcher/v3"
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/types/known/anypb"
 )
@@ -24,7 +22,8 @@ type BootstrapConfig struct {
 }
 
 // BootstrapTLS protects the way to the control plane: files on the host of Envoy,
-// which reads the certificate and its key anew when they are replaced.
+// which reads them at its start. (It watches the files of secrets alone, and those
+// come over the very connection that these are for.)
 type BootstrapTLS struct {
 	// CertFile and KeyFile are what Envoy shows of itself; both or neither.
 	CertFile, KeyFile string
@@ -51,28 +50,20 @@ func (t BootstrapTLS) socket(host string) (*corev3.TransportSocket, error) {
 	if name == "" {
 		name = host
 	}
-	san := tlsv3.SubjectAltNameMatcher_DNS
-	context := &tlsv3.UpstreamTlsContext{Sni: name}
-	if (target{host: name}).literal() {
-		san, context.Sni = tlsv3.SubjectAltNameMatcher_IP_ADDRESS, ""
+	context := &tlsv3.UpstreamTlsContext{}
+	if !(target{host: name}).literal() {
+		context.Sni = name
 	}
 	context.CommonTlsContext = &tlsv3.CommonTlsContext{
 		TlsParams:     &tlsv3.TlsParameters{TlsMinimumProtocolVersion: tlsv3.TlsParameters_TLSv1_2, TlsMaximumProtocolVersion: tlsv3.TlsParameters_TLSv1_3},
 		AlpnProtocols: []string{"h2"},
 		ValidationContextType: &tlsv3.CommonTlsContext_ValidationContext{ValidationContext: &tlsv3.CertificateValidationContext{
-			TrustedCa: file(ca),
-			MatchTypedSubjectAltNames: []*tlsv3.SubjectAltNameMatcher{{SanType: san,
-				Matcher: &matcherv3.StringMatcher{MatchPattern: &matcherv3.StringMatcher_Exact{Exact: name}}}}}},
+			TrustedCa: file(ca), MatchTypedSubjectAltNames: certified(name)}},
 	}
 	if t.CertFile != "" {
-		context.CommonTlsContext.TlsCertificates = []*tlsv3.TlsCertificate{{CertificateChain: file(t.CertFile), PrivateKey: file(t.KeyFile),
-			WatchedDirectory: &corev3.WatchedDirectory{Path: path.Dir(t.CertFile)}}}
+		context.CommonTlsContext.TlsCertificates = []*tlsv3.TlsCertificate{{CertificateChain: file(t.CertFile), PrivateKey: file(t.KeyFile)}}
 	}
-	typed, err := packed(context)
-	if err != nil {
-		return nil, err
-	}
-	return &corev3.TransportSocket{Name: "envoy.transport_sockets.tls", ConfigType: &corev3.TransportSocket_TypedConfig{TypedConfig: typed}}, nil
+	return tlsSocket(context)
 }
 
 func file(name string) *corev3.DataSource {

@@ -12,6 +12,8 @@ import (
 	matcherv3 "github.com/envoyproxy/go-control-plane/envoy/type/matcher/v3"
 	"google.golang.org/protobuf/types/known/anypb"
 	"google.golang.org/protobuf/types/known/wrapperspb"
+
+	"github.com/callgate/callgate/config"
 )
 
 const (
@@ -31,12 +33,64 @@ const httpOptions = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 // addServices adds the clusters of Callgate's own gRPC services. Calls that can
 // be held wait on one of their own, so that they never use up the others' share.
 func addServices(out *Resources, p plan) error {
+	socket, err := servicesSocket(out, p)
+	if err != nil {
+		return err
+	}
 	for _, name := range []string{servicesName, holdName} {
-		if err := addCluster(out, name, p.services, true, nil); err != nil {
+		if err := addCluster(out, name, p.services, true, socket); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// servicesSocket is how Envoys reach the services; nil: in plain text. The
+// certificates travel as secrets that name files on Envoy's host, since Envoy
+// watches the files of secrets alone, and no key leaves that host.
+func servicesSocket(out *Resources, p plan) (*corev3.TransportSocket, error) {
+	t := p.Settings.ServicesTLS
+	if t == (config.TowardsServices{}) {
+		return nil, nil
+	}
+	name := t.ServerName
+	if name == "" {
+		name = p.services.host
+	}
+	names := certified(name)
+	out.Secrets = append(out.Secrets,
+		&tlsv3.Secret{Name: servicesCert, Type: &tlsv3.Secret_TlsCertificate{TlsCertificate: &tlsv3.TlsCertificate{
+			CertificateChain: file(t.CertFile), PrivateKey: file(t.KeyFile)}}},
+		&tlsv3.Secret{Name: servicesCA, Type: &tlsv3.Secret_ValidationContext{ValidationContext: &tlsv3.CertificateValidationContext{TrustedCa: file(t.CAFile)}}})
+	context := &tlsv3.UpstreamTlsContext{CommonTlsContext: &tlsv3.CommonTlsContext{
+		TlsParams:                      &tlsv3.TlsParameters{TlsMinimumProtocolVersion: tlsv3.TlsParameters_TLSv1_3, TlsMaximumProtocolVersion: tlsv3.TlsParameters_TLSv1_3},
+		AlpnProtocols:                  []string{"h2"},
+		TlsCertificateSdsSecretConfigs: []*tlsv3.SdsSecretConfig{{Name: servicesCert, SdsConfig: ads()}},
+		ValidationContextType: &tlsv3.CommonTlsContext_CombinedValidationContext{CombinedValidationContext: &tlsv3.CommonTlsContext_CombinedCertificateValidationContext{
+			DefaultValidationContext:         &tlsv3.CertificateValidationContext{MatchTypedSubjectAltNames: names},
+			ValidationContextSdsSecretConfig: &tlsv3.SdsSecretConfig{Name: servicesCA, SdsConfig: ads()}}}}}
+	if !(target{host: name}).literal() {
+		context.Sni = name
+	}
+	return tlsSocket(context)
+}
+
+// certified says what name a certificate must be for.
+func certified(name string) []*tlsv3.SubjectAltNameMatcher {
+	kind := tlsv3.SubjectAltNameMatcher_DNS
+	if (target{host: name}).literal() {
+		kind = tlsv3.SubjectAltNameMatcher_IP_ADDRESS
+	}
+	return []*tlsv3.SubjectAltNameMatcher{{SanType: kind, Matcher: &matcherv3.StringMatcher{
+		MatchPattern: &matcherv3.StringMatcher_Exact{Exact: name}}}}
+}
+
+func tlsSocket(context *tlsv3.UpstreamTlsContext) (*corev3.TransportSocket, error) {
+	typed, err := packed(context)
+	if err != nil {
+		return nil, err
+	}
+	return &corev3.TransportSocket{Name: "envoy.transport_sockets.tls", ConfigType: &corev3.TransportSocket_TypedConfig{TypedConfig: typed}}, nil
 }
 
 func addConnections(out *Resources, p plan) error {
@@ -58,11 +112,9 @@ func addConnections(out *Resources, p plan) error {
 				context.Sni = c.server
 			}
 			validation(context.CommonTlsContext)
-			typed, err := packed(context)
-			if err != nil {
+			if socket, err = tlsSocket(context); err != nil {
 				return err
 			}
-			socket = &corev3.TransportSocket{Name: "envoy.transport_sockets.tls", ConfigType: &corev3.TransportSocket_TypedConfig{TypedConfig: typed}}
 		}
 		if err := addCluster(out, name, c.upstream, *c.Upstream.HTTP2, socket); err != nil {
 			return fmt.Errorf("connection %q: %w", c.Name, err)
@@ -76,12 +128,7 @@ func upstreamName(connection string) string { return "connection_" + connection 
 // addValidation says whom an upstream's certificate must come from and what it
 // must be for. Roots of the connection's own travel as a secret.
 func addValidation(out *Resources, p plan, c connection) (func(*tlsv3.CommonTlsContext), error) {
-	san := tlsv3.SubjectAltNameMatcher_DNS
-	if (target{host: c.server}).literal() {
-		san = tlsv3.SubjectAltNameMatcher_IP_ADDRESS
-	}
-	names := []*tlsv3.SubjectAltNameMatcher{{SanType: san, Matcher: &matcherv3.StringMatcher{
-		MatchPattern: &matcherv3.StringMatcher_Exact{Exact: c.server}}}}
+	names := certified(c.server)
 	if c.Upstream.CAFile == "" {
 		return func(t *tlsv3.CommonTlsContext) {
 			t.ValidationContextType = &tlsv3.CommonTlsContext_ValidationContext{ValidationContext: &tlsv3.CertificateValidationContext{

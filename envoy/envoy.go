@@ -36,7 +36,9 @@ const (
 	listenerName   = "callgate"
 	routesName     = "callgate"
 	listenerSecret = "listener"
-	clientsSecret  = "clients"           // whose certificates callers may show
+	clientsSecret  = "clients"              // whose certificates callers may show
+	servicesCert   = "services_certificate" // what Envoys show the services
+	servicesCA     = "services_ca"
 	servicesName   = "callgate_services" // ext_authz without holds, ext_proc, access log
 	holdName       = "callgate_hold"     // ext_authz of connections whose calls can be held
 	unknownName    = "unknown"           // route of requests that no connection takes

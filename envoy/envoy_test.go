@@ -11,7 +11,9 @@ import (
 	"time"
 
 	bootstrapv3 "github.com/envoyproxy/go-control-plane/envoy/config/bootstrap/v3"
+	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
+	tlsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/tls/v3"
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
 
@@ -85,6 +87,32 @@ func golden(t *testing.T, file string, list []proto.Message) {
 	}
 	if !bytes.Equal(buf.Bytes(), want) {
 		t.Errorf("%s: differs from what was built; look at the change with make golden and git diff", file)
+	}
+}
+
+// The services are reached over mutual TLS, by files on Envoy's host.
+func TestServicesOverTLS(t *testing.T) {
+	in := input(t, "testdata/empty.yaml")
+	in.Settings.Services = "callgate.internal:9191"
+	in.Settings.ServicesTLS = config.TowardsServices{CertFile: "/etc/envoy/edge.crt", KeyFile: "/etc/envoy/edge.key", CAFile: "/etc/envoy/services-ca.pem"}
+	got, err := Build(in)
+	if err != nil {
+		t.Fatal(err)
+	}
+	golden(t, filepath.Join("testdata", "services_tls.clusters.json"), got.Clusters)
+	golden(t, filepath.Join("testdata", "services_tls.secrets.json"), got.Secrets)
+	// A literal address is told by the certificate's addresses, without SNI.
+	in.Settings.Services, in.Settings.ServicesTLS.ServerName = "10.0.0.1:9191", ""
+	if got, err = Build(in); err != nil {
+		t.Fatal(err)
+	}
+	var context tlsv3.UpstreamTlsContext
+	if err := got.Clusters[0].(*clusterv3.Cluster).GetTransportSocket().GetTypedConfig().UnmarshalTo(&context); err != nil {
+		t.Fatal(err)
+	}
+	name := context.GetCommonTlsContext().GetCombinedValidationContext().GetDefaultValidationContext().GetMatchTypedSubjectAltNames()[0]
+	if context.GetSni() != "" || name.GetSanType() != tlsv3.SubjectAltNameMatcher_IP_ADDRESS || name.GetMatcher().GetExact() != "10.0.0.1" {
+		t.Errorf("by an address: SNI %q, %v", context.GetSni(), name)
 	}
 }
 

@@ -18,11 +18,35 @@ type callbacks struct{ *Server }
 // made negative to keep them from meeting.
 func delta(id int64) int64 { return -id - 1 }
 
-func (c callbacks) OnStreamOpen(context.Context, int64, string) error      { return nil }
-func (c callbacks) OnDeltaStreamOpen(context.Context, int64, string) error { return nil }
+func (c callbacks) OnStreamOpen(context.Context, int64, string) error { return nil }
 
-func (c callbacks) OnStreamClosed(id int64, _ *corev3.Node)      { c.closed(id) }
-func (c callbacks) OnDeltaStreamClosed(id int64, _ *corev3.Node) { c.closed(delta(id)) }
+func (c callbacks) OnDeltaStreamOpen(ctx context.Context, id int64, _ string) error {
+	if c.cfg.Follow == nil {
+		return nil
+	}
+	if err := c.cfg.Follow(ctx); err != nil {
+		c.barred.Store(id, err)
+	}
+	return nil
+}
+
+// mayHave says why a delta stream may not ask for a type.
+func (c callbacks) mayHave(id int64, typeURL string) error {
+	if c.own[typeURL] == nil {
+		return nil
+	}
+	if why, is := c.barred.Load(id); is {
+		return why.(error)
+	}
+	return nil
+}
+
+func (c callbacks) OnStreamClosed(id int64, _ *corev3.Node) { c.closed(id) }
+
+func (c callbacks) OnDeltaStreamClosed(id int64, _ *corev3.Node) {
+	c.barred.Delete(id)
+	c.closed(delta(id))
+}
 
 func (c callbacks) closed(id int64) {
 	if n := c.books.gone(id); n != nil {
@@ -52,6 +76,10 @@ func (c callbacks) OnStreamRequest(id int64, r *discoveryv3.DiscoveryRequest) er
 }
 
 func (c callbacks) OnStreamDeltaRequest(id int64, r *discoveryv3.DeltaDiscoveryRequest) error {
+	if err := c.mayHave(id, r.GetTypeUrl()); err != nil {
+		c.cfg.Log.Warn("a node was turned away", "node", r.GetNode().GetId(), "type", short(r.GetTypeUrl()), "error", err)
+		return err
+	}
 	if err := c.asked(delta(id), r.GetNode(), r.GetTypeUrl(), r.GetResponseNonce(), r.GetErrorDetail()); err != nil {
 		return err
 	}

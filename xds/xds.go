@@ -32,9 +32,13 @@ import (
 // Config is what a [Server] needs.
 type Config struct {
 	// Nodes are globs of the node ids that may fetch; none: any.
-	Nodes   []string
-	Log     *slog.Logger
-	Metrics *Metrics
+	Nodes []string
+	// Follow and Report tell by a stream's or call's context whether its client
+	// may have what is for decision servers, and tell what MCP servers offer;
+	// nil: any may.
+	Follow, Report func(context.Context) error
+	Log            *slog.Logger
+	Metrics        *Metrics
 }
 
 // Server serves snapshots to Envoys, and policies to decision servers.
@@ -48,6 +52,8 @@ type Server struct {
 	reports func(context.Context, *policyv1.ToolReport) error // nil: not taken
 	release prepared
 	nodes   map[string]*present // those connected, by id
+
+	barred sync.Map // delta stream → why it may not have our types
 }
 
 // present is a node with open streams.
@@ -138,6 +144,12 @@ type reports struct {
 func (r reports) Report(ctx context.Context, in *policyv1.ToolReport) (*policyv1.ToolReportReply, error) {
 	if err := r.s.admit(in.GetNode()); err != nil {
 		return nil, status.Error(codes.PermissionDenied, err.Error())
+	}
+	if may := r.s.cfg.Report; may != nil {
+		if err := may(ctx); err != nil {
+			r.s.cfg.Log.WarnContext(ctx, "a report of tools was turned away", "node", in.GetNode(), "connection", in.GetConnection(), "error", err)
+			return nil, err
+		}
 	}
 	r.s.mu.Lock()
 	take := r.s.reports
