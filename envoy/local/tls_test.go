@@ -2,17 +2,8 @@ package local
 
 import (
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
-	"crypto/x509"
-	"crypto/x509/pkix"
-	"encoding/pem"
-	"math/big"
 	"net"
-	"os"
-	"path/filepath"
 	"testing"
 	"time"
 
@@ -22,65 +13,8 @@ import (
 	"google.golang.org/grpc/peer"
 
 	"github.com/callgate/callgate/envoy"
+	"github.com/callgate/callgate/test/authority"
 )
-
-// authority issues the certificates of a fleet, as files.
-type authority struct {
-	key  *ecdsa.PrivateKey
-	cert *x509.Certificate
-	dir  string
-}
-
-func newAuthority(t *testing.T) *authority {
-	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	tmpl := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "fleet"}, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
-		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign}
-	der, err := x509.CreateCertificate(rand.Reader, tmpl, tmpl, key.Public(), key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	cert, err := x509.ParseCertificate(der)
-	if err != nil {
-		t.Fatal(err)
-	}
-	a := &authority{key, cert, t.TempDir()}
-	a.write(t, "ca.pem", "CERTIFICATE", der)
-	return a
-}
-
-func (a *authority) file(name string) string { return filepath.Join(a.dir, name) }
-
-func (a *authority) write(t *testing.T, name, kind string, der []byte) {
-	t.Helper()
-	if err := os.WriteFile(a.file(name), pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}), 0o600); err != nil {
-		t.Fatal(err)
-	}
-}
-
-func (a *authority) issue(t *testing.T, name string) (cert, key string) {
-	t.Helper()
-	k, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	tmpl := &x509.Certificate{SerialNumber: big.NewInt(2), Subject: pkix.Name{CommonName: name}, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
-		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth, x509.ExtKeyUsageServerAuth}}
-	der, err := x509.CreateCertificate(rand.Reader, tmpl, a.cert, k.Public(), a.key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	private, err := x509.MarshalPKCS8PrivateKey(k)
-	if err != nil {
-		t.Fatal(err)
-	}
-	a.write(t, name+".crt", "CERTIFICATE", der)
-	a.write(t, name+".key", "PRIVATE KEY", private)
-	return a.file(name + ".crt"), a.file(name + ".key")
-}
 
 // plane is a control plane over TLS that wants certificates. It tells of each
 // handshake that failed, and of each stream.
@@ -119,16 +53,10 @@ func (p *plane) DeltaAggregatedResources(s discoveryv3.AggregatedDiscoveryServic
 	return s.Context().Err()
 }
 
-func (a *authority) plane(t *testing.T) (*plane, string) {
+func newPlane(t *testing.T, a *authority.Authority) (*plane, string) {
 	t.Helper()
-	pair, err := tls.LoadX509KeyPair(a.issue(t, "control"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	pool := x509.NewCertPool()
-	pool.AddCert(a.cert)
 	p := &plane{streams: make(chan string, 1), failed: make(chan error, 1), TransportCredentials: credentials.NewTLS(&tls.Config{
-		Certificates: []tls.Certificate{pair}, ClientCAs: pool, ClientAuth: tls.RequireAndVerifyClientCert, MinVersion: tls.VersionTLS12})}
+		Certificates: []tls.Certificate{a.Pair(t, "control")}, ClientCAs: a.Pool(), ClientAuth: tls.RequireAndVerifyClientCert, MinVersion: tls.VersionTLS12})}
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -147,21 +75,21 @@ func TestBootstrapOverTLS(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	fleet, strangers := newAuthority(t), newAuthority(t)
-	cert, key := fleet.issue(t, "edge")
-	theirs, theirKey := strangers.issue(t, "stranger")
+	fleet, strangers := authority.New(t), authority.New(t)
+	cert, key := fleet.Issue(t, "edge")
+	theirs, theirKey := strangers.Issue(t, "stranger")
 	for name, c := range map[string]struct {
 		tls  envoy.BootstrapTLS
 		want string // "": it gets no stream
 	}{
-		"of the fleet":                      {envoy.BootstrapTLS{CertFile: cert, KeyFile: key, CAFile: fleet.file("ca.pem")}, "edge as edge-1"},
-		"without a certificate":             {envoy.BootstrapTLS{CAFile: fleet.file("ca.pem")}, ""},
-		"with a stranger's":                 {envoy.BootstrapTLS{CertFile: theirs, KeyFile: theirKey, CAFile: fleet.file("ca.pem")}, ""},
-		"that believes another authority":   {envoy.BootstrapTLS{CertFile: cert, KeyFile: key, CAFile: strangers.file("ca.pem")}, ""},
-		"that looks for another name there": {envoy.BootstrapTLS{CertFile: cert, KeyFile: key, CAFile: fleet.file("ca.pem"), ServerName: "control.example"}, ""},
+		"of the fleet":                      {envoy.BootstrapTLS{CertFile: cert, KeyFile: key, CAFile: fleet.CAFile}, "edge as edge-1"},
+		"without a certificate":             {envoy.BootstrapTLS{CAFile: fleet.CAFile}, ""},
+		"with a stranger's":                 {envoy.BootstrapTLS{CertFile: theirs, KeyFile: theirKey, CAFile: fleet.CAFile}, ""},
+		"that believes another authority":   {envoy.BootstrapTLS{CertFile: cert, KeyFile: key, CAFile: strangers.CAFile}, ""},
+		"that looks for another name there": {envoy.BootstrapTLS{CertFile: cert, KeyFile: key, CAFile: fleet.CAFile, ServerName: "control.example"}, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
-			plane, address := fleet.plane(t)
+			plane, address := newPlane(t, fleet)
 			bootstrap, err := envoy.Bootstrap(envoy.BootstrapConfig{Node: "edge-1", XDS: address, TLS: c.tls})
 			if err != nil {
 				t.Fatal(err)

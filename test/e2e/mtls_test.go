@@ -2,77 +2,32 @@ package e2e
 
 import (
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
-	"crypto/x509"
-	"crypto/x509/pkix"
-	"encoding/pem"
-	"math/big"
 	"net/http"
 	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
+
+	"github.com/callgate/callgate/test/authority"
 )
 
-// clients issues client certificates.
-type clients struct {
-	key  *ecdsa.PrivateKey
-	cert *x509.Certificate
-}
-
-func newClients(t *testing.T) *clients {
-	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	tmpl := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "clients"}, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
-		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign}
-	der, err := x509.CreateCertificate(rand.Reader, tmpl, tmpl, key.Public(), key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	cert, err := x509.ParseCertificate(der)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return &clients{key, cert}
-}
-
-func (c *clients) pem() []byte {
-	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: c.cert.Raw})
-}
-
 // client is one with a certificate of that SPIFFE ID.
-func (c *clients) client(t *testing.T, id string) *http.Client {
+func client(t *testing.T, a *authority.Authority, id string) *http.Client {
 	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	u, err := url.Parse(id)
-	if err != nil {
-		t.Fatal(err)
-	}
-	tmpl := &x509.Certificate{SerialNumber: big.NewInt(7), NotBefore: time.Now().Add(-time.Minute), NotAfter: time.Now().Add(time.Hour), URIs: []*url.URL{u},
-		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}, KeyUsage: x509.KeyUsageDigitalSignature}
-	der, err := x509.CreateCertificate(rand.Reader, tmpl, c.cert, key.Public(), c.key)
-	if err != nil {
-		t.Fatal(err)
-	}
 	return &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true, //nolint:gosec // the test's own gate
-		Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key}}}}}
+		Certificates: []tls.Certificate{a.Pair(t, "client", id)}}}}
 }
 
 // A client certificate that Envoy's handshake proved names its caller; nothing
 // that a caller can write in a header does.
 func TestClientCertificates(t *testing.T) {
-	ours, theirs := newClients(t), newClients(t)
+	ours, theirs := authority.New(t), authority.New(t)
+	roots, err := os.ReadFile(ours.CAFile)
+	if err != nil {
+		t.Fatal(err)
+	}
 	cfg := demoTLS(t)
 	cfg.NoEngine = true
 	keepSecrets(t)
@@ -84,7 +39,7 @@ func TestClientCertificates(t *testing.T) {
 			return err
 		}
 		dir := filepath.Dir(file)
-		if err := os.WriteFile(filepath.Join(dir, "clients.pem"), ours.pem(), 0o600); err != nil {
+		if err := os.WriteFile(filepath.Join(dir, "clients.pem"), roots, 0o600); err != nil {
 			return err
 		}
 		rules, err := os.OpenFile(filepath.Join(dir, "policies", "rules.yaml"), os.O_APPEND|os.O_WRONLY, 0o600)
@@ -120,9 +75,9 @@ func TestClientCertificates(t *testing.T) {
 	}()
 	w.scheme = "https"
 	const id = "spiffe://prod.example/ns/payments/api"
-	good := ours.client(t, id)
+	good := client(t, ours, id)
 	nobody := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}} //nolint:gosec // the test's own gate
-	leaf := url.QueryEscape(string(ours.pem()))
+	leaf := url.QueryEscape(string(roots))
 	for _, c := range []struct {
 		what   string
 		client *http.Client
@@ -136,8 +91,8 @@ func TestClientCertificates(t *testing.T) {
 		{"its certificate, and a token that is none", good, "x.y.z", nil, 401, "invalid_token"},
 		{"no certificate", nobody, "", nil, 401, "no_credentials"},
 		{"a certificate in headers", nobody, "", []string{"x-forwarded-client-cert", "By=x;URI=" + id + ";Cert=\"" + leaf + "\"", "x-client-cert", leaf, "x-callgate-certificate", leaf}, 401, "no_credentials"},
-		{"another service's", ours.client(t, "spiffe://prod.example/ns/other/api"), "", nil, 403, "no_rule"},
-		{"another trust domain's", ours.client(t, "spiffe://dev.example/ns/payments/api"), "", nil, 401, "invalid_token"},
+		{"another service's", client(t, ours, "spiffe://prod.example/ns/other/api"), "", nil, 403, "no_rule"},
+		{"another trust domain's", client(t, ours, "spiffe://dev.example/ns/payments/api"), "", nil, 401, "invalid_token"},
 	} {
 		a := w.call(t, c.client, c.token, "GET", "/crm/customers/c-1", "", c.header...)
 		if a.status != c.status || a.reason() != c.reason {
@@ -145,7 +100,7 @@ func TestClientCertificates(t *testing.T) {
 		}
 	}
 	// A certificate of another authority ends in the handshake.
-	if a, err := w.try(t.Context(), theirs.client(t, id), "", "GET", "/crm/customers/c-1", ""); err == nil {
+	if a, err := w.try(t.Context(), client(t, theirs, id), "", "GET", "/crm/customers/c-1", ""); err == nil {
 		t.Errorf("another authority's certificate: %d %s", a.status, a.body)
 	}
 	if last, ok := w.REST.Last(); ok && strings.Contains(strings.ToLower(last.Header.Get("x-forwarded-client-cert")), "spiffe") {
