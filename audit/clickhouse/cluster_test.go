@@ -67,7 +67,7 @@ func oneServerCluster(t testing.TB, cfg Config) Config {
 		if err != nil {
 			panic(http.ErrAbortHandler)
 		}
-		for _, verb := range []string{"CREATE", "ALTER", "UPDATE", "DELETE"} {
+		for _, verb := range []string{"CREATE", "ALTER", "DROP VIEW", "UPDATE", "DELETE"} {
 			if !bytes.HasPrefix(body, []byte(verb)) {
 				continue
 			}
