@@ -148,7 +148,9 @@ func (h *Hold) Grants() (list []Grant, by []string) {
 				shared.For = g.For
 			}
 			if g.Bounds != "" && shared.Bounds != "" {
-				shared.Bounds = "(" + shared.Bounds + ") && (" + g.Bounds + ")"
+				// Each was compiled by itself, so a comment at its end is all
+				// that could take the bracket in; a new line ends that.
+				shared.Bounds = "(" + shared.Bounds + "\n) && (" + g.Bounds + "\n)"
 			} else {
 				shared.Bounds += g.Bounds
 			}

@@ -350,7 +350,7 @@ func TestGrantsOfAnApproval(t *testing.T) {
 		"none":             {approvals.Approved, []approvals.Verdict{g(0, "", false)}, nil},
 		"one":              {approvals.Approved, []approvals.Verdict{g(time.Hour, "a", false)}, []approvals.Grant{{For: time.Hour, Bounds: "a"}}},
 		"one of two":       {approvals.Approved, []approvals.Verdict{g(time.Hour, "", false), g(0, "", false)}, nil},
-		"both":             {approvals.Approved, []approvals.Verdict{g(time.Hour, "a || b", false), g(time.Minute, "c", false)}, []approvals.Grant{{For: time.Minute, Bounds: "(a || b) && (c)"}}},
+		"both":             {approvals.Approved, []approvals.Verdict{g(time.Hour, "a || b", false), g(time.Minute, "c", false)}, []approvals.Grant{{For: time.Minute, Bounds: "(a || b\n) && (c\n)"}}},
 		"an administrator": {approvals.Approved, []approvals.Verdict{g(time.Hour, "", true), g(0, "", false)}, []approvals.Grant{{For: time.Hour, Alone: true}}},
 		"not yet":          {approvals.Open, []approvals.Verdict{g(time.Hour, "", true)}, nil},
 		"refused":          {approvals.Refused, []approvals.Verdict{g(time.Hour, "", true)}, nil},

@@ -32,7 +32,8 @@ type Grant struct {
 	Functions   []string // globs, at least one
 	When        string   // a further condition, as in [Rule]
 	// Settles names rules that hold calls, and need not hold these: somebody
-	// has been asked already. All other rules come first as ever.
+	// has been asked already. All other rules come first as ever. People were
+	// asked about one chain of Actors, so such a grant is for exactly that.
 	Settles  []string
 	Until    time.Time
 	Position Position
@@ -106,13 +107,24 @@ func (g *grant) covers(c *call.Call) bool {
 	if !g.until.IsZero() && !c.Time.Before(g.until) {
 		return false
 	}
-	// Everybody in the chain is at work on the call, so all must be named.
-	for _, a := range c.Identity.Actors {
-		if !slices.Contains(g.actors, "*") && (call.OfIssuer(a.Subject) || !slices.Contains(g.actors, a.Subject)) && !slices.Contains(g.actors, a.Issuer+"|"+a.Subject) {
-			return false
-		}
+	return g.at(c.Identity.Actors) && matchAny(g.connections, c.Connection) && matchAny(g.functions, c.Function)
+}
+
+// at reports whether those who are at work on a call may use the grant.
+func (g *grant) at(chain []call.Actor) bool {
+	named := func(name string, a call.Actor) bool {
+		return name == a.Subject && !call.OfIssuer(a.Subject) || name == a.Issuer+"|"+a.Subject
 	}
-	return matchAny(g.connections, c.Connection) && matchAny(g.functions, c.Function)
+	switch {
+	case slices.Contains(g.actors, "*"):
+		return true
+	case len(g.settles) > 0:
+		return slices.EqualFunc(g.actors, chain, named)
+	}
+	// All in the chain must be named.
+	return !slices.ContainsFunc(chain, func(a call.Actor) bool {
+		return !slices.ContainsFunc(g.actors, func(name string) bool { return named(name, a) })
+	})
 }
 
 func matchAny(globs []glob, s string) bool {

@@ -127,6 +127,50 @@ func TestGrantErrors(t *testing.T) {
 	}
 }
 
+// A grant that came with an approval is for the chain that people were asked
+// about, no longer and no shorter.
+func TestSettlingGrantIsForItsChain(t *testing.T) {
+	idp := func(names ...string) (out []call.Actor) {
+		for _, n := range names {
+			out = append(out, call.Actor{Issuer: "https://idp", Subject: n})
+		}
+		return out
+	}
+	for _, c := range []struct {
+		name    string
+		actors  []string
+		chain   []call.Actor
+		settled bool
+	}{
+		{"nobody between", nil, nil, true},
+		{"an agent where there was none", nil, idp("x"), false},
+		{"the agent", []string{"https://idp|x"}, idp("x"), true},
+		{"its owner in person", []string{"https://idp|x"}, nil, false},
+		{"another agent", []string{"https://idp|x"}, idp("y"), false},
+		{"another issuer's", []string{"https://idp|x"}, []call.Actor{{Issuer: "https://evil", Subject: "x"}}, false},
+		{"one that is spelt like it", []string{"https://idp|x"}, []call.Actor{{Issuer: "https://evil", Subject: "https://idp|x"}}, false},
+		{"one more", []string{"https://idp|x"}, idp("x", "y"), false},
+		{"the same twice", []string{"https://idp|x"}, idp("x", "x"), false},
+		{"one less", []string{"https://idp|x", "https://idp|y"}, idp("x"), false},
+		{"in another order", []string{"https://idp|x", "https://idp|y"}, idp("y", "x"), false},
+		{"both", []string{"https://idp|x", "https://idp|y"}, idp("x", "y"), true},
+	} {
+		s, err := Compile([]Rule{{Name: "ask", Action: Hold, Hold: call.Hold{Timeout: time.Minute, Stages: []call.Stage{{Approvers: call.Approvers{Groups: []string{"a"}}}}}}},
+			Config{Version: "v1", Connections: known})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if s, err = s.WithGrants([]Grant{{Name: "g", Identities: []string{"https://idp|ann"}, Actors: c.actors, Connections: []string{"crm"}, Functions: []string{"*"}, Settles: []string{"ask"}}}); err != nil {
+			t.Fatal(err)
+		}
+		what := refund(nil)
+		what.Identity = call.Identity{Issuer: "https://idp", Subject: "ann", Actors: c.chain}
+		if got := s.Decide(t.Context(), what); (got.Action == call.ActionAllow) != c.settled {
+			t.Errorf("%s: %+v", c.name, got)
+		}
+	}
+}
+
 // A grant that came with an approval spares the same calls being held by the
 // same rule, and nothing else.
 func TestSettlingGrant(t *testing.T) {
