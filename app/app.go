@@ -282,7 +282,7 @@ func (a *App) serveEnvoys(ctx context.Context, l net.Listener) error {
 		authv3.RegisterAuthorizationServer(parting, stopping{})
 	}
 	if a.has(ExtProc) {
-		responses := extproc.New(extproc.Config{Recorder: a.trail.recorder, Backlog: a.trail.backlog, Messages: a.messages, Visible: a.decider, Pinned: a.decider, Detectors: a.detectors, HashKey: a.hashKey, Sealer: a.release, Redact: a.redact,
+		responses := extproc.New(extproc.Config{Recorder: a.trail.recorder, Backlog: a.trail.backlog, Messages: a.messages, Visible: a.decider, Pinned: a.decider, Judge: a.decider, Detectors: a.detectors, HashKey: a.hashKey, Sealer: a.release, Redact: a.redact,
 			MaxResponse: 8 << 20, Memory: int64(a.cfg.Masking.Memory), Timeout: a.cfg.Masking.Timeout, Now: a.opts.Now, Log: a.log, Metrics: extproc.NewMetrics(a.registry)})
 		procv3.RegisterExternalProcessorServer(present, responses)
 		procv3.RegisterExternalProcessorServer(parting, responses)

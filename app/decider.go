@@ -76,6 +76,7 @@ type listing struct {
 	rules    *policies.Set
 	pins     map[string]bool // connections whose tools are pinned
 	accepted map[string]acceptedTools
+	shadow   map[string]bool // connections that deny nothing
 }
 
 // heldPolicy is a policy that can decide.
@@ -333,9 +334,9 @@ func (d *decider) changed() error {
 		if err != nil {
 			return err
 		}
-		listedNow = &listing{rules: listed, pins: map[string]bool{}, accepted: d.accepted}
+		listedNow = &listing{rules: listed, pins: map[string]bool{}, accepted: d.accepted, shadow: map[string]bool{}}
 		for _, c := range h.policy.Connections {
-			listedNow.pins[c.Name] = pinsTools(c)
+			listedNow.pins[c.Name], listedNow.shadow[c.Name] = pinsTools(c), c.Mode == "shadow"
 		}
 	}
 	held := make([]config.Policy, 0, len(d.held))

@@ -34,6 +34,7 @@ const (
 	GraphQL Protocol = "graphql" // GraphQL over HTTP, one operation a request
 	SQL     Protocol = "sql"     // SQL texts as bodies
 	GRPC    Protocol = "grpc"    // gRPC over HTTP/2
+	OpenAI  Protocol = "openai"  // chat completions and responses, and the tool calls in them
 )
 
 // Call is one function invocation as it reached the gateway. Its fields are

@@ -39,8 +39,9 @@ type Metadata struct {
 	Function   string   `json:"function,omitempty"`
 	RPCID      string   `json:"rpc_id,omitempty"` // JSON, as the caller sent it
 	Mask       Mask     `json:"mask,omitzero"`
-	// Caller is who called, where the response may list functions: those that it
-	// may not call are taken out.
+	// Caller is who called, where the response may list functions, of which those
+	// that it may not call are taken out, or holds calls of tools, which are
+	// judged as the caller's.
 	Caller *Identity `json:"caller,omitempty"`
 	// MaxResponse bounds a response that is held back to be masked, in bytes.
 	MaxResponse int64 `json:"max_response,omitempty"`

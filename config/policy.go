@@ -31,7 +31,7 @@ type Position struct {
 // Connection is a registered function endpoint.
 type Connection struct {
 	Name     string `yaml:"name"`     // lower case letters, digits, dashes. Required
-	Protocol string `yaml:"protocol"` // http, mcp, jsonrpc or grpc. Required
+	Protocol string `yaml:"protocol"` // http, mcp, jsonrpc, grpc, graphql, sql or openai. Required
 	// Mode is enforce (default) or shadow: what the rules say of a call is
 	// decided and recorded, and the call is let through all the same. Who calls
 	// must be known in both, and the request be readable.
@@ -97,7 +97,7 @@ type Match struct {
 	// "*.example.com" allowed. Default: any.
 	Authorities []string `yaml:"authorities"`
 	// Path is a prefix of whole segments: "/crm" matches "/crm" and "/crm/x".
-	// Default "/". For grpc it is left out: the services of the
+	// Default "/", and "/v1" for openai. For grpc it is left out: the services of the
 	// descriptors name the paths.
 	Path string `yaml:"path"`
 	// Services are the full names of a grpc connection's services. Required
@@ -117,7 +117,7 @@ type Upstream struct {
 	// HTTP2 speaks HTTP/2 to the upstream. Default: true for grpc.
 	HTTP2 *bool `yaml:"http2"`
 	// Timeout bounds the upstream's whole answer. Default 15s; 0s: none
-	// (streams). mcp connections default to none.
+	// (streams). mcp and openai connections default to none.
 	Timeout *time.Duration `yaml:"timeout"`
 }
 

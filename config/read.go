@@ -264,7 +264,11 @@ func (h *Hold) defaults() {
 }
 
 func (c *Connection) defaults() {
-	if c.Protocol != "grpc" {
+	switch c.Protocol {
+	case "grpc":
+	case "openai":
+		set(&c.Match.Path, "/v1")
+	default:
 		set(&c.Match.Path, "/")
 	}
 	if c.Upstream.HTTP2 == nil {
@@ -273,8 +277,8 @@ func (c *Connection) defaults() {
 	}
 	if c.Upstream.Timeout == nil {
 		t := 15 * time.Second
-		if c.Protocol == "mcp" {
-			t = 0 // its event streams stay open
+		if c.Protocol == "mcp" || c.Protocol == "openai" {
+			t = 0 // their event streams stay open
 		}
 		c.Upstream.Timeout = &t
 	}

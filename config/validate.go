@@ -212,7 +212,7 @@ func (c Connection) validate(ps *problems) {
 	}
 	oneOf("proof", c.Proof, "none", "dpop", "certificate", "any")
 	oneOf("mode", c.Mode, "enforce", "shadow")
-	oneOf("protocol", c.Protocol, "http", "mcp", "jsonrpc", "grpc", "graphql", "sql")
+	oneOf("protocol", c.Protocol, "http", "mcp", "jsonrpc", "grpc", "graphql", "sql", "openai")
 	if c.SQL.Dialect != "" {
 		oneOf("sql.dialect", c.SQL.Dialect, "generic", "postgres", "mysql")
 	}

@@ -68,8 +68,9 @@ func newPlan(in Input) (plan, error) {
 			out.server = u.Hostname()
 		}
 		// Lists of tools are read too, to take out what a caller may not use,
-		// and what is answered to a batch, to tell its calls apart.
-		out.masked = len(c.Mask) > 0 || c.Protocol == "mcp" || c.Batch.Accept
+		// what is answered to a batch, to tell its calls apart, and what a model
+		// answers, to judge the tool calls in it.
+		out.masked = len(c.Mask) > 0 || c.Protocol == "mcp" || c.Protocol == "openai" || c.Batch.Accept
 		if c.MCP.Tools.Changed == "hold" && c.MCP.Tools.Pin != "off" {
 			out.hold = c.MCP.Tools.Hold.KeptOpen()
 		}

@@ -169,8 +169,15 @@ func (d *decision) metadata(decided call.Decision) *structpb.Struct {
 		fixed := d.active.fixed[d.conn]
 		f["function"] = structpb.NewStringValue(clean(d.call.Function))
 		f["max_response"], f["response"], f["record"] = fixed.maxResponse, fixed.response, fixed.record
-		if d.call.Protocol == call.MCP { // any response may hold a list of functions
+		switch d.call.Protocol {
+		case call.MCP: // any response may hold a list of functions
 			f["caller"] = caller(d.call.Identity)
+		case call.OpenAI: // or calls of tools, which are judged as the caller's
+			who := caller(d.call.Identity)
+			if scope := d.call.Identity.Scope; scope.Narrowed() {
+				who.GetStructValue().GetFields()["scope"] = texts(scope)
+			}
+			f["caller"] = who
 		}
 		if len(d.call.RPCID) > 0 {
 			f["rpc_id"] = structpb.NewStringValue(clean(string(d.call.RPCID)))

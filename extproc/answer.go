@@ -1,6 +1,7 @@
 package extproc
 
 import (
+	"errors"
 	"net/http"
 	"strconv"
 
@@ -84,10 +85,15 @@ func header(name, value string) *corev3.HeaderValueOption {
 
 // refusal is what the caller gets in place of a response that is withheld. The
 // cause goes to the record and the log; it may describe the function's insides.
-func refusal(meta call.Metadata, _ error) *extprocv3.ProcessingResponse {
+// What the rules say of a tool call is the caller's to know.
+func refusal(meta call.Metadata, cause error) *extprocv3.ProcessingResponse {
 	withheld := call.Decision{
 		Outcome: call.Deny, Reason: call.ReasonResponseWithheld,
 		Message: "the function's response could not be passed on safely; the audit record of this call says why",
+	}
+	var tool *deniedTool
+	if errors.As(cause, &tool) {
+		withheld = tool.decision
 	}
 	d := protocol.Deny(meta.Protocol, nil, []byte(meta.RPCID), meta.CallID, withheld)
 	if meta.Batch != nil {

@@ -137,7 +137,7 @@ func (d *decoding) run() ([]byte, error) {
 		default:
 			some, err := d.next.write(piece)
 			if err != nil {
-				return nil, err
+				return nil, behind(out, err)
 			}
 			out = append(out, some...)
 		}

@@ -59,6 +59,8 @@ type Config struct {
 	// Pinned says which tools are described as they were accepted; nil: all
 	// are.
 	Pinned Pinned
+	// Judge says which tools a model may have its client call; nil: none.
+	Judge Judge
 	// HashKey keys the "hash" way of masking: equal values get equal hashes
 	// on every replica with the same key. At least 16 bytes.
 	HashKey []byte

@@ -33,7 +33,8 @@ type response struct {
 	trailers call.Headers
 	flow     flow
 	masker   *mask.Masker // nil: nothing is hidden
-	// rewritten says that parts of the response are taken out, masks apart.
+	// rewritten says that the response must be read, masks apart: parts of it
+	// are taken out, or judged.
 	rewritten bool
 	inStatus  []mask.Finding // what was hidden in a gRPC status
 	inHeaders []mask.Finding // and in headers and trailers
@@ -45,6 +46,7 @@ type response struct {
 	share    share
 	stop     func() // ends the decoders, if any
 	sent     bool   // the headers have gone to the caller
+	over     bool   // so has the end; what still comes of the function goes nowhere
 	done     bool   // nothing more will come or go
 	recorded bool
 }
@@ -61,6 +63,9 @@ func (r *response) handle(req *extprocv3.ProcessingRequest) ([]*extprocv3.Proces
 	case *extprocv3.ProcessingRequest_ResponseBody:
 		return r.body(m.ResponseBody.GetBody(), m.ResponseBody.GetEndOfStream())
 	case *extprocv3.ProcessingRequest_ResponseTrailers:
+		if r.over {
+			return nil, nil
+		}
 		r.trailers = headersOf(m.ResponseTrailers.GetTrailers())
 		mutation, err := r.maskStatus(r.trailers)
 		if err == nil {
@@ -170,6 +175,12 @@ func (r *response) choose(empty bool) error {
 	if l, is := f.(*listing); is {
 		r.rewritten = l.list
 	}
+	if r.judges() {
+		if f, err = r.judgedBy(limits.Whole, f); err != nil {
+			return err
+		}
+		_, r.rewritten = f.(*judged)
+	}
 	if _, plain := f.(*passing); plain {
 		return nil
 	}
@@ -262,6 +273,9 @@ func (r *response) take(p []byte) {
 }
 
 func (r *response) body(p []byte, end bool) ([]*extprocv3.ProcessingResponse, error) {
+	if r.over {
+		return nil, nil
+	}
 	if r.flow == nil {
 		return nil, errCut // withheld already; what still comes goes nowhere
 	}
@@ -277,7 +291,7 @@ func (r *response) body(p []byte, end bool) ([]*extprocv3.ProcessingResponse, er
 	if end {
 		rest, err := r.flow.close()
 		if err != nil {
-			return r.withhold(err)
+			return r.withhold(behind(out, err))
 		}
 		out = append(out[:len(out):len(out)], rest...)
 		r.take(out)
@@ -332,6 +346,11 @@ func (r *response) withhold(cause error) ([]*extprocv3.ProcessingResponse, error
 	r.server.cfg.Metrics.withheld.WithLabelValues(r.meta.Connection).Inc()
 	r.server.cfg.Log.WarnContext(r.ctx, "response withheld", "call_id", r.meta.CallID,
 		"connection", r.meta.Connection, "function", r.meta.Function, "error", cause)
+	var tool *deniedTool
+	r.over = r.sent && r.duplex() && errors.As(cause, &tool) && tool.last != nil
+	if r.over {
+		r.take(tool.last)
+	}
 	// The record may be what failed; trying again does no harm, and the row
 	// should say what happened if it can.
 	if !r.sent {
@@ -344,8 +363,11 @@ func (r *response) withhold(cause error) ([]*extprocv3.ProcessingResponse, error
 		r.server.cfg.Log.ErrorContext(r.ctx, "withheld response not recorded", "call_id", r.meta.CallID, "error", err)
 	}
 	r.free()
-	r.flow, r.done = nil, true
-	if r.sent {
+	r.flow, r.done = nil, !r.over
+	switch {
+	case r.over: // Envoy ends the exchange
+		return r.chunks(tool.last, true), nil
+	case r.sent:
 		return nil, errCut
 	}
 	return one(refusal(r.meta, cause)), nil
@@ -354,7 +376,7 @@ func (r *response) withhold(cause error) ([]*extprocv3.ProcessingResponse, error
 // end records a response that broke off before its end.
 func (r *response) end() {
 	defer r.free()
-	if !r.begun || r.through || r.recorded || r.done {
+	if !r.begun || r.through || r.recorded || r.done || r.over {
 		return
 	}
 	if err := r.record(true, ""); err != nil {

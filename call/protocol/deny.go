@@ -136,6 +136,8 @@ func Deny(p call.Protocol, req *call.Request, rpcID json.RawMessage, id call.ID,
 		out.rpc(p, req, rpcID, s, detail, id, d)
 	case call.GraphQL:
 		out.graphql(s, detail, id, d)
+	case call.OpenAI:
+		out.openai(s, detail, id, d)
 	default:
 		out.problem(s, detail, id, d)
 	}

@@ -77,7 +77,7 @@ type Function struct {
 // Config says how a connection's requests are read.
 type Config struct {
 	Protocol  call.Protocol
-	BasePath  string      // http: the path below which the templates stand
+	BasePath  string      // http, openai: the path below which the templates stand
 	Functions []Function  // http
 	Methods   Methods     // grpc
 	Streaming []string    // grpc: methods whose requests stream and are not read
@@ -120,6 +120,8 @@ func unencoded(cfg Config) (Parser, error) {
 		return jsonrpc{}, nil
 	case call.MCP:
 		return mcp{}, nil
+	case call.OpenAI:
+		return newOpenAI(cfg.BasePath), nil
 	case call.GRPC:
 		if cfg.Methods == nil {
 			return nil, fmt.Errorf("a grpc connection needs descriptors; give it a file or the service's reflection")
@@ -129,6 +131,6 @@ func unencoded(cfg Config) (Parser, error) {
 		}
 		return grpc{methods: cfg.Methods, limit: cfg.MaxMessage, streaming: cfg.Streaming}, nil
 	default:
-		return nil, fmt.Errorf("protocol %q is not known; choose http, mcp, jsonrpc, grpc, graphql or sql", cfg.Protocol)
+		return nil, fmt.Errorf("protocol %q is not known; choose http, mcp, jsonrpc, grpc, graphql, sql or openai", cfg.Protocol)
 	}
 }

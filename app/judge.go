@@ -1,0 +1,46 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/callgate/callgate/call"
+	"github.com/callgate/callgate/policies"
+)
+
+// Judge implements [extproc.Judge]. Of who calls it knows what travels with the
+// call; what the rules say is known where that is enough, else it is no.
+func (d *decider) Judge(ctx context.Context, meta call.Metadata, function string, args map[string]any) (call.Ruling, error) {
+	now := d.deciding.Load()
+	if now == nil || meta.Caller == nil {
+		return call.Ruling{}, errors.New("no policy decides here yet")
+	}
+	c := call.Call{ID: meta.CallID, Time: time.Now(), Identity: *meta.Caller, Connection: meta.Connection, Protocol: meta.Protocol, Function: function, Args: args}
+	a, err := now.rules.Assess(ctx, &c, unknownOfTools)
+	if err != nil {
+		return call.Ruling{}, err
+	}
+	ruling := a.Ruling
+	if !a.Known {
+		var needs []string
+		for _, p := range a.Needs {
+			needs = append(needs, p.String())
+		}
+		ruling = call.Ruling{Action: call.ActionDeny, Reason: call.ReasonPolicyError,
+			Message: fmt.Sprintf("what the rules say of %q depends on %s, which is not known of a tool call", function, strings.Join(needs, ", "))}
+	}
+	if ruling.Action != call.ActionAllow && now.shadow[meta.Connection] && ruling.Reason != call.ReasonInsufficientScope {
+		ruling = call.Ruling{Action: call.ActionAllow, Reason: call.ReasonShadow}
+	}
+	return ruling, nil
+}
+
+// unknownOfTools is what a tool call in a model's answer does not have, or what
+// does not travel with the request that it answers.
+var unknownOfTools = []policies.Part{
+	{Field: "call.headers"}, {Field: "call.body_size"}, {Field: "call.path"}, {Field: "call.method"}, {Field: "call.authority"},
+	{Field: "call.source_ip"}, {Field: "call.session"}, {Field: "identity.claims"}, {Field: "session"},
+}
