@@ -219,7 +219,7 @@ func TestExample(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(c.Policy.Connections) != 5 || len(c.Policy.Rules) != 7 {
+	if len(c.Policy.Connections) != 6 || len(c.Policy.Rules) != 7 {
 		t.Errorf("got %d connections and %d rules", len(c.Policy.Connections), len(c.Policy.Rules))
 	}
 }
