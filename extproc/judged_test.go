@@ -216,6 +216,13 @@ func TestJudgedExchange(t *testing.T) {
 			t.Errorf("%s: %+v", function, a)
 		}
 	}
+	// Without a record, not even the reason leaves.
+	b = start(t, judging, func(cfg *Config) { cfg.Recorder.(*memory).fail = func(int) error { return errors.New("disk full") } })
+	b.later.full = true
+	s := streams("bad", `{}`)[protocol.Responses]
+	if got := b.run(t, exchange{mode: duplex, meta: asks(protocol.Responses), headers: []string{"content-type", "text/event-stream"}, chunks: []string{s.before + s.call}}); got.err == nil || got.body != "" || got.ended {
+		t.Errorf("%+v", got)
+	}
 	// Where nobody can judge, or the answer can't be read, nothing passes.
 	for what, c := range map[string]struct {
 		judge   Judge

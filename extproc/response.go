@@ -361,6 +361,7 @@ func (r *response) withhold(cause error) ([]*extprocv3.ProcessingResponse, error
 	}
 	if err := r.record(false, cause.Error()); err != nil {
 		r.server.cfg.Log.ErrorContext(r.ctx, "withheld response not recorded", "call_id", r.meta.CallID, "error", err)
+		r.over = false // nothing leaves without a record
 	}
 	r.free()
 	r.flow, r.done = nil, !r.over
