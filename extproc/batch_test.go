@@ -619,3 +619,21 @@ func FuzzBatchAnswer(f *testing.F) {
 		}
 	})
 }
+
+// Headers of an answer belong to all calls of a batch, so what any of them hides
+// is hidden there.
+func TestBatchHeaders(t *testing.T) {
+	m, body := batchOf(getCards, findPass)
+	b := start(t)
+	p := passageOf(m, body, "["+result1(`"1"`, "")+","+result1("1", "")+"]")
+	p.headers = append([]string{"x-customer", "card " + card}, jsonType...)
+	_, _, out := b.through(t, p)
+	if got := out.set["x-customer"]; got == "" || strings.Contains(got, card) {
+		t.Errorf("the caller gets %q: %+v", got, out)
+	}
+	for _, a := range b.answers(t) {
+		if !slices.ContainsFunc(a.Masked, func(m call.Masked) bool { return m.Path == "header.x-customer" && m.Type == "card" }) {
+			t.Errorf("recorded as %+v", a.Masked)
+		}
+	}
+}

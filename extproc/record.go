@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime/debug"
+	"slices"
 
 	"golang.org/x/sync/errgroup"
 
@@ -134,9 +135,9 @@ func (r *response) answerOf(c *answer, interrupted bool, withheld string) call.E
 		media = alone.Get("content-type")
 	}
 	a.Body = c.tape.Body(media, "")
-	a.Masked = r.masked(c.found)
+	a.Masked = r.masked(slices.Concat(c.found, r.inHeaders))
 	if r.flow != nil && !r.batch.split {
-		a.Masked = r.masked(r.flow.findings())
+		a.Masked = r.masked(r.findings())
 	}
 	if c.outcome != nil {
 		a.RPCStatus, a.ToolError = c.outcome.Result(r.trailers)

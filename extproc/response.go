@@ -113,6 +113,11 @@ func (r *response) begin(req *extprocv3.ProcessingRequest, m *extprocv3.HttpHead
 		if err := r.beginBatch(m.GetEndOfStream()); err != nil {
 			return r.withhold(err)
 		}
+		// Headers belong to all calls of it.
+		r.masker = r.batch.all
+		if r.headers, r.mutation, err = r.maskHeaders(r.headers, nil); err != nil {
+			return r.withhold(err)
+		}
 	default:
 		masker, err := r.server.maskers.get(meta)
 		if err != nil {
