@@ -2,7 +2,7 @@
 GO       ?= go
 BIN      := bin/callgate
 VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
-TESTFLAGS ?= -race -timeout 9m
+TESTFLAGS ?= -race -timeout 15m
 
 .PHONY: demo test test-clickhouse bench soak build lint generate golden clean
 
