@@ -41,7 +41,7 @@ func (a *App) openPolicies(ctx context.Context) error {
 	}
 	cfg := control.Config{Store: a.store, Servers: a.xds, Folder: a.decider.folder(), Home: home, Wait: a.cfg.Control.Wait,
 		Check: func(p config.Policy) error {
-			return errors.Join(CheckPolicy(p, a.cfg.Approvals.Approvers), foreignCredentials(a.cfg, p), a.cfg.ApproversNamed(p))
+			return errors.Join(CheckPolicy(p, a.cfg.Approvals.Approvers), foreignCredentials(a.cfg, p))
 		},
 		Build: a.build, Record: a.note, Log: a.log, Now: a.opts.Now,
 		CheckGrant: func(g *policyv1.Grant) error {

@@ -162,7 +162,7 @@ func (d *decider) compile(wire *policyv1.Policy) (*heldPolicy, error) {
 	if pol.Version != wire.GetVersion() {
 		return nil, fmt.Errorf("policy %s says what %s would be: it was changed on its way", wire.GetVersion(), pol.Version)
 	}
-	if err := errors.Join(foreignCredentials(d.cfg, pol), d.cfg.ApproversNamed(pol)); err != nil {
+	if err := foreignCredentials(d.cfg, pol); err != nil {
 		return nil, err
 	}
 	h := &heldPolicy{wire: wire, policy: pol, sources: map[string]*descriptor.Source{}}

@@ -175,55 +175,10 @@ func (c *Config) identityDefaults() {
 	c.samlDefaults()
 }
 
-// validateAdministrators wants those who have power over the gateway itself, and
-// those who decide about calls, written with their issuer, where somebody of another may have the same name.
+// validateAdministrators wants those who have power over the gateway itself
+// written with their issuer, where somebody of another may have the same name.
 // API keys don't count: their subjects and groups stand in this very file.
 func (c *Config) validateAdministrators(bad func(path, format string, args ...any)) {
-	all := map[string]Approvers{"control.administrators": c.Control.Administrators, "audit.administrators": c.Audit.Administrators,
-		"audit.unseal.investigators": c.Audit.Unseal.Investigators, "audit.unseal.approvers": c.Audit.Unseal.Approvers, "approvals.approvers": c.Approvals.Approvers}
-	issuers := c.issuers()
-	for path, list := range all {
-		list.named(issuers, func(what, message string) { bad(path+"."+what, "%s", message) })
-	}
-}
-
-// named wants names written with their issuer, where there are several.
-func (a Approvers) named(issuers []string, bad func(what, message string)) {
-	if len(issuers) < 2 {
-		return
-	}
-	for what, names := range map[string][]string{"groups": a.Groups, "people": a.People} {
-		for _, name := range names {
-			if colon, bar := strings.IndexByte(name, ':'), strings.IndexByte(name, '|'); colon < 0 || bar < colon {
-				bad(what, fmt.Sprintf("%q could be of any of %d issuers; write of which, such as %q", name, len(issuers), issuers[0]+"|"+name))
-			}
-		}
-	}
-}
-
-// ApproversNamed reports rules whose approvers could be of any of several issuers.
-func (c *Config) ApproversNamed(p Policy) error {
-	var errs Errors
-	issuers := c.issuers()
-	for _, r := range p.Rules {
-		lists := map[string]Approvers{"hold.approvers": r.Hold.Approvers, "hold.break_glass": r.Hold.BreakGlass}
-		for i, s := range r.Hold.Stages {
-			lists[fmt.Sprintf("hold.stages[%d]", i)] = Approvers{Groups: s.Groups, People: s.People}
-		}
-		for path, list := range lists {
-			list.named(issuers, func(what, message string) {
-				errs = append(errs, Error{Position: r.Position, Message: fmt.Sprintf("rule %q: %s.%s: %s", r.Name, path, what, message)})
-			})
-		}
-	}
-	if len(errs) > 0 {
-		return errs
-	}
-	return nil
-}
-
-// issuers are all that vouch for subjects and groups.
-func (c *Config) issuers() []string {
 	var issuers []string
 	for _, is := range c.Identity.Issuers {
 		issuers = append(issuers, is.URL)
@@ -239,7 +194,19 @@ func (c *Config) issuers() []string {
 	case m.CAFile != "":
 		issuers = append(issuers, "callgate://certificates")
 	}
-	return issuers
+	if len(issuers) < 2 {
+		return
+	}
+	for path, list := range map[string]Approvers{"control.administrators": c.Control.Administrators, "audit.administrators": c.Audit.Administrators,
+		"audit.unseal.investigators": c.Audit.Unseal.Investigators, "audit.unseal.approvers": c.Audit.Unseal.Approvers} {
+		for what, names := range map[string][]string{"groups": list.Groups, "people": list.People} {
+			for _, name := range names {
+				if colon, bar := strings.IndexByte(name, ':'), strings.IndexByte(name, '|'); colon < 0 || bar < colon {
+					bad(path+"."+what, "%q could be of any of %d issuers; write of which, such as %q", name, len(issuers), issuers[0]+"|"+name)
+				}
+			}
+		}
+	}
 }
 
 func (c *Config) validateIdentity(bad func(path, format string, args ...any)) {
