@@ -43,7 +43,11 @@ func withRules(t *testing.T, change func(string) string, test func()) {
 		t.Fatal(err)
 	}
 	version := func() string {
-		out, err := shared.cli(t, "", "policy", "check", filepath.Join(shared.Policies, "connections.yaml"), file)
+		files, err := filepath.Glob(filepath.Join(shared.Policies, "*.yaml"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		out, err := shared.cli(t, "", append([]string{"policy", "check"}, files...)...)
 		if err != nil {
 			t.Fatalf("%v: %s", err, out)
 		}
