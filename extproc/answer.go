@@ -31,7 +31,7 @@ func (r *response) headersOK() *extprocv3.ProcessingResponse {
 			common.HeaderMutation = &extprocv3.HeaderMutation{}
 		}
 		common.HeaderMutation.RemoveHeaders = append(common.HeaderMutation.RemoveHeaders, validators...)
-		if r.stop != nil { // what leaves is decoded
+		if r.decoding != nil { // what leaves is decoded
 			common.HeaderMutation.RemoveHeaders = append(common.HeaderMutation.RemoveHeaders, "content-encoding")
 		}
 	}

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"iter"
+	"math"
 	"strings"
 
 	"github.com/andybalholm/brotli"
@@ -26,6 +27,10 @@ const (
 	freeDecoded  = 1 << 20  // bytes that any body may decode to
 	decodeWindow = 8 << 20  // of zstd, bytes; what browsers take too (RFC 8878 §3.1.1.1.2)
 	pieceSize    = 32 << 10 // bytes decoded at a time
+	// stepSize is decoded of what arrives before it is handed on, so that memory is
+	// bounded by it and not by what a message could decode to. It is more than
+	// any body may decode to, so that a bomb is known before a part of it leaves.
+	stepSize = freeDecoded + 4*pieceSize
 )
 
 // codings lists the content encodings of a response in the order in which they
@@ -53,6 +58,7 @@ type decoding struct {
 	stop func()
 	memo int // bytes that the decoders may hold
 	done bool
+	more bool // there is more at hand than one step takes
 }
 
 // newDecoding puts decoders before next, which gets the content as it is.
@@ -106,12 +112,16 @@ func (d *decoding) wrong(err error) error {
 
 func (d *decoding) write(p []byte) ([]byte, error) {
 	d.in.p = p
-	return d.run()
+	return d.step()
 }
+
+// step decodes a part of what is at hand. d.more then tells whether that is not
+// all of it.
+func (d *decoding) step() ([]byte, error) { return d.run(stepSize) }
 
 func (d *decoding) close() ([]byte, error) {
 	d.in.end = true
-	out, err := d.run()
+	out, err := d.run(math.MaxInt) // what the decoders still hold
 	if err != nil {
 		return nil, err
 	}
@@ -122,10 +132,15 @@ func (d *decoding) close() ([]byte, error) {
 	return append(out[:len(out):len(out)], rest...), err
 }
 
-// run decodes what is at hand.
-func (d *decoding) run() ([]byte, error) {
+// run decodes what is at hand, most bytes of it or a little more.
+func (d *decoding) run(most int) ([]byte, error) {
 	var out []byte
-	for !d.done {
+	d.more = false
+	for n := 0; !d.done; {
+		if n >= most {
+			d.more = true
+			return out, nil
+		}
 		piece, err, more := d.pull()
 		switch {
 		case err != nil:
@@ -135,6 +150,7 @@ func (d *decoding) run() ([]byte, error) {
 		case piece == nil:
 			return out, nil // all of the input is used up
 		default:
+			n += len(piece)
 			some, err := d.next.write(piece)
 			if err != nil {
 				return nil, behind(out, err)

@@ -4,7 +4,10 @@ import (
 	"bytes"
 	"compress/flate"
 	"compress/zlib"
+	"errors"
+	"fmt"
 	"io"
+	"runtime"
 	"strings"
 	"testing"
 
@@ -219,4 +222,72 @@ func TestMemory(t *testing.T) {
 	if a := b.one(t); !strings.Contains(a.Withheld, "masking.memory") {
 		t.Errorf("recorded %+v", a)
 	}
+}
+
+// What a small message decodes to is handed on as it is decoded: neither the
+// budget nor the heap ever has all of it. Where Envoy must get it in one piece, the
+// budget bounds it.
+func TestDecodedInSteps(t *testing.T) {
+	const size = 48 << 20
+	var plain strings.Builder
+	for n := 0; plain.Len() < size; n++ { // a little under what a bomb is known by
+		fmt.Fprintf(&plain, "%08x%s\n", n*2654435761, strings.Repeat("a", 4000))
+	}
+	sent := encode(t, plain.String()+card+"\n", "gzip")
+	total := plain.Len()
+	plain.Reset()
+	if total/len(sent) < 100 || total/len(sent) >= maxRatio {
+		t.Fatalf("%d bytes in %d: the body shows nothing", total, len(sent))
+	}
+	x := exchange{mode: duplex, meta: decided(call.HTTP, cards), headers: []string{"content-type", "text/plain", "content-encoding", "gzip"}, chunks: []string{sent}}
+	b := start(t, func(c *Config) { c.Memory = 8 << 20 })
+	stream, err := b.client.Process(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	before := liveHeap()
+	for _, req := range x.requests(t) {
+		if err := stream.Send(req); err != nil {
+			t.Fatal(err)
+		}
+	}
+	_ = stream.CloseSend()
+	n, sampled, most, tail := 0, 0, int64(0), ""
+	for {
+		m, err := stream.Recv()
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		body := m.GetResponseBody().GetResponse().GetBodyMutation().GetStreamedResponse().GetBody()
+		tail = (tail + string(body))[max(0, len(tail)+len(body)-64):]
+		if n += len(body); n-sampled > 8<<20 {
+			sampled, most = n, max(most, liveHeap()-before)
+		}
+	}
+	if n < total || !strings.HasSuffix(tail, "\n[redacted:card]\n") {
+		t.Errorf("%d bytes of %d, at the end %q", n, total, tail)
+	}
+	if most > 12<<20 {
+		t.Errorf("%d bytes were held of %d", most, n)
+	}
+	b.quiet(t)
+	x.mode = streaming
+	whole := start(t, func(c *Config) { c.Memory = 8 << 20 })
+	if got := whole.run(t, x); got.body != "" && got.ended {
+		t.Errorf("%d bytes passed at once", len(got.body))
+	}
+	if a := whole.one(t); !strings.Contains(a.Withheld, "masking.memory") {
+		t.Errorf("recorded %+v", a.Withheld)
+	}
+}
+
+// liveHeap is what is reachable.
+func liveHeap() int64 {
+	runtime.GC()
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return int64(m.HeapAlloc)
 }

@@ -120,6 +120,12 @@ func (s *Server) Process(stream extprocv3.ExternalProcessor_ProcessServer) (err 
 	ctx, giveUp := context.WithCancelCause(stream.Context())
 	defer giveUp(nil)
 	r := &response{server: s, ctx: ctx, giveUp: giveUp, share: share{of: &s.memory}}
+	r.send = func(m *extprocv3.ProcessingResponse) error {
+		if err := stream.Send(m); err != nil {
+			return fmt.Errorf("answer Envoy: %w", err)
+		}
+		return nil
+	}
 	defer func() {
 		if p := recover(); p != nil {
 			// A fault in a detector is this call's alone. The panic's text
@@ -144,8 +150,8 @@ func (s *Server) Process(stream extprocv3.ExternalProcessor_ProcessServer) (err 
 		out, err := r.handle(req)
 		done()
 		for _, m := range out {
-			if sendErr := stream.Send(m); sendErr != nil {
-				return fmt.Errorf("answer Envoy: %w", sendErr)
+			if err := r.send(m); err != nil {
+				return err
 			}
 		}
 		if err != nil {

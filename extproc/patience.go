@@ -22,6 +22,11 @@ func (s slow) Error() string {
 // step.
 func (r *response) within(limit time.Duration) (done func()) {
 	t := time.AfterFunc(limit, func() { r.giveUp(slow{limit}) })
+	r.pause = func(wait func() error) error {
+		t.Stop()
+		defer t.Reset(limit)
+		return wait()
+	}
 	return func() { t.Stop() }
 }
 

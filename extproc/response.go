@@ -44,10 +44,12 @@ type response struct {
 	original *original // nil: not kept
 	outcome  *protocol.Outcome
 	share    share
-	stop     func() // ends the decoders, if any
-	sent     bool   // the headers have gone to the caller
-	over     bool   // so has the end; what still comes of the function goes nowhere
-	done     bool   // nothing more will come or go
+	decoding *decoding                                 // nil: the body comes as it is
+	send     func(*extprocv3.ProcessingResponse) error // at once; what handle returns goes after it
+	pause    func(func() error) error                  // does what takes no time of ours
+	sent     bool                                      // the headers have gone to the caller
+	over     bool                                      // so has the end; what still comes of the function goes nowhere
+	done     bool                                      // nothing more will come or go
 	recorded bool
 }
 
@@ -207,7 +209,7 @@ func (r *response) choose(empty bool) error {
 
 // undo takes note that what leaves is decoded.
 func (r *response) undo(d *decoding) flow {
-	r.stop = d.stop
+	r.decoding = d
 	r.headers = slices.DeleteFunc(r.headers, func(h call.Header) bool { return h.Name == "content-encoding" })
 	return d
 }
@@ -287,11 +289,31 @@ func (r *response) body(p []byte, end bool) ([]*extprocv3.ProcessingResponse, er
 	r.original.write(p)
 	r.batch.keep(p)
 	out, err := r.flow.write(p)
-	if err != nil {
-		return r.withhold(err)
-	}
-	if err := r.share.hold(r.flow.held() + r.original.held() + r.batch.held()); err != nil {
-		return r.withhold(err)
+	for {
+		if err != nil {
+			return r.withhold(err)
+		}
+		held := r.flow.held() + r.original.held() + r.batch.held()
+		if r.decoding != nil {
+			held += cap(out) // which may be far more than what came
+		}
+		if err := r.share.hold(held); err != nil {
+			return r.withhold(err)
+		}
+		if r.decoding == nil || !r.decoding.more {
+			break
+		}
+		if r.duplex() {
+			if err := r.pass(out); err != nil {
+				return nil, err
+			}
+			out = nil
+		}
+		var some []byte
+		if some, err = r.decoding.step(); err != nil {
+			err = behind(out, err)
+		}
+		out = append(out, some...)
 	}
 	if end {
 		rest, err := r.flow.close()
@@ -312,6 +334,27 @@ func (r *response) body(p []byte, end bool) ([]*extprocv3.ProcessingResponse, er
 		messages = append(one(r.headersOK()), messages...)
 	}
 	return messages, nil
+}
+
+// pass lets bytes go at once. Whoever reads them slowly takes no time of ours.
+func (r *response) pass(out []byte) error {
+	if len(out) == 0 {
+		return nil
+	}
+	r.take(out)
+	messages := r.chunks(out, false)
+	if !r.sent {
+		r.sent = true
+		messages = append(one(r.headersOK()), messages...)
+	}
+	return r.pause(func() error {
+		for _, m := range messages {
+			if err := r.send(m); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
 }
 
 // finish records the response and lets its last part go. rest ends with the
@@ -392,9 +435,9 @@ func (r *response) end() {
 
 // free lets go of what the body held.
 func (r *response) free() {
-	if r.stop != nil {
-		r.stop()
-		r.stop = nil
+	if r.decoding != nil {
+		r.decoding.stop()
+		r.decoding = nil
 	}
 	r.share.free()
 }
