@@ -49,9 +49,8 @@ func openPeople(ctx context.Context, a *App) (_ *people, err error) {
 		if err != nil {
 			return nil, fmt.Errorf("identity.issuers %s: %w", is.Name, err)
 		}
-		issuers[i] = identity.Issuer{Name: is.Name, URL: is.URL, Audiences: is.Audiences, Algorithms: is.Algorithms,
-			Subject: is.Claims.Subject, Groups: is.Claims.Groups, Separators: is.Claims.Separators, Kind: is.Claims.Kind, DefaultKind: call.Kind(is.Kind),
-			Require: is.Claims.Require, Outage: is.Outage, Client: client}
+		issuers[i] = believed(is)
+		issuers[i].Client = client
 	}
 	who := identity.Config{Issuers: issuers, ClockSkew: cfg.Identity.ClockSkew, KeyHeader: cfg.Identity.KeyHeader, AssertionHeader: cfg.Identity.AssertionHeader,
 		KeyCache: filepath.Join(cfg.StateDir, "issuer-keys"), Log: log, Metrics: identity.NewMetrics(reg)}
@@ -106,6 +105,13 @@ func openPeople(ctx context.Context, a *App) (_ *people, err error) {
 	}
 	p.approvals = approvals.New(desk)
 	return p, nil
+}
+
+// believed is an issuer of the configuration as the identity stage knows it.
+func believed(is config.Issuer) identity.Issuer {
+	return identity.Issuer{Name: is.Name, URL: is.URL, Audiences: is.Audiences, Algorithms: is.Algorithms,
+		Subject: is.Claims.Subject, Groups: is.Claims.Groups, Separators: is.Claims.Separators, Kind: is.Claims.Kind, DefaultKind: call.Kind(is.Kind),
+		Require: is.Claims.Require, Outage: is.Outage}
 }
 
 // certificates says whose client certificates name a caller; nil: nobody's do.

@@ -2,6 +2,7 @@ package config
 
 import (
 	"fmt"
+	"maps"
 	"net/url"
 	"slices"
 	"strings"
@@ -58,6 +59,9 @@ var presets = map[string]struct {
 	// pin is a claim without which anybody could get a token there, and what
 	// to require of it.
 	pin string
+	// verified is a claim that must be true for the preset's subject to be
+	// whose it looks.
+	verified string
 }{
 	"okta": {claims: Claims{Subject: "sub", Groups: "groups"}, kind: "human", algorithms: []string{"RS256"},
 		form: "https://example.okta.com or https://example.okta.com/oauth2/default", ok: func(u *url.URL) bool { return u.Path == "" || strings.HasPrefix(u.Path, "/oauth2/") }},
@@ -69,7 +73,7 @@ var presets = map[string]struct {
 			return parts[0] != "" && parts[0] != "common" && parts[0] != "organizations" && parts[0] != "consumers" && (v2 && len(parts) == 2 && parts[1] == "v2.0" || !v2 && len(parts) == 1)
 		}},
 	"google": {claims: Claims{Subject: "email", Groups: "groups"}, kind: "human", algorithms: []string{"RS256"},
-		form: "https://accounts.google.com", ok: func(u *url.URL) bool { return u.Path == "" }, pin: "hd"},
+		form: "https://accounts.google.com", ok: func(u *url.URL) bool { return u.Path == "" }, pin: "hd", verified: "email_verified"},
 	"auth0": {claims: Claims{Subject: "sub", Groups: "permissions"}, kind: "human", algorithms: []string{"RS256"},
 		form: "https://TENANT.auth0.com/ (with the last slash)", ok: func(u *url.URL) bool { return u.Path == "/" }},
 	"keycloak": {claims: Claims{Subject: "sub", Groups: "realm_access.roles"}, kind: "human", algorithms: []string{"RS256", "PS256", "ES256"},
@@ -99,6 +103,11 @@ func Presets() []string {
 func (is *Issuer) defaults() {
 	if p, ok := presets[is.Preset]; ok {
 		set(&is.Claims.Subject, p.claims.Subject)
+		if p.verified != "" && is.Claims.Subject == p.claims.Subject && is.Claims.Require[p.verified] == nil {
+			require := map[string][]string{p.verified: {"true"}}
+			maps.Copy(require, is.Claims.Require)
+			is.Claims.Require = require
+		}
 		set(&is.Claims.Groups, p.claims.Groups)
 		set(&is.Kind, p.kind)
 		if len(is.Algorithms) == 0 {

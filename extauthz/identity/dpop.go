@@ -5,7 +5,6 @@ import (
 	"crypto/sha256"
 	"crypto/subtle"
 	"encoding/base64"
-	"encoding/json"
 	"net/url"
 	"slices"
 	"strings"
@@ -80,32 +79,32 @@ func (p *proofs) check(proof, thumbprint, token string, r Request, now time.Time
 	if err != nil {
 		return no("has no valid signature")
 	}
-	var claims struct {
-		ID     string   `json:"jti"`
-		Method string   `json:"htm"`
-		URL    string   `json:"htu"`
-		Issued *float64 `json:"iat"`
-		Token  string   `json:"ath"`
+	// A name that stands twice, or in other letters, is read differently from
+	// library to library.
+	said, err := onlyOnce(payload)
+	if err != nil {
+		return no("has claims that are ambiguous or can't be read")
 	}
-	if err := json.Unmarshal(payload, &claims); err != nil {
-		return no("has claims that can't be read")
-	}
+	id, _ := said["jti"].(string)
+	method, _ := said["htm"].(string)
+	target, _ := said["htu"].(string)
+	of, _ := said["ath"].(string)
+	made, timed := seconds(said["iat"])
 	sum := sha256.Sum256([]byte(token))
 	switch {
-	case claims.ID == "" || claims.Issued == nil:
+	case id == "" || !timed:
 		return no("has no jti or iat")
-	case claims.Method != r.Method:
+	case method != r.Method:
 		return no("is for another method (htm)")
-	case !sameURL(claims.URL, r):
+	case !sameURL(target, r):
 		return no("is for another URL (htu)")
-	case subtle.ConstantTimeCompare([]byte(claims.Token), []byte(base64.RawURLEncoding.EncodeToString(sum[:]))) != 1:
+	case subtle.ConstantTimeCompare([]byte(of), []byte(base64.RawURLEncoding.EncodeToString(sum[:]))) != 1:
 		return no("is for another token (ath)")
 	}
-	issued := time.Unix(int64(*claims.Issued), 0)
-	if age := now.Sub(issued); age > proofAge+skew || age < -skew {
+	if age := now.Sub(made); age > proofAge+skew || age < -skew {
 		return no("was made too long ago, or in the future; make one for each request, and check the clocks")
 	}
-	if !p.first(sha256.Sum256([]byte(thumbprint+"\x00"+claims.ID)), now, issued.Add(proofAge+2*skew)) {
+	if !p.first(sha256.Sum256([]byte(thumbprint+"\x00"+id)), now, made.Add(proofAge+2*skew)) {
 		return no("was used before; make one for each request")
 	}
 	return nil

@@ -85,15 +85,29 @@ func (i *introspector) token(ctx context.Context, v *Verifier, token string) (ca
 	}
 	v.cfg.Metrics.verified.Inc()
 	// The answer is everybody's who shows the token: one caller's hanging up
-	// must not stop it.
-	out, err, _ := i.flight.Do(string(key[:]), func() (any, error) { return i.ask(context.WithoutCancel(ctx), v, token) })
+	// must not stop it, and an issuer that hangs keeps nobody beyond their own
+	// time.
+	done := i.flight.DoChan(string(key[:]), func() (any, error) {
+		a, err := i.ask(context.WithoutCancel(ctx), v, token)
+		if err == nil {
+			i.answers.Add(key, a)
+		}
+		return a, err
+	})
+	var a told
+	var err error
+	select {
+	case r := <-done:
+		a, _ = r.Val.(told)
+		err = r.Err
+	case <-ctx.Done():
+		return call.Identity{}, refuse(call.ReasonIdentityUnavailable, "the token can't be checked in time: its issuer has not answered yet; try again later")
+	}
 	if err != nil {
 		v.cfg.Metrics.failed.Inc()
 		v.cfg.Log.WarnContext(ctx, "asking an issuer about a token", "issuer", i.is.URL, "error", err)
 		return call.Identity{}, refuse(call.ReasonIdentityUnavailable, "the token can't be checked now: its issuer does not answer; try again later")
 	}
-	a := out.(told)
-	i.answers.Add(key, a)
 	if a.refused != nil {
 		return call.Identity{}, a.refused
 	}

@@ -27,6 +27,8 @@ import (
 	"github.com/crewjam/saml"
 	dsig "github.com/russellhaering/goxmldsig"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/callgate/callgate/call"
 	"github.com/callgate/callgate/extauthz/identity"
 )
@@ -603,4 +605,35 @@ func TestReferences(t *testing.T) {
 			t.Errorf("a reference %q: %v", c.uri, bad)
 		}
 	}
+}
+
+// However an assertion is shown, alone or beside other credentials, nobody comes
+// out but whom the provider signed for.
+func FuzzCaller(f *testing.F) {
+	r := newRig(f)
+	good := r.signed(f, nil)
+	v := must(identity.New(identity.Config{Assertions: r.Verifier, AssertionHeader: "x-saml", ClockSkew: skew, Log: slog.New(slog.DiscardHandler),
+		Metrics: identity.NewMetrics(prometheus.NewRegistry()), Now: func() time.Time { return start }}))(f)
+	for _, seed := range [][3]string{{"SAML", encode(good), ""}, {"saml", base64.URLEncoding.EncodeToString([]byte(good)), ""}, {"SAML", base64.StdEncoding.EncodeToString([]byte(good)), ""},
+		{"Bearer", encode(good), ""}, {"SAML", encode(good), encode(good)}, {"", "", encode(good)}, {"SAML", "", ""}, {"SAML ", encode(good) + "\n", ""},
+		{"SAML", encode(strings.Replace(good, "ann", "mallory", 1)), ""}} {
+		f.Add(seed[0], seed[1], seed[2])
+	}
+	f.Fuzz(func(t *testing.T, scheme, shown, header string) {
+		var h call.Headers
+		if scheme+shown != "" {
+			h = append(h, call.Header{Name: "authorization", Value: scheme + " " + shown})
+		}
+		if header != "" {
+			h = append(h, call.Header{Name: "x-saml", Value: header})
+		}
+		id, err := v.Caller(t.Context(), identity.Request{Headers: h})
+		if err != nil {
+			refused(t, id, err, err.(*identity.Error).Reason)
+			return
+		}
+		if id.Subject != "ann" || id.Issuer != entity || id.Method != "saml" || strings.Join(id.Groups, " ") != "support admins" {
+			t.Errorf("of %q %q %q came %+v", scheme, shown, header, id)
+		}
+	})
 }
