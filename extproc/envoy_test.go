@@ -183,6 +183,7 @@ func start(t *testing.T, adapt ...func(*Config)) *bench {
 	served := make(chan struct{})
 	go func() { defer close(served); _ = srv.Serve(listener) }()
 	conn, err := grpc.NewClient("passthrough:///bufconn", grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithStaticStreamWindowSize(64<<10), grpc.WithStaticConnWindowSize(64<<10), // as Envoy, it buffers little
 		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return listener.DialContext(ctx) }))
 	if err != nil {
 		t.Fatal(err)
