@@ -36,6 +36,18 @@ type Detector struct {
 	Version string `yaml:"-"`
 
 	at map[string]Position
+	// written is how the certificate file was named, and what is in it.
+	written string
+}
+
+// Said is what a detector says wherever its files lie: words are told one by one,
+// and a certificate by its name as written and a hash of its content.
+func (d Detector) Said() Detector {
+	d.WordsFile = ""
+	if d.written != "" {
+		d.Analyzer.CAFile = d.written
+	}
+	return d
 }
 
 // Analyzer is a service with the HTTP API of Microsoft Presidio's analyzer. Where
@@ -76,10 +88,12 @@ func (d *Detector) locate(file string, said *yaml.Node, find files) {
 		at, data := find.reference(file, *path)
 		sum := sha256.Sum256(data)
 		parts = append(parts, *path, hex.EncodeToString(sum[:]))
-		*path = at
 		if path != &d.WordsFile {
+			d.written = *path + " (SHA-256 " + hex.EncodeToString(sum[:8]) + "…)"
+			*path = at
 			continue
 		}
+		*path = at
 		for _, line := range strings.Split(string(data), "\n") {
 			if line = strings.TrimSpace(line); line != "" && line[0] != '#' {
 				d.Words = append(d.Words, line)

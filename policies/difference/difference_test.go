@@ -145,6 +145,71 @@ func TestConnectionsAndGrants(t *testing.T) {
 	}
 }
 
+// What is hidden, and how it is known, is told as what it lets through.
+func TestWhatIsHidden(t *testing.T) {
+	const detectors = `detectors:
+  - {name: staff, words: [ann, bob]}
+  - {name: ids, pattern: "E-[0-9]+"}
+  - {name: ner, analyzer: {url: "http://ner:3000/analyze", entities: [PERSON, LOCATION], min_score: 0.5}}
+`
+	const masks = `connections:
+  - name: crm
+    protocol: http
+    upstream: {url: "https://crm.internal"}
+    functions: [{name: list, method: GET, path: /}]
+    mask: [{name: all, detect: [card, staff, ids, ner], how: redact}]
+    mask_requests: [{name: out, detect: [card], keys: [pin]}]
+    record: {max_body: 1MiB}
+`
+	const rule = "rules:\n  - {name: more, action: mask, mask: {keys: [pin], how: partial}}\n"
+	const key = "age1ql3z7hjy54pw3hyww5ayyfg7zqgvc7w3j2elw8zmrj2kg5sfn9aqmcac8p"
+	for name, c := range map[string]struct{ from, to, want string }{
+		"a word more":          {"[ann, bob]", "[ann, bob, eve]", "detector staff changed narrows"},
+		"a word less":          {"[ann, bob]", "[ann]", "detector staff changed widens"},
+		"other words":          {"[ann, bob]", "[ann, eve]", "detector staff changed either"},
+		"their order":          {"[ann, bob]", "[bob, ann]", ""},
+		"case counts":          {"[ann, bob]}", "[ann, bob], match_case: true}", "detector staff changed widens"},
+		"a pattern":            {"E-[0-9]+", "E-[0-9]{4}", "detector ids changed either"},
+		"an analyzer":          {"http://ner:3000", "http://other:3000", "detector ner changed either"},
+		"surer":                {"min_score: 0.5", "min_score: 0.8", "detector ner changed widens"},
+		"less sure":            {"min_score: 0.5", "min_score: 0.2", "detector ner changed narrows"},
+		"fewer kinds":          {"[PERSON, LOCATION]", "[PERSON]", "detector ner changed widens"},
+		"all kinds":            {"entities: [PERSON, LOCATION], ", "", "detector ner changed narrows"},
+		"asked otherwise":      {"min_score: 0.5", "min_score: 0.5, timeout: 5s", "detector ner changed neither"},
+		"one more":             {"detectors:\n", "detectors:\n  - {name: new, words: [eve]}\n", "detector new added neither"},
+		"not named any more":   {"ids, ner], how", "ids], how", "connection crm changed widens"},
+		"called otherwise":     {"{name: ner,", "{name: other, words: [eve]}\n  - {name: ner,", "detector other added neither"},
+		"shows more":           {"how: redact", "how: partial", "connection crm changed widens"},
+		"shows less":           {"how: redact", "how: drop", "connection crm changed narrows"},
+		"some see all":         {"how: redact}", "how: redact, for: [{groups: [fraud], how: show}]}", "connection crm changed widens"},
+		"some see less":        {"how: redact}", "how: redact, for: [{groups: [guests], how: drop}]}", "connection crm changed narrows"},
+		"some see more, less":  {"how: redact}", "how: redact, for: [{groups: [a], how: drop}, {groups: [b], how: hash}]}", "connection crm changed either"},
+		"sent less":            {"keys: [pin]}]", "keys: [pin, iban]}]", "connection crm changed narrows"},
+		"sent more":            {"{name: out, detect: [card], keys: [pin]}", "{name: out, keys: [pin]}", "connection crm changed widens"},
+		"sent all":             {"    mask_requests: [{name: out, detect: [card], keys: [pin]}]\n", "", "connection crm changed widens"},
+		"originals":            {"max_body: 1MiB", "max_body: 1MiB, originals: [" + key + "]", "connection crm changed widens"},
+		"look behind":          {"    record:", "    look_behind: 4KiB\n    record:", "connection crm changed widens"},
+		"what can't be read":   {"    record:", "    binary: pass\n    record:", "connection crm changed widens"},
+		"larger responses":     {"    record:", "    max_response: 16MiB\n    record:", "connection crm changed widens"},
+		"not recorded":         {"max_body: 1MiB", "response: 'off'", "connection crm changed neither"},
+		"a rule's keys":        {"{keys: [pin]", "{keys: [pin, iban]", "rule more changed narrows"},
+		"a rule's way":         {"how: partial}}", "how: redact}}", "rule more changed narrows"},
+		"a rule for some":      {"how: partial}}", "how: partial, for: [{groups: [fraud], how: show}]}}", "rule more changed widens"},
+		"a rule of other keys": {"{keys: [pin]", "{keys: [iban]", "rule more changed either"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			was := detectors + masks + rule
+			is := strings.Replace(was, c.from, c.to, 1)
+			if is == was {
+				t.Fatal("nothing is replaced")
+			}
+			if got := compare(t, was, is); got != c.want {
+				t.Errorf("got  %q\nwant %q", got, c.want)
+			}
+		})
+	}
+}
+
 // The same policy in other files, elsewhere, is the same.
 func TestWhereFilesLie(t *testing.T) {
 	var sides []difference.Side

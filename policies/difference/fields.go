@@ -1,6 +1,7 @@
 package difference
 
 import (
+	"crypto/sha256"
 	"fmt"
 	"slices"
 	"strings"
@@ -14,6 +15,10 @@ type Field struct {
 	Old  string `json:"old"`
 	New  string `json:"new"`
 }
+
+// maxWords is how many words of a detector are told one by one: a file may have
+// thousands.
+const maxWords = 20
 
 // ordered are the lists whose order means something.
 var ordered = []string{"connection.mask"}
@@ -55,7 +60,9 @@ func flatten(kind, path string, n *yaml.Node, out map[string]string) {
 		}
 		if len(names) > 0 {
 			slices.Sort(names)
-			out[path] = strings.Join(names, ", ")
+			if out[path] = strings.Join(names, ", "); kind+"."+path == "detector.words" && len(names) > maxWords {
+				out[path] = fmt.Sprintf("%d words (SHA-256 %.16x…)", len(names), sha256.Sum256([]byte(strings.Join(names, "\n"))))
+			}
 		}
 	case yaml.ScalarNode:
 		switch v := n.Value; {

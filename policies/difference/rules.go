@@ -19,6 +19,7 @@ type rule struct {
 	policies.Inspected
 	formula  condition.Formula
 	settings map[string]string
+	mask     config.Mask
 	place    int // among the rules
 }
 
@@ -33,16 +34,16 @@ func (r *rule) name() string { return strings.TrimPrefix(r.Rule.Name, policies.G
 
 // rulesOf lists the rules and grants of a side.
 func rulesOf(s Side) []*rule {
-	said := map[string]map[string]string{}
+	said, masks := map[string]map[string]string{}, map[string]config.Mask{}
 	for _, r := range s.Policy.Rules {
-		said[r.Name] = settings("rule", r)
+		said[r.Name], masks[r.Name] = settings("rule", r), r.Mask
 	}
 	for _, g := range s.Policy.Grants {
 		said[policies.GrantPrefix+g.Name] = settings("grant", g)
 	}
 	var out []*rule
 	for i, x := range s.Set.Inspect() {
-		r := &rule{Inspected: x, formula: condition.Of(x.Condition), settings: said[x.Rule.Name], place: i}
+		r := &rule{Inspected: x, formula: condition.Of(x.Condition), settings: said[x.Rule.Name], mask: masks[x.Rule.Name], place: i}
 		if r.settings == nil {
 			r.settings = map[string]string{} // made by the gateway, and told by its condition alone
 		}
@@ -193,10 +194,18 @@ func (c comparison) changed(old, r *rule, fields []Field) Change {
 		held(old.Rule.Hold, r.Rule.Hold, say)
 	}
 	if has("mask") {
-		say(Either, "something else is hidden in responses")
+		if r.Rule.Shadow && old.Rule.Shadow {
+			say(Neither, "it is in shadow and hides nothing")
+		} else {
+			maskEffect([]config.Mask{old.mask}, []config.Mask{r.mask}, "in responses", say)
+		}
 	}
 	if has("message") {
 		say(Neither, "callers are told something else")
+	}
+	if len(out.Why) == 0 {
+		// Nothing here knows it, so it may do anything.
+		say(Either, "it is said in another way")
 	}
 	out.Effect = together(effects...)
 	return out
@@ -285,9 +294,7 @@ func given(fields []Field, say func(Effect, string, ...any)) {
 	for _, f := range fields {
 		switch f.Path {
 		case "identities", "groups", "actors":
-			was, is := split(f.Old), split(f.New)
-			more := slices.ContainsFunc(is, func(s string) bool { return !slices.Contains(was, s) })
-			less := slices.ContainsFunc(was, func(s string) bool { return !slices.Contains(is, s) })
+			more, less := lists(split(f.Old), split(f.New))
 			switch {
 			case more && less:
 				say(Either, "its %s are others", f.Path)
