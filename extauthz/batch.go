@@ -98,12 +98,11 @@ func (d *decision) member(i, of int, e protocol.Element) (*member, error) {
 // judge decides the call as if it had come alone, but that it can't wait for
 // people: the others would wait with it.
 func (m *member) judge(unreadable *protocol.Error) {
+	no := m.discreetBody() // of one that can't be read, too: it is recorded
 	if unreadable != nil {
-		m.decided = call.Decision{PolicyVersion: m.active.Version}
-		m.refuse(unreadable.Reason, unreadable.Message)
-		return
+		no = &denied{unreadable.Reason, unreadable.Message}
 	}
-	if no := m.discreetBody(); no != nil {
+	if no != nil {
 		m.decided = call.Decision{PolicyVersion: m.active.Version}
 		m.refuse(no.reason, no.message)
 		return

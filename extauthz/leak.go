@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"net/url"
 	"slices"
+	"strconv"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/callgate/callgate/call"
 )
@@ -60,12 +62,28 @@ func (d *decision) discreet() *denied {
 // came or in what was read of it (an escaped text, a packed body, a form). Of what
 // is recorded the credential is taken out, or else all of the body.
 func (d *decision) discreetBody() *denied {
-	body := d.call.Request.Body
-	found, plain := false, !bytes.ContainsAny(body, `\%`) // else it may stand there escaped as well
-	for _, secret := range d.shown() {
+	secrets := d.shown()
+	if len(secrets) == 0 {
+		return nil
+	}
+	body, c := d.call.Request.Body, &d.call
+	loose := unescaped(body)
+	packed := c.Request.Headers.Get("content-encoding") != ""
+	found, plain := false, loose == nil && !packed // else it may stand there in another form as well
+	for _, secret := range secrets {
+		if strings.Contains(c.Session, secret) {
+			c.Session = "" // from a header that the function does not get
+		}
 		in := bytes.Contains(body, []byte(secret))
-		if !in && !mentions(d.call.Args, secret) {
+		name, id := strings.Contains(c.Function, secret), bytes.Contains(c.RPCID, []byte(secret)) || bytes.Contains(unescaped(c.RPCID), []byte(secret))
+		if !in && !name && !id && !bytes.Contains(loose, []byte(secret)) && !mentions(c.Args, secret) {
 			continue
+		}
+		if name {
+			c.Function = ""
+		}
+		if id {
+			c.RPCID = nil
 		}
 		found, plain = true, plain && in
 		body = bytes.ReplaceAll(body, []byte(secret), []byte(d.server.cfg.Redact.Secret(secret)))
@@ -73,11 +91,40 @@ func (d *decision) discreetBody() *denied {
 	if !found {
 		return nil
 	}
-	d.call.Args, d.call.ArgsJSON, d.call.Request.Body = nil, nil, nil
+	c.Args, c.ArgsJSON, c.Request.Body = nil, nil, nil
 	if plain {
-		d.call.Request.Body = body
+		c.Request.Body = body
 	}
 	return deny(call.ReasonMalformedRequest, "the body has the caller's own credential in it, which the function must not get; send it in its header alone")
+}
+
+// unescaped is a text with what JSON and forms escape put back (\u0041, %41),
+// whether or not it can be parsed; nil where nothing in it is escaped.
+func unescaped(text []byte) []byte {
+	if !bytes.ContainsAny(text, `\%`) {
+		return nil
+	}
+	out := make([]byte, 0, len(text))
+	for i := 0; i < len(text); {
+		digits := 0
+		switch {
+		case text[i] == '%':
+			digits = 2
+		case text[i] == '\\' && i+1 < len(text) && text[i+1] == 'u':
+			digits = 4
+			i++
+		case text[i] == '\\' && i+1 < len(text):
+			i++ // such as \/, which is a plain one
+		}
+		if n, err := strconv.ParseUint(string(text[min(i+1, len(text)):min(i+1+digits, len(text))]), 16, 32); digits > 0 && err == nil && n < utf8.RuneSelf && i+digits < len(text) {
+			out = append(out, byte(n))
+			i += 1 + digits
+			continue
+		}
+		out = append(out, text[i])
+		i++
+	}
+	return out
 }
 
 // mentions reports whether some text in a value holds a secret.

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
 	"sort"
 	"strings"
 
@@ -46,10 +47,20 @@ func CompileSchema(text json.RawMessage) error {
 	return err
 }
 
-func compileSchema(text json.RawMessage) (*schema, error) {
+func compileSchema(text json.RawMessage) (_ *schema, err error) {
+	// A schema may come with a push or from a server: it is not to end the
+	// process, whatever a library makes of it.
+	defer func() {
+		if recover() != nil {
+			err = errors.New("it can't be compiled")
+		}
+	}()
 	doc, err := jsonschema.UnmarshalJSON(bytes.NewReader(text))
 	if err != nil {
 		return nil, fmt.Errorf("is not JSON: %w", err)
+	}
+	if err := numbers(doc); err != nil {
+		return nil, err
 	}
 	c := jsonschema.NewCompiler()
 	c.DefaultDraft(jsonschema.Draft2020)
@@ -66,6 +77,35 @@ func compileSchema(text json.RawMessage) (*schema, error) {
 		s.shape = shape{} // such as the schema true; then there is nothing to check at load
 	}
 	return s, nil
+}
+
+// maxNumber bounds a number in a schema, in bytes.
+const maxNumber = 40
+
+// numbers refuses a schema with one that exact arithmetic, which the library
+// does, would not come to an end with, such as 1e-999999999.
+func numbers(v any) error {
+	switch v := v.(type) {
+	case json.Number:
+		text := string(v)
+		mantissa, _, _ := strings.Cut(strings.ToLower(text), "e")
+		if f, err := v.Float64(); err != nil || len(text) > maxNumber || math.Abs(f) < 1e-300 && strings.ContainsAny(mantissa, "123456789") {
+			return errors.New("it has a number that is too large or too exact")
+		}
+	case map[string]any:
+		for _, x := range v {
+			if err := numbers(x); err != nil {
+				return err
+			}
+		}
+	case []any:
+		for _, x := range v {
+			if err := numbers(x); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 // faults says where a value is not as the schema wants it, never what it is.
