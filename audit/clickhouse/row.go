@@ -33,6 +33,7 @@ type Row struct {
 	AuthMethod    string     `ch:"auth_method" json:"auth_method"`
 	TokenID       string     `ch:"token_id" json:"token_id"`
 	TokenExpires  *time.Time `ch:"token_expires" json:"token_expires"`
+	Scope         []string   `ch:"scope" json:"scope"`
 
 	Connection string `ch:"connection" json:"connection"`
 	Protocol   string `ch:"protocol" json:"protocol"`
@@ -220,7 +221,7 @@ func newRow(e *call.Event, spool string, index uint64) *Row {
 		CallID: e.CallID, Time: clamp(began), DecidedAt: clamp(e.Time),
 		Issuer: d.Identity.Issuer, Subject: d.Identity.Subject, Kind: string(d.Identity.Kind),
 		Groups: d.Identity.Groups, Acting: d.Identity.Acting(), AuthMethod: d.Identity.Method,
-		TokenID: d.Identity.TokenID, TokenExpires: moment(d.Identity.Expires),
+		TokenID: d.Identity.TokenID, TokenExpires: moment(d.Identity.Expires), Scope: d.Identity.Scope,
 		Connection: d.Connection, Protocol: string(d.Protocol), Function: d.Function,
 		Args: string(d.ArgsJSON), Session: d.Session,
 		Decision: string(d.Decision.Outcome), Allowed: d.Decision.Outcome.Allowed(), Rule: d.Decision.Rule,

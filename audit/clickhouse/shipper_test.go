@@ -108,7 +108,7 @@ func decided(t testing.TB, expect ...call.EventKind) call.Event {
 	now := time.Now()
 	return call.Event{Kind: call.Decided, CallID: id, Time: now, Decided: &call.DecidedEvent{
 		Identity: call.Identity{Issuer: "https://idp.example", Subject: "ada", Kind: call.Agent, Groups: []string{"support", "eu"},
-			Actors: []call.Actor{{Issuer: "https://idp.example", Subject: "bot"}, {Subject: "cron"}}, Method: "oidc", TokenID: "jti-1", Expires: now.Add(time.Hour)},
+			Actors: []call.Actor{{Issuer: "https://idp.example", Subject: "bot"}, {Subject: "cron"}}, Method: "oidc", TokenID: "jti-1", Expires: now.Add(time.Hour), Scope: call.Scope{"crm:refunds.*", "tools"}},
 		Connection: "crm", Protocol: call.MCP, Function: "tools/call refund", ArgsJSON: []byte(`{"customer":{"id":"c-7"},"amount":12.5}`),
 		Session: "s-1",
 		Decision: call.Decision{Outcome: call.HoldAllow, Rule: "big", Reason: call.ReasonApproved, Message: "approved", PolicyVersion: "v1", Shadow: []string{"tighter"},

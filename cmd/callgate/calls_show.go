@@ -113,6 +113,7 @@ func (p *page) call(s story) {
 	p.line("proved by", r.AuthMethod)
 	p.line("token", r.TokenID)
 	p.time("expires", r.TokenExpires)
+	p.line("narrowed to", strings.Join(r.Scope, " "))
 	p.line("from", r.Source)
 
 	p.section("What")

@@ -754,3 +754,13 @@ ALTER TABLE callgate.calls ON CLUSTER 'trail'
     ADD COLUMN IF NOT EXISTS `request_masked.count` Array(UInt32) COMMENT 'How often.' CODEC(ZSTD(1)) AFTER `request_masked.path`;
 
 INSERT INTO callgate.schema_migrations (version, name) VALUES (12, 'request_masked');
+
+-- 0013 scope
+
+ALTER TABLE callgate.calls_local ON CLUSTER 'trail'
+    ADD COLUMN IF NOT EXISTS scope Array(String) COMMENT 'What the token was narrowed to: connections and functions (crm:refunds.*). Empty for one that was not.' CODEC(ZSTD(1)) AFTER token_expires;
+
+ALTER TABLE callgate.calls ON CLUSTER 'trail'
+    ADD COLUMN IF NOT EXISTS scope Array(String) COMMENT 'What the token was narrowed to: connections and functions (crm:refunds.*). Empty for one that was not.' CODEC(ZSTD(1)) AFTER token_expires;
+
+INSERT INTO callgate.schema_migrations (version, name) VALUES (13, 'scope');

@@ -142,6 +142,8 @@ func columnsOf(p policies.Part) []string {
 		return []string{"call_id"}
 	case "call.session", "call.method", "call.authority", "call.path", "call.args":
 		return []string{strings.TrimPrefix(p.Field, "call.")}
+	case "session.id":
+		return []string{"session"}
 	case "call.source_ip":
 		return []string{"source"}
 	case "call.headers":

@@ -92,6 +92,7 @@ func TestRun(t *testing.T) {
 		{"its address", refund(`{}`), allowed, deny(`call.source_ip == "10.0.0.7"`), "allow→deny"},
 		{"its body's length", refund(`{"a":1}`), allowed, deny(`call.body_size == 7`), "allow→deny"},
 		{"its session", refund(`{}`), allowed, deny(`call.session == "s1" && call.method == "POST"`), "allow→deny"},
+		{"its session, by the other name", refund(`{}`), allowed, deny(`session.id == "s1"`), "allow→deny"},
 		{"groups", refund(`{}`), allowed, deny(`"support" in identity.groups && identity.method == "oidc"`), "allow→deny"},
 		{"an actor", refund(`{}`, func(c *call.Call) { c.Identity.Actors = []call.Actor{{Issuer: "https://idp", Subject: "bot"}} }), allowed,
 			deny(`identity.actors[0].issuer == "https://idp" && identity.acting == "bot"`), "allow→deny"},

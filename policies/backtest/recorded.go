@@ -60,7 +60,7 @@ func FromRow(row *clickhouse.Row) Recorded {
 		Call: call.Call{
 			ID: row.CallID, Time: row.Time, Session: row.Session,
 			Identity: call.Identity{Issuer: row.Issuer, Subject: row.Subject, Kind: call.Kind(row.Kind), Groups: row.Groups,
-				Method: row.AuthMethod, TokenID: row.TokenID},
+				Method: row.AuthMethod, TokenID: row.TokenID, Scope: row.Scope},
 			Connection: row.Connection, Protocol: call.Protocol(row.Protocol), Function: row.Function,
 			Request: call.Request{Method: row.Method, Scheme: row.Scheme, Authority: row.Authority, Path: row.Path,
 				TraceID: row.TraceID, RequestID: row.RequestID},
@@ -220,7 +220,7 @@ func (r *Recorded) gap(p policies.Part) string {
 		return ""
 	case "call.function":
 		return unless(repaired(r.Call.Function), whyText)
-	case "call.session":
+	case "call.session", "session.id":
 		return unless(repaired(r.Call.Session), whyText)
 	case "call.authority":
 		return unless(redact.Stands(r.Call.Request.Authority), whyHidden) + unless(repaired(r.Call.Request.Authority), whyText)
