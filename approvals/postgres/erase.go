@@ -19,28 +19,40 @@ const erasePart = 1000
 // vacuumed, which follows here, and its bytes until their place is used again; its
 // log goes as the operator's settings and backups say.
 func (s *Store) Erase(ctx context.Context, calls []call.ID, at time.Time) (int, error) {
-	n := 0
+	if err := s.ready(ctx); err != nil {
+		return 0, wrap("erase approvals", err)
+	}
+	n, changed := 0, false
 	for part := range slices.Chunk(calls, erasePart) {
 		ids := make([][16]byte, len(part))
 		for i, id := range part {
 			ids[i] = id
 		}
-		erased, err := s.exec(ctx, `UPDATE callgate.holds SET args = NULL, path = '', body = NULL, binding = decode(repeat('00', 32), 'hex')
+		err := s.on(ctx, func(c *pgxpool.Conn) error {
+			tag, err := c.Exec(ctx, `UPDATE callgate.holds SET args = NULL, path = '', body = NULL, binding = decode(repeat('00', 32), 'hex')
 			WHERE state <> 'open' AND (state <> 'approved' OR use_by < $1) AND binding <> decode(repeat('00', 32), 'hex') AND (call_id = ANY($2) OR used_for = ANY($2))`, nanos(at), ids)
+			changed = changed || err != nil || tag.RowsAffected() > 0 // or may have, unanswered
+			n += int(tag.RowsAffected())
+			return err
+		})
 		if err != nil {
+			s.unvacuumed.Store(true)
 			return n, wrap("erase approvals", err)
 		}
-		n += erased
 	}
-	if n == 0 {
-		return 0, nil
+	if !s.unvacuumed.Swap(false) && !changed {
+		return n, nil
 	}
-	return n, wrap("erase approvals: clear away what is erased", s.vacuum(ctx))
+	err := s.vacuum(ctx)
+	if err != nil {
+		s.unvacuumed.Store(true)
+	}
+	return n, wrap("erase approvals: clear away what is erased", err)
 }
 
 // vacuum frees the place of old rows, however long that takes.
 func (s *Store) vacuum(ctx context.Context) error {
-	return s.pool.AcquireFunc(ctx, func(c *pgxpool.Conn) error {
+	return s.on(ctx, func(c *pgxpool.Conn) error {
 		if _, err := c.Exec(ctx, `SET statement_timeout = 0`); err != nil {
 			return err
 		}

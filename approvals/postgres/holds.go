@@ -49,8 +49,9 @@ func (s *Store) Ask(ctx context.Context, h approvals.Hold) (approvals.Change, er
 				return approvals.ErrTooMany
 			}
 		}
-		h.Most = 0
-		out = tx.begin(h, approvals.Open)
+		asked := h
+		asked.Most = 0
+		out = tx.begin(asked, approvals.Open)
 		return nil
 	})
 	if err != nil {
@@ -190,6 +191,7 @@ func (s *Store) List(ctx context.Context, f approvals.Filter) (out []approvals.H
 // collect reads holds without their bodies.
 func collect(out *[]approvals.Hold) func(pgx.Rows) error {
 	return func(rows pgx.Rows) error {
+		*out = nil
 		for rows.Next() {
 			h, err := scanHold(rows)
 			if err != nil {
@@ -204,6 +206,7 @@ func collect(out *[]approvals.Hold) func(pgx.Rows) error {
 // History implements [approvals.Holds].
 func (s *Store) History(ctx context.Context, id string) (out []approvals.Step, err error) {
 	err = s.rows(ctx, func(rows pgx.Rows) error {
+		out = nil
 		for rows.Next() {
 			var text string
 			var step approvals.Step
@@ -320,6 +323,7 @@ func (s *Store) Expire(ctx context.Context, at time.Time, limit int) ([]approval
 		if err := tx.query(ctx, collect(&holds), `SELECT `+columns+overdue+` ORDER BY id LIMIT $2 FOR UPDATE SKIP LOCKED`, nanos(at), limit); err != nil {
 			return err
 		}
+		out = nil
 		for _, h := range holds {
 			steps := h.Expire(at)
 			tx.update(&h, steps)

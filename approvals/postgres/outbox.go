@@ -12,9 +12,11 @@ import (
 )
 
 // Lease implements [approvals.Outbox]. Notices that another replica leases at
-// the same moment are left to it.
+// the same moment are left to it, and so are those whose lease was lost with the
+// answer: they are due when it ends.
 func (s *Store) Lease(ctx context.Context, target string, at, until time.Time, limit int) (out []approvals.Notice, err error) {
 	err = s.rows(ctx, func(rows pgx.Rows) error {
+		out = nil
 		for rows.Next() {
 			n := approvals.Notice{Target: target}
 			var text string

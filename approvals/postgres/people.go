@@ -13,8 +13,11 @@ import (
 // Delegate implements [approvals.Delegations].
 func (s *Store) Delegate(ctx context.Context, d approvals.Delegation) error {
 	d.From.Claims = nil
-	_, err := s.exec(ctx, `INSERT INTO callgate.delegations (id, data, created, until) VALUES ($1, $2, $3, $4)`,
-		plain(d.ID), encode(d), nanos(d.Created), nanos(d.Until))
+	err := s.within(ctx, func(tx *transaction) error {
+		tx.exec(`INSERT INTO callgate.delegations (id, data, created, until) VALUES ($1, $2, $3, $4)`, plain(d.ID), encode(d), nanos(d.Created), nanos(d.Until))
+		tx.provedBy(`SELECT FROM callgate.delegations WHERE id = $1 AND data = $2`, plain(d.ID), encode(d))
+		return nil
+	})
 	return wrap("keep delegation "+d.ID, err)
 }
 
@@ -23,6 +26,7 @@ func (s *Store) Undelegate(ctx context.Context, id, by string, at time.Time) (ap
 	var d approvals.Delegation
 	err := s.within(ctx, func(tx *transaction) error {
 		found := false
+		d = approvals.Delegation{}
 		err := tx.query(ctx, func(rows pgx.Rows) (err error) {
 			var text string
 			for rows.Next() {
@@ -41,6 +45,7 @@ func (s *Store) Undelegate(ctx context.Context, id, by string, at time.Time) (ap
 		}
 		d.Ended, d.EndedBy = at, by
 		tx.exec(`UPDATE callgate.delegations SET data = $1, ended = $2 WHERE id = $3`, encode(d), nanos(at), plain(id))
+		tx.provedBy(`SELECT FROM callgate.delegations WHERE id = $1 AND data = $2`, plain(id), encode(d))
 		return nil
 	})
 	if err != nil {
@@ -56,6 +61,7 @@ func (s *Store) Delegations(ctx context.Context, at time.Time) (out []approvals.
 		query, args = query+` WHERE until > $1 AND created <= $1 AND ended = 0`, []any{nanos(at)}
 	}
 	err = s.rows(ctx, func(rows pgx.Rows) error {
+		out = nil
 		for rows.Next() {
 			var text string
 			var d approvals.Delegation

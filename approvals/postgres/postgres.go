@@ -66,7 +66,8 @@ type Store struct {
 	failed   error      // of the last attempt, under schema
 	failedAt time.Time
 
-	seen seen
+	seen       seen
+	unvacuumed atomic.Bool // something was erased, and its place is not cleared
 }
 
 var (
@@ -162,19 +163,59 @@ func (s *Store) Close() error {
 // Check tells whether the database can be reached and has the schema.
 func (s *Store) Check(ctx context.Context) error { return s.ready(ctx) }
 
+// errInDoubt is that the connection broke between COMMIT and its answer.
+var errInDoubt = errors.New("the connection to the database broke before it said whether this is done; look before it is tried again")
+
+// on runs do on a connection of the pool, and once more where that proves dead
+// without do having changed anything: the pool finds out that a connection died
+// only by using it, unless it lay idle for a while. Errors of do that are
+// errInDoubt are final.
+func (s *Store) on(ctx context.Context, do func(*pgxpool.Conn) error) error {
+	dead := false
+	once := func(c *pgxpool.Conn) error {
+		err := do(c)
+		dead = err != nil && c.Conn().IsClosed()
+		return err
+	}
+	err := s.pool.AcquireFunc(ctx, once)
+	if !dead || errors.Is(err, errInDoubt) || ctx.Err() != nil {
+		return err
+	}
+	s.pool.Reset() // what killed it will have killed the others
+	return s.pool.AcquireFunc(ctx, once)
+}
+
 // within runs do in a transaction. What do has sent when it returns nil is
-// committed together with the transaction, in one round trip.
+// committed together with the transaction, in one round trip. Where the
+// connection dies before that, do runs once more; where it dies between COMMIT
+// and its answer, do runs once more only if it has a proof, and that does not
+// hold.
 func (s *Store) within(ctx context.Context, do func(*transaction) error) error {
 	if err := s.ready(ctx); err != nil {
 		return err
 	}
-	return s.pool.AcquireFunc(ctx, func(c *pgxpool.Conn) error {
+	var doubt *proof
+	return s.on(ctx, func(c *pgxpool.Conn) error {
+		if doubt != nil {
+			switch done, err := doubt.holds(ctx, c); {
+			case err != nil:
+				return fmt.Errorf("%w: %w", errInDoubt, err)
+			case done:
+				return nil
+			}
+		}
 		tx := &transaction{conn: c.Conn(), batch: &pgx.Batch{}}
 		tx.batch.Queue("BEGIN")
 		err := do(tx)
 		if err == nil {
 			tx.batch.Queue("COMMIT")
 			err = tx.send(ctx, nil)
+			if err != nil && c.Conn().IsClosed() && !pgconn.SafeToRetry(err) {
+				if doubt != nil || tx.proof == nil || ctx.Err() != nil {
+					return fmt.Errorf("%w: %w", errInDoubt, err)
+				}
+				doubt = tx.proof
+			}
 		}
 		if err != nil && !c.Conn().IsClosed() && c.Conn().PgConn().TxStatus() != 'I' {
 			// The caller may be gone; the connection must be fit for others.
@@ -192,7 +233,26 @@ func (s *Store) within(ctx context.Context, do func(*transaction) error) error {
 type transaction struct {
 	conn  *pgx.Conn
 	batch *pgx.Batch
+	proof *proof // nil: none
 }
+
+// proof is a query with a row in its answer if, and only if, the transaction was
+// committed. The server's own pg_xact_status is none: after a crash it gives a
+// transaction's number to another.
+type proof struct {
+	sql  string
+	args []any
+}
+
+func (p *proof) holds(ctx context.Context, c *pgxpool.Conn) (bool, error) {
+	err := c.QueryRow(ctx, p.sql, p.args...).Scan()
+	if errors.Is(err, pgx.ErrNoRows) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+func (t *transaction) provedBy(sql string, args ...any) { t.proof = &proof{sql, args} }
 
 func (t *transaction) exec(sql string, args ...any) { t.batch.Queue(sql, args...) }
 
@@ -232,27 +292,35 @@ func (t *transaction) query(ctx context.Context, read func(pgx.Rows) error, sql 
 	return t.send(ctx, read)
 }
 
-// rows reads rows outside a transaction.
+// rows reads rows outside a transaction. read may run twice, each time with the
+// rows from the first one on.
 func (s *Store) rows(ctx context.Context, read func(pgx.Rows) error, sql string, args ...any) error {
 	if err := s.ready(ctx); err != nil {
 		return err
 	}
-	rows, err := s.pool.Query(ctx, sql, args...)
-	if err != nil {
-		return err
-	}
-	err = read(rows)
-	rows.Close()
-	return errors.Join(err, rows.Err())
+	return s.on(ctx, func(c *pgxpool.Conn) error {
+		rows, err := c.Query(ctx, sql, args...)
+		if err != nil {
+			return err
+		}
+		err = read(rows)
+		rows.Close()
+		return errors.Join(err, rows.Err())
+	})
 }
 
-// exec runs one statement and tells how many rows it changed.
-func (s *Store) exec(ctx context.Context, sql string, args ...any) (int, error) {
+// exec runs one statement and tells how many rows it changed. It may run twice,
+// and must not do more then; what it tells is of the second time.
+func (s *Store) exec(ctx context.Context, sql string, args ...any) (n int, err error) {
 	if err := s.ready(ctx); err != nil {
 		return 0, err
 	}
-	tag, err := s.pool.Exec(ctx, sql, args...)
-	return int(tag.RowsAffected()), err
+	err = s.on(ctx, func(c *pgxpool.Conn) error {
+		tag, err := c.Exec(ctx, sql, args...)
+		n = int(tag.RowsAffected())
+		return err
+	})
+	return n, err
 }
 
 func wrap(what string, err error) error {

@@ -130,7 +130,10 @@ func (t *transaction) update(h *approvals.Hold, steps []approvals.Step) {
 		nanos(h.UseBy), nanos(h.UsedAt), usedFor, review, nanos(h.Review.At), h.ID)
 	told := false
 	for _, s := range steps {
-		t.exec(`INSERT INTO callgate.steps (hold, n, step) VALUES ($1, $2, $3)`, h.ID, s.N, encode(s))
+		text := encode(s)
+		t.exec(`INSERT INTO callgate.steps (hold, n, step) VALUES ($1, $2, $3)`, h.ID, s.N, text)
+		// It is somebody's, at an instant, so no other step has its text.
+		t.provedBy(`SELECT FROM callgate.steps WHERE hold = $1 AND n = $2 AND step = $3`, h.ID, s.N, text)
 		t.exec(`INSERT INTO callgate.notices (hold, target, n, due) SELECT $1, unnest($2::text[]), $3, $4 ON CONFLICT DO NOTHING`, h.ID, h.Told(s), s.N, nanos(s.At))
 		told = told || wakes(s)
 	}
