@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -41,12 +42,26 @@ func (a *App) openPolicies(ctx context.Context) error {
 	}
 	cfg := control.Config{Store: a.store, Servers: a.xds, Folder: a.decider.folder(), Home: home, Wait: a.cfg.Control.Wait,
 		Check: func(p config.Policy) error {
-			return errors.Join(CheckPolicy(p, a.cfg.Approvals.Approvers), foreignCredentials(a.cfg, p))
+			return errors.Join(CheckPolicy(p, a.cfg.Approvals.Approvers), foreignCredentials(a.cfg, p), a.cfg.Unambiguous(p))
 		},
 		Build: a.build, Record: a.note, Log: a.log, Now: a.opts.Now,
 		CheckGrant: func(g *policyv1.Grant) error {
 			_, err := granted([]*policyv1.Grant{g})
+			for _, name := range slices.Concat(g.GetIdentities(), g.GetActors()) {
+				if name != "*" {
+					err = errors.Join(err, a.cfg.Name(name))
+				}
+			}
 			return err
+		},
+		CheckRevocation: func(r *policyv1.Revocation) error {
+			if r.GetSubject() == "" || r.GetIssuer() != "" {
+				return nil
+			}
+			if err := a.cfg.Name(r.GetSubject()); err != nil {
+				return fmt.Errorf("subject %q could be of any of %s; name its issuer (--issuer)", r.GetSubject(), strings.Join(a.cfg.Issuers(), ", "))
+			}
+			return nil
 		}}
 	if a.decides() {
 		cfg.Local = a.decider

@@ -2,6 +2,7 @@ package app
 
 import (
 	"context"
+	"fmt"
 	"maps"
 	"slices"
 	"time"
@@ -25,9 +26,10 @@ func InspectPolicy(p config.Policy, defaults config.Approvers) (*policies.Set, e
 	return policies.Compile(rules, cfg)
 }
 
-// LintPolicy finds what is wrong with a policy that compiles.
-func LintPolicy(ctx context.Context, p config.Policy, set *policies.Set, now time.Time) ([]lint.Finding, error) {
-	in := lint.Input{Set: set, Now: now}
+// LintPolicy finds what is wrong with a policy that compiles. Issuers are those
+// that callers come from, as far as they are known.
+func LintPolicy(ctx context.Context, p config.Policy, set *policies.Set, issuers []string, now time.Time) ([]lint.Finding, error) {
+	in := lint.Input{Set: set, Issuers: issuers, People: whom(p), Now: now}
 	_, cfg := sources(p, config.Approvers{})
 	for i, c := range p.Connections {
 		conn := lint.Connection{Name: c.Name, Protocol: call.Protocol(c.Protocol), Credentialed: c.Credential.Secret != (config.Secret{}), Shadow: c.Mode == "shadow",
@@ -44,6 +46,39 @@ func LintPolicy(ctx context.Context, p config.Policy, set *policies.Set, now tim
 		in.Connections = append(in.Connections, conn)
 	}
 	return lint.Run(ctx, in)
+}
+
+// whom lists the groups and people that a policy names, but whom grants are given
+// to by name, which is an error elsewhere.
+func whom(p config.Policy) []lint.People {
+	var out []lint.People
+	add := func(subject string, at config.Position, lists ...[]string) {
+		if all := slices.Concat(lists...); len(all) > 0 {
+			out = append(out, lint.People{Subject: subject, Names: all, Position: policies.Position(at)})
+		}
+	}
+	masks := func(subject string, at config.Position, m config.Mask) {
+		for _, f := range m.For {
+			add(subject, at, f.Groups, f.Identities)
+		}
+	}
+	for _, r := range p.Rules {
+		subject := fmt.Sprintf("rule %q", r.Name)
+		add(subject, r.Position, r.Hold.Approvers.Groups, r.Hold.Approvers.People, r.Hold.BreakGlass.Groups, r.Hold.BreakGlass.People)
+		for _, s := range r.Hold.Stages {
+			add(subject, r.Position, s.Groups, s.People)
+		}
+		masks(subject, r.Position, r.Mask)
+	}
+	for _, c := range p.Connections {
+		for i, m := range c.Mask {
+			masks(fmt.Sprintf("connection %q", c.Name), c.MaskPosition(i), m)
+		}
+	}
+	for _, g := range p.Grants {
+		add(fmt.Sprintf("grant %q", g.Name), g.Position, g.Groups)
+	}
+	return out
 }
 
 // described adds what a file of descriptors tells of a grpc connection. One that

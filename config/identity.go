@@ -186,23 +186,8 @@ func (c *Config) identityDefaults() {
 
 // validateAdministrators wants those who have power over the gateway itself
 // written with their issuer, where somebody of another may have the same name.
-// API keys don't count: their subjects and groups stand in this very file.
 func (c *Config) validateAdministrators(bad func(path, format string, args ...any)) {
-	var issuers []string
-	for _, is := range c.Identity.Issuers {
-		issuers = append(issuers, is.URL)
-	}
-	for _, p := range c.Identity.SAML {
-		issuers = append(issuers, p.EntityID)
-	}
-	switch m := c.Identity.MTLS; {
-	case len(m.TrustDomains) > 0:
-		for _, d := range m.TrustDomains {
-			issuers = append(issuers, "spiffe://"+d)
-		}
-	case m.CAFile != "":
-		issuers = append(issuers, "callgate://certificates")
-	}
+	issuers := c.Issuers()
 	if len(issuers) < 2 {
 		return
 	}
@@ -210,8 +195,8 @@ func (c *Config) validateAdministrators(bad func(path, format string, args ...an
 		"audit.unseal.investigators": c.Audit.Unseal.Investigators, "audit.unseal.approvers": c.Audit.Unseal.Approvers} {
 		for what, names := range map[string][]string{"groups": list.Groups, "people": list.People} {
 			for _, name := range names {
-				if colon, bar := strings.IndexByte(name, ':'), strings.IndexByte(name, '|'); colon < 0 || bar < colon {
-					bad(path+"."+what, "%q could be of any of %d issuers; write of which, such as %q", name, len(issuers), issuers[0]+"|"+name)
+				if Bare(name) {
+					bad(path+"."+what, "%v", ambiguous(name, issuers))
 				}
 			}
 		}

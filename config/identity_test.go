@@ -52,6 +52,30 @@ func TestPresetsAndKeys(t *testing.T) {
 	}
 }
 
+// Nor is a grant given to whoever any issuer calls so; groups are warned of.
+func TestGrantsNameTheirIssuer(t *testing.T) {
+	const one = "{url: https://idp.example.com, audiences: [a]}"
+	const two = one + ", {preset: kubernetes, url: https://kubernetes.default.svc.cluster.local, audiences: [a]}"
+	for _, c := range []struct{ issuers, grant, want string }{
+		{one, "identities: [alice], actors: [bot]", ""},
+		{two, "groups: [support]", ""},
+		{two, "identities: ['https://idp.example.com|alice'], actors: ['https://idp.example.com|bot']", ""},
+		{two, "identities: ['https://idp.example.com|alice'], actors: ['*']", ""},
+		{two, "identities: [alice]", `callgate.yaml:4:25: grant "g": identities: "alice" could be of any of 2 issuers; write of which, such as "https://idp.example.com|alice"`},
+		{two, "identities: ['a|https://b']", `grant "g": identities: "a|https://b" could be of any`},
+		{two, "groups: [support], actors: [bot]", `grant "g": actors: "bot" could be of any of 2 issuers`},
+	} {
+		_, err := Load(write(t, t.TempDir(), "callgate.yaml", "identity:\n  issuers: ["+c.issuers+"]\ngrants:\n- {name: g, "+c.grant+", connections: ['*'], functions: ['*']}\n"), nil)
+		if (c.want == "") != (err == nil) || err != nil && !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: %v\nwant %q", c.grant, err, c.want)
+		}
+	}
+	c := &Config{Identity: Identity{Issuers: []Issuer{{URL: "https://a"}, {URL: "https://b"}}}}
+	if c.Name("alice") == nil || c.Name("https://b|alice") != nil {
+		t.Error("a subject that is named by whoever may have it")
+	}
+}
+
 // Power over the gateway is no group's that any issuer can name.
 func TestAdministratorsNameTheirIssuer(t *testing.T) {
 	const one = "{url: https://idp.example.com, audiences: [a]}"

@@ -38,6 +38,7 @@ func Load(file string, flags *pflag.FlagSet) (*Config, error) {
 		c.Policy.append(readDir(c.PoliciesDir, &p))
 	}
 	c.Policy.finish(&p)
+	c.unambiguous(c.Policy, &p)
 	return c, p.err()
 }
 

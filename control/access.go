@@ -154,6 +154,11 @@ func (p *Plane) Revoke(ctx context.Context, r *policyv1.Revocation, author, reas
 	case r.GetIssuedBefore() != nil && r.GetIssuedBefore().AsTime().After(now.Add(time.Minute)):
 		return Revocation{}, fmt.Errorf("%w: issued-before lies in the future, so tokens could not be renewed", ErrInvalid)
 	}
+	if p.cfg.CheckRevocation != nil {
+		if err := p.cfg.CheckRevocation(r); err != nil {
+			return Revocation{}, fmt.Errorf("%w: %w", ErrInvalid, err)
+		}
+	}
 	r = proto.Clone(r).(*policyv1.Revocation)
 	r.Id = newID("rev_")
 	p.access.Lock()

@@ -40,6 +40,8 @@ type Config struct {
 	Check func(config.Policy) error
 	// CheckGrant does so for a grant.
 	CheckGrant func(*policyv1.Grant) error
+	// CheckRevocation does so for a revocation; nil: nothing is.
+	CheckRevocation func(*policyv1.Revocation) error
 	// Build makes the Envoy resources of a policy.
 	Build func(config.Policy) (xds.Version, error)
 	// Folder is where a policy's files are laid out, and Home where relative

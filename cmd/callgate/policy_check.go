@@ -26,6 +26,7 @@ type loadedPolicy struct {
 	approvers config.Approvers // who decides where a rule names nobody
 	set       *policies.Set
 	envoy     config.Envoy
+	issuers   []string // whose callers it is for; nil where that is not known
 }
 
 // policyAt reads the policy that paths name, or that of the configuration, and
@@ -46,7 +47,7 @@ func policyAt(c *cobra.Command, paths []string) (loadedPolicy, error) {
 		}
 	}
 	if cfg != nil {
-		out.Policy, out.approvers, out.envoy = cfg.Policy, cfg.Approvals.Approvers, cfg.Envoy
+		out.Policy, out.approvers, out.envoy, out.issuers = cfg.Policy, cfg.Approvals.Approvers, cfg.Envoy, cfg.Issuers()
 	}
 	if len(paths) > 0 {
 		files, err := config.PolicyFiles(paths...)
@@ -59,8 +60,13 @@ func policyAt(c *cobra.Command, paths []string) (loadedPolicy, error) {
 		if out.Policy, err = config.CheckPolicy(files...); err != nil {
 			return out, withCode(exitUsage, fmt.Errorf("the policy can't go live:\n%w", err))
 		}
-		if len(out.Connections) == 0 && cfg != nil {
-			out.Connections = cfg.Policy.Connections
+		if cfg != nil {
+			if len(out.Connections) == 0 {
+				out.Connections = cfg.Policy.Connections
+			}
+			if err := cfg.Unambiguous(out.Policy); err != nil {
+				return out, withCode(exitUsage, fmt.Errorf("the policy can't go live:\n%w", err))
+			}
 		}
 	}
 	if out.set, err = app.InspectPolicy(out.Policy, out.approvers); err != nil {
@@ -103,7 +109,7 @@ Exit codes: 0 fine, or warnings; 1 an error in what the rules say, or with
 		if err != nil {
 			return err
 		}
-		found, err := app.LintPolicy(c.Context(), p.Policy, p.set, time.Now())
+		found, err := app.LintPolicy(c.Context(), p.Policy, p.set, p.issuers, time.Now())
 		if err != nil {
 			return err
 		}

@@ -44,11 +44,12 @@ const (
 	EndedGrant    Check = "ended-grant"     // a grant that has run out
 	NowhereMasked Check = "nothing-to-mask" // a mask over calls that nothing allows
 	UnknownPath   Check = "unknown-path"    // a mask of a field that no response has
+	OfAnyIssuer   Check = "of-any-issuer"   // a group or person that several issuers may have
 )
 
 // Checks lists all of them.
 func Checks() []Check {
-	return []Check{NeverMatches, UnknownName, Duplicate, Shadowed, Constant, OpenToAll, Unallowed, NoCredential, EndedGrant, NowhereMasked, UnknownPath}
+	return []Check{NeverMatches, UnknownName, Duplicate, Shadowed, Constant, OpenToAll, Unallowed, NoCredential, EndedGrant, NowhereMasked, UnknownPath, OfAnyIssuer}
 }
 
 // Finding is one thing that is wrong.
@@ -99,17 +100,27 @@ type Mask struct {
 	Position policies.Position
 }
 
+// People are groups and persons that a rule or grant names, as they are written.
+type People struct {
+	Subject  string // such as: grant "on call"
+	Names    []string
+	Position policies.Position
+}
+
 // Input is what is looked at.
 type Input struct {
 	Set         *policies.Set // compiled with Inspect
 	Connections []Connection
-	Now         time.Time
+	// People are all that are named, and Issuers those that they may be of.
+	People  []People
+	Issuers []string
+	Now     time.Time
 }
 
 // Run returns all findings, in the order of the files. Its error is ctx's.
 func Run(ctx context.Context, in Input) ([]Finding, error) {
 	l := newLinter(in)
-	for _, check := range []func(){l.conditions, l.names, l.everybody, l.credentials, l.grants, l.paths} {
+	for _, check := range []func(){l.conditions, l.names, l.everybody, l.credentials, l.grants, l.paths, l.people} {
 		check()
 	}
 	if err := l.shadows(ctx); err != nil {

@@ -129,6 +129,20 @@ func TestFindings(t *testing.T) {
 	}
 }
 
+// Who is named without an issuer is anybody's of that name, where there are two.
+func TestOfAnyIssuer(t *testing.T) {
+	people := []lint.People{{Subject: `rule "a"`, Names: []string{"support", "https://idp|finance"}, Position: policies.Position{Line: 7}}, {Subject: `grant "b"`, Names: []string{"a|https://b"}}}
+	for n, issuers := range [][]string{nil, {"https://idp"}, {"https://idp", "https://other"}} {
+		found, err := lint.Run(context.Background(), lint.Input{Set: compile(t, connections, rules{all}), Connections: connections, People: people, Issuers: issuers, Now: now})
+		switch {
+		case err != nil || n < 2 && len(found) > 0:
+			t.Errorf("%v: %v, %v", issuers, found, err)
+		case n == 2 && (len(found) != 2 || found[1].Check != lint.OfAnyIssuer || found[1].Position.Line != 7 || found[1].Fix != `write of which, such as "https://idp|support"`):
+			t.Errorf("%v", found)
+		}
+	}
+}
+
 func TestNoCredential(t *testing.T) {
 	conns := []lint.Connection{{Name: "crm", Protocol: call.MCP}}
 	found, err := lint.Run(context.Background(), lint.Input{Set: compile(t, conns, rules{all}), Connections: conns, Now: now})

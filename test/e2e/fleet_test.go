@@ -251,7 +251,10 @@ func TestFleet(t *testing.T) {
 		return f.call(t, http1(), token, "GET", "/crm/reports/quarter", "")
 	}
 	expect("without a grant", report(f.alice), 403, "no_rule")
-	g, err := f.api().GiveGrant(t.Context(), console.Grant{Identities: []string{"alice"}, Connections: []string{"crm"}, Functions: []string{"reports.get"}, Until: time.Now().Add(time.Hour), Reason: "INC-7"})
+	if _, err := f.api().GiveGrant(t.Context(), console.Grant{Identities: []string{"alice"}, Connections: []string{"crm"}, Functions: []string{"reports.get"}, Reason: "INC-7"}); err == nil || !strings.Contains(err.Error(), "could be of any of 2 issuers") {
+		t.Errorf("a grant to whoever is called alice: %v", err)
+	}
+	g, err := f.api().GiveGrant(t.Context(), console.Grant{Identities: []string{f.Issuer.URL() + "|alice"}, Connections: []string{"crm"}, Functions: []string{"reports.get"}, Until: time.Now().Add(time.Hour), Reason: "INC-7"})
 	if err != nil || len(g.Behind) > 0 {
 		t.Fatal(err)
 	}
@@ -293,7 +296,10 @@ func TestFleet(t *testing.T) {
 
 	// A revocation holds on every server once it is answered, though the token
 	// was verified before.
-	rev, err := f.api().Revoke(t.Context(), console.Revocation{Subject: "alice", IssuedBefore: time.Now().Add(time.Second), Reason: "lost"})
+	if _, err := f.api().Revoke(t.Context(), console.Revocation{Subject: "alice", IssuedBefore: time.Now()}); err == nil || !strings.Contains(err.Error(), "name its issuer (--issuer)") {
+		t.Errorf("a revocation of whoever is called alice: %v", err)
+	}
+	rev, err := f.api().Revoke(t.Context(), console.Revocation{Subject: "alice", Issuer: f.Issuer.URL(), IssuedBefore: time.Now().Add(time.Second), Reason: "lost"})
 	if err != nil || len(rev.Behind) > 0 {
 		t.Fatal(err)
 	}
