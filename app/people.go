@@ -94,6 +94,9 @@ func openPeople(ctx context.Context, a *App) (_ *people, err error) {
 		return nil, err
 	}
 	desk := approvals.Config{Store: p.store, Poll: pollOf(cfg.Approvals), StatusURL: statusURL(cfg), Admit: p.verifier.Admit, MaxOpen: int(cfg.Approvals.MaxOpen), Recorder: t.recorder, Key: key, Log: log, Metrics: approvals.NewMetrics(reg)}
+	if t.db != nil {
+		desk.Recorded = t.hasStep
+	}
 	if err := p.openNotifier(cfg, reg, log); err != nil {
 		return nil, err
 	}

@@ -25,6 +25,7 @@ type trail struct {
 	signer   *audit.Checkpointer
 	db       *clickhouse.DB // nil: the trail stays in the spool
 	shipper  *clickhouse.Shipper
+	began    uint64 // the spool's first index of this process
 }
 
 func openTrail(cfg *config.Config, reg prometheus.Registerer, now func() time.Time, log *slog.Logger) (*trail, error) {
@@ -32,7 +33,7 @@ func openTrail(cfg *config.Config, reg prometheus.Registerer, now func() time.Ti
 	if err != nil {
 		return nil, fmt.Errorf("open the audit spool: %w; calls can't be let through without it (audit.spool.dir)", err)
 	}
-	t := &trail{spool: spool, recorder: audit.Recorder{Spool: spool}}
+	t := &trail{spool: spool, recorder: audit.Recorder{Spool: spool}, began: spool.Status().Durable}
 	t.backlog = audit.NewBacklog(audit.BacklogConfig{Recorder: t.recorder, Log: log, Metrics: audit.NewBacklogMetrics(reg)})
 	witness, err := openWitness(cfg.Audit.Ledger)
 	if err != nil {
@@ -91,6 +92,15 @@ func openWitness(cfg config.Ledger) (audit.Witness, error) {
 		return audit.HTTPWitness{URL: cfg.Witness, Client: client}, nil
 	}
 	return audit.FileWitness{Path: cfg.Witness}, nil
+}
+
+// hasStep tells whether ClickHouse shows a step of an approval, once it has all
+// that this replica recorded before it was last started.
+func (t *trail) hasStep(ctx context.Context, approval string, number int) (bool, error) {
+	if shipped := max(t.shipper.Status().Shipped, t.spool.Status().First); shipped < t.began {
+		return false, fmt.Errorf("%d events of before the start are not in ClickHouse yet, and it may be among them", t.began-shipped)
+	}
+	return t.db.HasStep(ctx, approval, number)
 }
 
 func (t *trail) run(ctx context.Context) error {

@@ -130,10 +130,14 @@ func (s *Service) Delegations(ctx context.Context, who call.Identity, all bool) 
 
 // delegated puts a delegation on record.
 func (s *Service) delegated(ctx context.Context, name StepName, d Delegation, by string, at time.Time) error {
+	number := 1
+	if name == StepUndelegated {
+		number = 2
+	}
 	s.cfg.Log.InfoContext(ctx, "approvals "+string(name), "delegation", d.ID, "from", PersonOf(d.From).String(), "to", d.To, "until", d.Until, "by", by)
 	err := step(context.WithoutCancel(ctx), func(ctx context.Context) error {
 		return s.cfg.Recorder.Record(ctx, call.Event{Kind: call.Approved, Time: at, Approval: &call.ApprovalEvent{
-			ID: d.ID, Step: string(name), By: by, InPlaceOf: PersonOf(d.From).String(), Comment: strings.TrimSpace("to " + d.To + ": " + d.Reason), Expires: d.Until}})
+			ID: d.ID, Step: string(name), By: by, InPlaceOf: PersonOf(d.From).String(), Comment: strings.TrimSpace("to " + d.To + ": " + d.Reason), Expires: d.Until, Number: number}})
 	})
 	if err != nil {
 		return fmt.Errorf("delegation %s stands, but its audit event could not be written: %w", d.ID, err)

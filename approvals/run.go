@@ -21,9 +21,6 @@ const (
 	countEvery = 10 * time.Second
 	// noteEvery is how often the store is told what the trail has.
 	noteEvery = 200 * time.Millisecond
-	// trailLag leaves whoever took a step the first chance to record it; it
-	// is longer than a step may take.
-	trailLag = 2 * stepTimeout
 	// attendFor is how long the store takes this replica for being there
 	// after it last said so, which it does every attendEvery.
 	attendFor   = 15 * time.Second
@@ -51,7 +48,7 @@ func (s *Service) Run(ctx context.Context) error {
 	g.Go(func() error { s.every(ctx, pruneEvery, s.prune); return nil })
 	g.Go(func() error { s.every(ctx, noteEvery, s.note); return nil })
 	g.Go(func() error { s.every(ctx, countEvery, s.count); return nil })
-	g.Go(func() error { s.every(ctx, trailLag/2, s.catchUp); return nil })
+	g.Go(func() error { s.every(ctx, s.cfg.TrailLag/2, s.catchUp); return nil })
 	g.Go(func() error { s.every(ctx, attendEvery, s.attend); return nil })
 	err := g.Wait()
 	s.depart(ctx)
@@ -176,15 +173,19 @@ func (s *Service) note(ctx context.Context) error {
 func (s *Service) catchUp(ctx context.Context) error {
 	for {
 		now := time.Now()
-		list, err := s.cfg.Store.Lease(ctx, TrailTarget, now.Add(-trailLag), now, batch)
+		list, err := s.cfg.Store.Lease(ctx, TrailTarget, now.Add(-s.cfg.TrailLag), now, batch)
 		if err != nil || len(list) == 0 {
 			return err
 		}
 		done := list[:0]
 		for _, n := range list {
-			h, err := s.cfg.Store.Get(ctx, n.Hold)
-			if err == nil {
-				err = s.cfg.Recorder.Record(ctx, s.event(&h, n.Step))
+			there, err := s.onRecord(ctx, n)
+			if err != nil { // nor can it be told of the others
+				s.cfg.Log.WarnContext(ctx, "steps of approvals wait until it can be told whether they are on record", "approval", n.Hold, "step", n.Step.Name, "waiting", len(list)-len(done), "error", err)
+				break
+			}
+			if !there {
+				err = s.record(ctx, n)
 			}
 			if err != nil {
 				s.cfg.Log.ErrorContext(ctx, "a step of an approval is not on record yet", "approval", n.Hold, "step", n.Step.Name, "error", err)
@@ -196,6 +197,22 @@ func (s *Service) catchUp(ctx context.Context) error {
 			return err
 		}
 	}
+}
+
+// onRecord tells whether the trail has a step of a process that can't say itself.
+func (s *Service) onRecord(ctx context.Context, n Notice) (bool, error) {
+	if s.cfg.Recorded == nil {
+		return false, nil
+	}
+	return s.cfg.Recorded(ctx, n.Hold, n.Step.N)
+}
+
+func (s *Service) record(ctx context.Context, n Notice) error {
+	h, err := s.cfg.Store.Get(ctx, n.Hold)
+	if err != nil {
+		return err
+	}
+	return s.cfg.Recorder.Record(ctx, s.event(&h, n.Step))
 }
 
 // attend tells the store that this replica is there.

@@ -37,6 +37,14 @@ type Config struct {
 	Metrics  *Metrics
 	// Notifier may be nil.
 	Notifier Notifier
+	// Recorded tells whether the trail shows a step already that this process
+	// finds without knowing whether it was recorded: who took it died. It is asked
+	// again later where it can't tell yet, which is its error. Nil: it is recorded,
+	// maybe once more under the same number.
+	Recorded func(ctx context.Context, id string, number int) (bool, error)
+	// TrailLag is for how long after a step only who took it records it. Default
+	// 10s, which is longer than a step may take.
+	TrailLag time.Duration
 	// Key keys the hash by which events name what an approval is bound to: who
 	// reads them can't tell a request by guessing. Nil leaves it unkeyed.
 	Key []byte
@@ -95,6 +103,9 @@ func New(cfg Config) *Service {
 	}
 	if cfg.Admit == nil {
 		cfg.Admit = func(call.Identity) error { return nil }
+	}
+	if cfg.TrailLag <= 0 {
+		cfg.TrailLag = 2 * stepTimeout
 	}
 	if cfg.Keep <= 0 {
 		cfg.Keep = defaultKeep
@@ -219,7 +230,7 @@ func (s *Service) event(h *Hold, step Step) call.Event {
 	return call.Event{Kind: kind, CallID: id, Time: step.At, Approval: &call.ApprovalEvent{
 		ID: h.ID, Step: string(step.Name), By: step.By, Comment: step.Comment, Rule: h.Rule, Expires: h.Expires,
 		Binding: s.keyed(h.Binding), Function: h.Function, Connection: h.Connection,
-		InPlaceOf: step.For, Stage: step.Stage, Stages: len(h.Terms.Stages), State: string(step.State),
+		InPlaceOf: step.For, Stage: step.Stage, Stages: len(h.Terms.Stages), State: string(step.State), Number: step.N,
 	}}
 }
 

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -660,4 +661,37 @@ func TestSQLite(t *testing.T) {
 			t.Errorf("got %+v", got)
 		}
 	}
+}
+
+// Whether the trail has a step of a process that died is asked until it can be
+// told, and what it has is not recorded again.
+func TestAskTheTrail(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := storetest.NewMemory()
+		for _, id := range []string{"apr_a", "apr_b"} {
+			h := storetest.NewHold(t, id, time.Now())
+			if _, err := m.Ask(t.Context(), h); err != nil {
+				t.Fatal(err)
+			}
+		}
+		d := newDesk(m)
+		var away atomic.Bool
+		away.Store(true)
+		d.Service = approvals.New(approvals.Config{Store: m, Recorder: d.trail, Log: slog.New(slog.DiscardHandler), Metrics: approvals.NewMetrics(prometheus.NewRegistry()),
+			Recorded: func(_ context.Context, id string, number int) (bool, error) {
+				if away.Load() {
+					return false, errors.New("ClickHouse is away")
+				}
+				return id == "apr_a" && number == 1, nil
+			}})
+		defer d.run(t)()
+		time.Sleep(30 * time.Second)
+		d.trail.want(t)
+		away.Store(false)
+		time.Sleep(15 * time.Second)
+		d.trail.want(t, "held asked")
+		if e := d.trail.events[0].Approval; e.ID != "apr_b" || e.Number != 1 {
+			t.Errorf("%+v", e)
+		}
+	})
 }

@@ -56,7 +56,7 @@ func events() []call.Event {
 			Status: 503, Details: "d", Flags: []string{"UF"}, Upstream: "u", Cluster: "c", Attempts: 2, Started: at, Duration: time.Second,
 			UpstreamTook: time.Millisecond, BytesIn: 1, BytesOut: 2, EnvoyNode: "n", HTTPVersion: "HTTP/2", TLSVersion: "TLSv1.3", UpstreamError: "e",
 		}},
-		{Kind: call.Held, CallID: id, Time: at, Approval: &call.ApprovalEvent{ID: "a", Step: "asked", By: "i|s", Comment: "c", Rule: "r", Expires: at, Binding: [32]byte{7}, Function: "f", InPlaceOf: "i|o", Stage: 1, Stages: 2, State: "open", Connection: "c"}},
+		{Kind: call.Held, CallID: id, Time: at, Approval: &call.ApprovalEvent{ID: "a", Step: "asked", By: "i|s", Comment: "c", Rule: "r", Expires: at, Binding: [32]byte{7}, Function: "f", InPlaceOf: "i|o", Stage: 1, Stages: 2, State: "open", Connection: "c", Number: 1}},
 		{Kind: call.Changed, Time: at, Change: &call.ChangeEvent{What: "policy.activated", Version: "v", Detail: "d", Node: "n", By: "i|s", Calls: []call.ID{id}}},
 		{Kind: call.Counted, Time: at, Counted: &call.CountedEvent{Node: "n", From: at, To: at.Add(time.Minute), Entries: 9, Decided: 6, Undecided: 3, Reached: 1, Calls: 8}},
 	}

@@ -181,6 +181,9 @@ type ApprovalEvent struct {
 	Stages     int    `cbor:"10,keyasint,omitempty"` // how many the rule asks
 	State      string `cbor:"11,keyasint,omitempty"` // of the approval after it
 	Connection string `cbor:"12,keyasint,omitempty"`
+	// Number is the step's in its approval, from 1: of a step that was recorded
+	// twice, since who recorded it died before it could say so, it is the same.
+	Number int `cbor:"13,keyasint,omitempty"`
 }
 
 // ChangeEvent is an operator's own act, such as a policy going live, or a step

@@ -52,6 +52,7 @@ type approvalRow struct {
 	Time       time.Time  `ch:"time"`
 	ApprovalID string     `ch:"approval_id"`
 	CallID     uuid.UUID  `ch:"call_id"`
+	Number     uint32     `ch:"number"`
 	Step       string     `ch:"step"`
 	By         string     `ch:"by"`
 	InPlaceOf  string     `ch:"in_place_of"`
@@ -70,7 +71,7 @@ type approvalRow struct {
 
 func newApprovalRow(e *call.Event, spool string, index uint64) *approvalRow {
 	a := e.Approval
-	return &approvalRow{Time: clamp(e.Time), ApprovalID: a.ID, CallID: e.CallID, Step: a.Step, By: a.By, Comment: a.Comment,
+	return &approvalRow{Time: clamp(e.Time), ApprovalID: a.ID, CallID: e.CallID, Number: small(a.Number), Step: a.Step, By: a.By, Comment: a.Comment,
 		InPlaceOf: a.InPlaceOf, Stage: small(a.Stage), Stages: small(a.Stages), State: a.State, Connection: a.Connection,
 		Rule: a.Rule, Function: a.Function, Expires: moment(a.Expires), Binding: string(a.Binding[:]), Spool: spool, Index: index}
 }

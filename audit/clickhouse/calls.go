@@ -207,6 +207,7 @@ type Step struct {
 	Time       time.Time  `ch:"time" json:"time"`
 	ApprovalID string     `ch:"approval_id" json:"approval_id"`
 	CallID     uuid.UUID  `ch:"call_id" json:"call_id"` // the call that was held
+	Number     uint32     `ch:"number" json:"number,omitempty"`
 	Step       string     `ch:"step" json:"step"`
 	By         string     `ch:"by" json:"by"` // "issuer|subject"
 	InPlaceOf  string     `ch:"in_place_of" json:"in_place_of,omitempty"`
@@ -221,12 +222,21 @@ type Step struct {
 // Steps lists what happened to the approvals of a call: the one that it asked
 // for, and the one, which may be of an earlier call, that it was let through by.
 func (d *DB) Steps(ctx context.Context, id uuid.UUID, approval string) ([]Step, error) {
-	sql := "SELECT time, approval_id, call_id, step, by, in_place_of, stage, stages, state, comment, rule, expires FROM approvals WHERE (call_id = ? OR approval_id = ? AND approval_id != '')"
+	sql := "SELECT time, approval_id, call_id, number, step, by, in_place_of, stage, stages, state, comment, rule, expires FROM approval_steps WHERE (call_id = ? OR approval_id = ? AND approval_id != '')"
 	var list []Step
 	if err := d.conn.Select(ctx, &list, sql+" ORDER BY time, spool, spool_index LIMIT 1000", id, approval); err != nil {
 		return nil, fmt.Errorf("look for approvals of call %s: %w", id, explain(err))
 	}
 	return list, nil
+}
+
+// HasStep tells whether approvals has a step of an approval.
+func (d *DB) HasStep(ctx context.Context, approval string, number int) (bool, error) {
+	var n uint64
+	if err := d.conn.QueryRow(d.exact(ctx), "SELECT count() FROM approvals WHERE approval_id = ? AND number = ?", approval, small(number)).Scan(&n); err != nil {
+		return false, fmt.Errorf("look for step %d of approval %s: %w", number, approval, explain(err))
+	}
+	return n > 0, nil
 }
 
 // Member is a call of a batch, as the others of it are shown.

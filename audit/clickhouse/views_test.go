@@ -119,6 +119,10 @@ func TestViews(t *testing.T) {
 	step("a5", "asked", 4*time.Minute, time.Hour)
 	step("a5", "approved", time.Minute, time.Hour) // by one of two
 	steps[len(steps)-1].State = "open"
+	steps[len(steps)-1].Number = 2
+	again := steps[len(steps)-1] // recorded by another replica too
+	again.Spool = "other"
+	steps = append(steps, again)
 	step("a6", "broke_glass", time.Minute, time.Hour)
 	step("a7", "broke_glass", time.Minute, time.Hour)
 	step("a7", "reviewed", time.Minute, time.Hour)
@@ -150,6 +154,8 @@ func TestViews(t *testing.T) {
 			[]string{`["search",3,2,66.67,1,0,1,1,1,0,"` + id(109) + `"]`}},
 		{"pending_approvals", "", "approval_id, held_call_id, held_by_rule, held_function, waiting_s BETWEEN 240 AND 900, approved_so_far", "1",
 			[]string{`["a3","` + id(7) + `","big","refund",1,0]`, `["a5","` + id(7) + `","big","refund",1,1]`}},
+		{"approval_steps", "", "approval_id, step, number, spool", "approval_id IN ('a1', 'a5')",
+			[]string{`["a1","approved",0,"spool"]`, `["a1","asked",0,"spool"]`, `["a1","used",0,"spool"]`, `["a5","approved",2,"other"]`, `["a5","asked",0,"spool"]`}},
 		{"open_reviews", "", "approval_id, broke_call_id, held_by_rule, broke_function, broke_by", "1", []string{`["a6","` + id(7) + `","big","refund","idp|broke_glass"]`}},
 		{"time_to_decision", "days = 7", "held_by_rule, held_function, approvals, approved_ones, refused_ones, undecided, p50_s, p95_s, decided_by", "1",
 			[]string{`["big","refund",5,1,1,3,30,30,["idp|approved","idp|refused"]]`}},
