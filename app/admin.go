@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"sync"
 	"time"
 
 	"github.com/callgate/callgate/approvals/notify"
@@ -18,7 +19,7 @@ import (
 )
 
 func (a *App) serveConsole(ctx context.Context, l net.Listener) error {
-	cfg := console.Config{Approvals: a.people.approvals, Identifier: a.people.verifier, Callers: a.people.verifier, URL: consoleURL(a.cfg), Admit: a.people.verifier.Admit, Status: a.status, Audit: a.audit,
+	cfg := console.Config{Approvals: a.people.approvals, Outbox: a.people.store, Identifier: a.people.verifier, Callers: a.people.verifier, URL: consoleURL(a.cfg), Admit: a.people.verifier.Admit, Status: a.status, Audit: a.audit,
 		Eraser: a.eraser(), Administrators: call.Approvers(a.cfg.Audit.Administrators),
 		Unsealer: a.unsealer(), Investigators: call.Approvers(a.cfg.Audit.Unseal.Investigators),
 		Controllers: call.Approvers(a.cfg.Control.Administrators), Tokens: a.people.tokenHandler(), Log: a.log}
@@ -31,6 +32,11 @@ func (a *App) serveConsole(ctx context.Context, l net.Listener) error {
 	mux := http.NewServeMux()
 	api := console.New(cfg)
 	mux.Handle("/", api.Handler())
+	giving, stop := context.WithCancel(ctx)
+	var grants sync.WaitGroup
+	grants.Go(func() { api.GiveGrants(giving) })
+	defer grants.Wait()
+	defer stop()
 	if err := a.addPages(mux, api); err != nil {
 		return err
 	}

@@ -129,12 +129,11 @@ func checkComment(comment string) error {
 	return nil
 }
 
-// Granted puts on record that a grant came with an approval, of so long.
-func (s *Service) Granted(ctx context.Context, h Hold, by, grant string, until time.Time) error {
-	e := s.event(&h, Step{Name: StepGranted, By: by, Comment: grant, State: h.State, At: time.Now()})
-	e.Approval.Expires = until
-	if err := step(context.WithoutCancel(ctx), func(ctx context.Context) error { return s.cfg.Recorder.Record(ctx, e) }); err != nil {
-		return fmt.Errorf("approval %s: the grant %s was given, but its audit event could not be written: %w", h.ID, grant, err)
+// Granted notes that a grant was given that came with an approval, once.
+func (s *Service) Granted(ctx context.Context, id, by, grant string, until time.Time) error {
+	c, err := s.cfg.Store.Mark(ctx, id, Mark{Name: StepGranted, By: by, Grant: grant, Until: until, At: time.Now()})
+	if err != nil {
+		return fmt.Errorf("note that grant %s came with approval %s: %w", grant, id, err)
 	}
-	return nil
+	return s.took(context.WithoutCancel(ctx), c)
 }

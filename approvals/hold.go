@@ -163,11 +163,14 @@ func (h *Hold) Grants() (list []Grant, by []string) {
 	return list, by
 }
 
-// Mark notes that people were told of a hold, or looked at it.
+// Mark notes that people were told of a hold, or looked at it, or that a grant
+// came with it.
 type Mark struct {
-	Name StepName  `json:"name"` // StepNotified or StepSeen
-	By   string    `json:"by"`   // the target, or "issuer|subject"
-	At   time.Time `json:"at"`
+	Name  StepName  `json:"name"` // StepNotified, StepSeen or StepGranted
+	By    string    `json:"by"`   // the target, or "issuer|subject"
+	At    time.Time `json:"at"`
+	Grant string    `json:"grant,omitempty"` // the id, of StepGranted
+	Until time.Time `json:"until,omitzero"`  // when that ends
 }
 
 // Review is what somebody says afterwards of a call that broke glass.
@@ -193,6 +196,11 @@ func (s Status) Last() (Verdict, bool) {
 		return Verdict{}, false
 	}
 	return s.Verdicts[len(s.Verdicts)-1], true
+}
+
+// Granted reports whether it stands already that a grant was given.
+func (s Status) Granted(grant string) bool {
+	return slices.ContainsFunc(s.Marks, func(m Mark) bool { return m.Name == StepGranted && m.Grant == grant })
 }
 
 // Marked reports whether a mark stands already.

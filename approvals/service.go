@@ -227,8 +227,12 @@ func (s *Service) event(h *Hold, step Step) call.Event {
 	if step.Call != (call.ID{}) {
 		id = step.Call
 	}
+	expires := h.Expires
+	if !step.Until.IsZero() {
+		expires = step.Until
+	}
 	return call.Event{Kind: kind, CallID: id, Time: step.At, Approval: &call.ApprovalEvent{
-		ID: h.ID, Step: string(step.Name), By: step.By, Comment: step.Comment, Rule: h.Rule, Expires: h.Expires,
+		ID: h.ID, Step: string(step.Name), By: step.By, Comment: step.Comment, Rule: h.Rule, Expires: expires,
 		Binding: s.keyed(h.Binding), Function: h.Function, Connection: h.Connection,
 		InPlaceOf: step.For, Stage: step.Stage, Stages: len(h.Terms.Stages), State: string(step.State), Number: step.N,
 	}}

@@ -25,8 +25,7 @@ const (
 	StepCanceled   StepName = "canceled"    // the caller hung up
 	StepBrokeGlass StepName = "broke_glass" // the call went on without an approval
 	StepReviewed   StepName = "reviewed"    // somebody looked at that afterwards
-	// StepGranted is on record alone: a grant came with an approval.
-	StepGranted StepName = "granted"
+	StepGranted    StepName = "granted"     // a grant came with the approval
 )
 
 // Step is one thing that happened to a hold.
@@ -40,6 +39,7 @@ type Step struct {
 	State   State     `json:"state"`           // of the hold after it
 	Call    call.ID   `json:"call,omitzero"`   // where it is not the hold's first
 	At      time.Time `json:"at"`
+	Until   time.Time `json:"until,omitzero"` // of StepGranted: when the grant ends
 }
 
 // maxMarks bounds how many marks a hold keeps; further ones are not made.
@@ -206,16 +206,20 @@ func (h *Hold) Expire(at time.Time) []Step {
 	return []Step{h.step(Step{Name: StepExpired, At: at})}
 }
 
-// Mark notes m, once for each target or person.
+// Mark notes m, once for each target, person or grant.
 func (h *Hold) Mark(m Mark) ([]Step, error) {
 	switch {
+	case m.Name == StepGranted && m.By != "" && m.Grant != "":
+		if h.Granted(m.Grant) {
+			return nil, nil
+		}
 	case m.Name != StepNotified && m.Name != StepSeen || m.By == "":
-		return nil, errors.New("a mark is that a target was notified, or that somebody has seen a hold")
+		return nil, errors.New("a mark is that a target was notified, that somebody has seen a hold, or that a grant was given")
 	case h.Marked(m.Name, m.By) || len(h.Marks) >= maxMarks:
 		return nil, nil
 	}
 	h.Marks = append(h.Marks[:len(h.Marks):len(h.Marks)], m)
-	return []Step{h.step(Step{Name: m.Name, By: m.By, At: m.At})}, nil
+	return []Step{h.step(Step{Name: m.Name, By: m.By, Comment: m.Grant, At: m.At, Until: m.Until})}, nil
 }
 
 // Judge takes the review of a call that broke glass. The error is ErrNoReview or

@@ -97,6 +97,10 @@ type Counts struct {
 // hold has it.
 const TrailTarget = "audit-trail"
 
+// GrantTarget gives the grants that come with approvals: it gets the step that
+// makes one whole that has any.
+const GrantTarget = "grants"
+
 // Outbox keeps what targets are still to be told. In the same transaction as a
 // step each target of its hold gets a notice of it (see [Hold.Told]). A target
 // gets the notices of one hold in the order of the steps: the next is not to be
@@ -123,12 +127,16 @@ type Notice struct {
 }
 
 // Told are the targets that are told of a step: the trail of each, others of
-// those that are not about telling and looking.
+// those that are not about telling, looking and giving.
 func (h *Hold) Told(s Step) []string {
-	if s.Name == StepNotified || s.Name == StepSeen {
+	if s.Name == StepNotified || s.Name == StepSeen || s.Name == StepGranted {
 		return []string{TrailTarget}
 	}
-	return append([]string{TrailTarget}, h.Targets...)
+	told := append([]string{TrailTarget}, h.Targets...)
+	if grants, _ := h.Grants(); len(grants) > 0 && s.Name == StepApproved && s.State == Approved {
+		told = append(told, GrantTarget)
+	}
+	return told
 }
 
 // Delegations keeps who decides in whose place.

@@ -213,8 +213,8 @@ var (
 )
 
 func (n *Notify) validate(bad func(path, format string, args ...any)) {
-	if !nameForm.MatchString(n.Name) || n.Name == "audit-trail" {
-		bad("", "name %q: want small letters, digits and dashes, and not audit-trail", n.Name)
+	if !nameForm.MatchString(n.Name) || n.Name == "audit-trail" || n.Name == "grants" {
+		bad("", "name %q: want small letters, digits and dashes, and not audit-trail or grants", n.Name)
 	}
 	channels := 0
 	for _, is := range []bool{n.Webhook.URL != "" || len(n.Webhook.Secrets) > 0, n.Slack.URL != (Secret{}) || len(n.Slack.People) > 0 || n.Slack.SigningSecret != (Secret{}),

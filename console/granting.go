@@ -2,6 +2,8 @@ package console
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/base32"
 	"errors"
 	"fmt"
 	"strings"
@@ -52,19 +54,16 @@ func (s *Server) Decide(ctx context.Context, id string, who call.Identity, a app
 	if err != nil {
 		return h, nil, err
 	}
-	grants, by := h.Grants()
-	var given []string
-	for i, g := range grants {
-		until := time.Now().Add(g.For)
-		one, err := s.give(ctx, &h, g, until, by[i])
-		if err != nil {
-			s.cfg.Log.ErrorContext(ctx, "a call was approved, and the grant that was to follow could not be given", "approval", h.ID, "error", err)
-			return h, given, fmt.Errorf("the call is approved; the grant could not be given: %w", err)
-		}
-		given = append(given, one)
-		if err := s.cfg.Approvals.Granted(ctx, h, by[i], one, until); err != nil {
-			return h, given, err
-		}
+	if grants, _ := h.Grants(); len(grants) == 0 {
+		return h, nil, nil
+	}
+	given, err := s.giveAll(ctx, &h)
+	if err == nil {
+		err = s.cfg.Outbox.Delivered(ctx, approvals.Notice{Target: approvals.GrantTarget, Hold: h.ID, Step: approvals.Step{N: h.Steps}})
+	}
+	if err != nil {
+		s.cfg.Log.ErrorContext(ctx, "a call was approved, and the grant that comes with that can't be given now; it is tried again", "approval", h.ID, "error", err)
+		return h, given, fmt.Errorf("the call is approved; the grant could not be given now, and is given as soon as it can be: %w", err)
 	}
 	return h, given, nil
 }
@@ -110,15 +109,98 @@ func (s *Server) grantFor(h *approvals.Hold, g approvals.Grant, until time.Time)
 	return out
 }
 
-func (s *Server) give(ctx context.Context, h *approvals.Hold, g approvals.Grant, until time.Time, by string) (string, error) {
+// giveAll gives the grants that come with an approval, counted from the decision.
+// It may be done again: each is given once. Those whose time is over are not.
+func (s *Server) giveAll(ctx context.Context, h *approvals.Hold) (ids []string, err error) {
+	grants, by := h.Grants()
+	for i, g := range grants {
+		until := h.EndedAt.Add(g.For)
+		if !until.After(time.Now()) {
+			s.cfg.Log.WarnContext(ctx, "a grant that came with an approval was over before it could be given", "approval", h.ID, "until", until)
+			continue
+		}
+		id, err := s.give(ctx, h, i, g, until, by[i])
+		if err == nil {
+			err = s.cfg.Approvals.Granted(ctx, h.ID, by[i], id, until)
+		}
+		if err != nil {
+			return ids, err
+		}
+		ids = append(ids, id)
+	}
+	return ids, nil
+}
+
+// give gives the n-th grant of an approval. Its id tells that: whoever gives it
+// again finds it given.
+func (s *Server) give(ctx context.Context, h *approvals.Hold, n int, g approvals.Grant, until time.Time, by string) (string, error) {
 	if s.cfg.Control == nil {
 		return "", errNoControl
 	}
-	given, err := s.cfg.Control.Grant(ctx, s.grantFor(h, g, until), by, "approval "+h.ID)
+	grant := s.grantFor(h, g, until)
+	sum := sha256.Sum256(fmt.Appendf(nil, "callgate/grant/v1\x00%s\x00%d", h.ID, n))
+	grant.Id = "grt_" + strings.ToLower(base32.StdEncoding.WithPadding(base32.NoPadding).EncodeToString(sum[:10]))
+	given, err := s.cfg.Control.Grant(ctx, grant, by, "approval "+h.ID)
 	if _, err := behind(err); err != nil {
 		return "", err
 	}
 	return given.GetId(), nil
+}
+
+const (
+	givePoll  = time.Second
+	giveLease = time.Minute
+	giveBatch = 8
+	// Pauses after a grant could not be given.
+	givePause, giveMaxPause = time.Second, time.Minute
+)
+
+// GiveGrants gives what came with approvals and was not given by who took the
+// decision, since it died or could not, until ctx ends.
+func (s *Server) GiveGrants(ctx context.Context) {
+	if s.cfg.Control == nil {
+		return
+	}
+	t := time.NewTicker(givePoll)
+	defer t.Stop()
+	for away := false; ; {
+		err := s.giveDue(ctx)
+		if err != nil && !away && ctx.Err() == nil {
+			s.cfg.Log.ErrorContext(ctx, "approval store is away; grants that come with approvals wait", "error", err)
+		}
+		away = err != nil
+		select {
+		case <-ctx.Done():
+			return
+		case <-t.C:
+		}
+	}
+}
+
+func (s *Server) giveDue(ctx context.Context) error {
+	now := time.Now()
+	list, err := s.cfg.Outbox.Lease(ctx, approvals.GrantTarget, now.Add(-givePoll), now.Add(giveLease), giveBatch)
+	if err != nil {
+		return err
+	}
+	for _, n := range list {
+		h, err := s.cfg.Approvals.Get(ctx, n.Hold)
+		if err == nil {
+			_, err = s.giveAll(ctx, &h)
+		}
+		switch {
+		case err == nil, errors.Is(err, approvals.ErrNotFound):
+			err = s.cfg.Outbox.Delivered(ctx, n)
+		case ctx.Err() == nil:
+			pause := min(givePause<<min(n.Attempts, 10), giveMaxPause)
+			s.cfg.Log.WarnContext(ctx, "a grant that came with an approval can't be given; it is tried again", "approval", n.Hold, "attempt", n.Attempts, "pause", pause, "error", err)
+			err = s.cfg.Outbox.Failed(ctx, n, now.Add(pause))
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // literal is a glob that matches exactly s.

@@ -25,12 +25,20 @@ type Approvals interface {
 	Watch(ctx context.Context, by call.Identity, tell func(approvals.Hold) error) error
 	Standing(ctx context.Context, id string, by call.Identity) (approvals.Standing, error)
 	Decide(ctx context.Context, id string, by call.Identity, a approvals.Answer) (approvals.Hold, error)
-	Granted(ctx context.Context, h approvals.Hold, by, grant string, until time.Time) error
+	Granted(ctx context.Context, id, by, grant string, until time.Time) error
 	Review(ctx context.Context, id string, by call.Identity, justified bool, comment string) (approvals.Hold, error)
 	Delegate(ctx context.Context, by call.Identity, to string, until time.Time, reason string) (approvals.Delegation, error)
 	Undelegate(ctx context.Context, id string, by call.Identity) (approvals.Delegation, error)
 	EndDelegation(ctx context.Context, id string, by call.Identity) (approvals.Delegation, error)
 	Delegations(ctx context.Context, who call.Identity, all bool) ([]approvals.Delegation, error)
+}
+
+// Outbox keeps which approvals come with grants that are still to be given; see
+// [approvals.Outbox].
+type Outbox interface {
+	Lease(ctx context.Context, target string, at, until time.Time, limit int) ([]approvals.Notice, error)
+	Delivered(ctx context.Context, list ...approvals.Notice) error
+	Failed(ctx context.Context, n approvals.Notice, next time.Time) error
 }
 
 // Identifier finds out who asks. Its error is an *identity.Error.
@@ -47,6 +55,7 @@ type Callers interface {
 // Config is what a [Server] needs.
 type Config struct {
 	Approvals  Approvals
+	Outbox     Outbox
 	Identifier Identifier
 	// Callers identifies those who ask how far their own call's approval is, at
 	// URL, which is where they reach this, such as https://callgate.example.com.

@@ -55,6 +55,8 @@ func newID(prefix string) string {
 const maxReason = 2048
 
 // Grant gives a grant, and returns once every connected decision server has it.
+// One that brings an id, which must be its alone, is given once, however often
+// that is tried.
 func (p *Plane) Grant(ctx context.Context, g *policyv1.Grant, author, reason string) (Grant, error) {
 	ctx = begun(ctx)
 	now := p.cfg.Now().UTC()
@@ -65,18 +67,28 @@ func (p *Plane) Grant(ctx context.Context, g *policyv1.Grant, author, reason str
 		return Grant{}, fmt.Errorf("%w: the grant would have ended already, at %s", ErrInvalid, g.GetUntil().AsTime().Format(time.RFC3339))
 	}
 	g = proto.Clone(g).(*policyv1.Grant)
-	g.Id = newID("grt_")
+	p.access.Lock()
+	defer p.access.Unlock()
+	if g.GetId() == "" {
+		g.Id = newID("grt_")
+	} else if given, err := p.cfg.Store.grant(ctx, g.GetId()); err != nil || given.Grant != nil && !given.Revoked.IsZero() {
+		return given, err
+	} else if given.Grant != nil { // but maybe not told to all
+		return given, p.spreadGrant(ctx, given.Grant)
+	}
 	if err := p.cfg.CheckGrant(g); err != nil {
 		return Grant{}, fmt.Errorf("%w: %w", ErrInvalid, err)
 	}
-	p.access.Lock()
-	defer p.access.Unlock()
 	out := Grant{Grant: g, Author: author, Reason: reason, Created: now}
 	if err := p.cfg.Store.addGrant(ctx, out); err != nil {
 		return Grant{}, err
 	}
 	p.note(ctx, call.ChangeEvent{What: call.ChangeGrantGiven, Version: g.GetId(), By: author, Detail: describe(g, reason)})
-	return out, p.spread(ctx, func(ctx context.Context) error {
+	return out, p.spreadGrant(ctx, g)
+}
+
+func (p *Plane) spreadGrant(ctx context.Context, g *policyv1.Grant) error {
+	return p.spread(ctx, func(ctx context.Context) error {
 		if p.cfg.Local != nil {
 			if err := p.cfg.Local.Grants(ctx, []*policyv1.Grant{g}, nil); err != nil {
 				return err

@@ -514,6 +514,20 @@ func TestGrantsAndRevocations(t *testing.T) {
 		}
 	}
 	check(2, 1)
+	// One that brings its id is given once, and is not given anew once it was taken back.
+	for i := range 3 {
+		if i == 2 {
+			if err := r.TakeBack(t.Context(), "grt_own", "ann", ""); err != nil {
+				t.Fatal(err)
+			}
+		}
+		before := len(r.events)
+		own, err := r.Grant(t.Context(), &policyv1.Grant{Id: "grt_own", Groups: []string{"sre"}, Connections: []string{"crm"}, Functions: []string{"get"}}, "ann", "")
+		if err != nil || own.GetId() != "grt_own" || own.Revoked.IsZero() != (i < 2) || (len(r.events) > before) != (i == 0) {
+			t.Errorf("%d: %+v, %v", i, own, err)
+		}
+		check([]int{3, 3, 2}[i], 1)
+	}
 	if e := r.events[1]; e.What != call.ChangeGrantGiven || e.Version != g.GetId() || e.By != "https://idp|ann" ||
 		e.Detail != "alice may call get on crm until 2026-11-23T13:00:00Z: INC-1" {
 		t.Errorf("recorded %+v", e)
@@ -543,7 +557,7 @@ func TestGrantsAndRevocations(t *testing.T) {
 		t.Fatal(err)
 	}
 	check(0, 0)
-	if all, err := r.Plane.Grants(t.Context(), true); err != nil || len(all) != 2 {
+	if all, err := r.Plane.Grants(t.Context(), true); err != nil || len(all) != 3 {
 		t.Errorf("all grants: %v, %v", all, err)
 	}
 	for name, do := range map[string]func() error{

@@ -2,6 +2,7 @@ package control
 
 import (
 	"context"
+	"database/sql"
 	"fmt"
 	"time"
 
@@ -58,6 +59,24 @@ func (s *Store) grants(ctx context.Context, all bool, now time.Time) ([]Grant, e
 	if err != nil {
 		return nil, fmt.Errorf("list grants: %w", err)
 	}
+	return readGrants(rows)
+}
+
+// grant returns one grant, also one that is over; without a [policyv1.Grant]
+// where there is none.
+func (s *Store) grant(ctx context.Context, id string) (Grant, error) {
+	rows, err := s.db.Read.QueryContext(ctx, `SELECT content, author, reason, created, revoked FROM grants WHERE id = ?`, id)
+	if err != nil {
+		return Grant{}, fmt.Errorf("look for grant %s: %w", id, err)
+	}
+	list, err := readGrants(rows)
+	if err != nil || len(list) == 0 {
+		return Grant{}, err
+	}
+	return list[0], nil
+}
+
+func readGrants(rows *sql.Rows) ([]Grant, error) {
 	defer rows.Close()
 	var out []Grant
 	for rows.Next() {

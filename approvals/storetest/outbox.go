@@ -47,6 +47,21 @@ func testOutbox(t *testing.T, open func(*testing.T) approvals.Store) {
 	if err := use(t.Context(), a, "h", h.Binding, start); err != nil {
 		t.Fatal(err)
 	}
+	granted := yes("ann", start)
+	granted.Grant = approvals.Grant{For: time.Hour}
+	if err := decide(t.Context(), a, "other", granted); err != nil {
+		t.Fatal(err)
+	}
+	given := approvals.Mark{Name: approvals.StepGranted, By: "ann", Grant: "grt_1", Until: start.Add(time.Hour), At: start}
+	for i := range 2 { // noted once
+		c, err := b.Mark(t.Context(), "other", given)
+		if err != nil || len(c.Steps) != 1-i {
+			t.Errorf("%+v %v", c.Steps, err)
+		}
+	}
+	if st, err := a.Status(t.Context(), "other"); err != nil || !st.Granted("grt_1") || !st.Marks[0].Until.Equal(given.Until) || st.Granted("grt_2") {
+		t.Errorf("%+v %v", st.Marks, err)
+	}
 	drain := func(target string) (got []string) {
 		t.Helper()
 		for {
@@ -58,7 +73,7 @@ func testOutbox(t *testing.T, open func(*testing.T) approvals.Store) {
 				if n.Target != target || n.Attempts != 1 || n.Step.N == 0 || n.Step.At.IsZero() {
 					t.Errorf("got %+v", n)
 				}
-				if n.Hold == "h" {
+				if n.Hold == "h" || target == approvals.GrantTarget {
 					got = append(got, string(n.Step.Name))
 				}
 			}
@@ -68,7 +83,7 @@ func testOutbox(t *testing.T, open func(*testing.T) approvals.Store) {
 		}
 	}
 	for target, steps := range map[string][]string{
-		"hook": {"asked", "approved", "used"}, "mail": {"asked", "approved", "used"}, "nobody": nil,
+		"hook": {"asked", "approved", "used"}, "mail": {"asked", "approved", "used"}, "nobody": nil, approvals.GrantTarget: {"approved"},
 		approvals.TrailTarget: {"asked", "seen", "approved", "used"},
 	} {
 		if got := drain(target); !slices.Equal(got, steps) {

@@ -498,6 +498,9 @@ type Step struct {
 
 	// State of the hold after it
 	State string `json:"state"`
+
+	// Until of StepGranted: when the grant ends
+	Until *time.Time `json:"until,omitempty"`
 }
 
 // Tool Tool is what an MCP server says of one tool, and what of it was accepted.

@@ -158,8 +158,11 @@ func steps(h *approvals.Hold) []step {
 	}
 	for _, m := range h.Marks {
 		text := "Told to " + approvals.Visible(m.By)
-		if m.Name == approvals.StepSeen {
+		switch m.Name {
+		case approvals.StepSeen:
 			text = "Seen by " + person(m.By)
+		case approvals.StepGranted:
+			text = "Grant " + m.Grant + " was given"
 		}
 		out = append(out, step{Text: text, At: m.At})
 	}
