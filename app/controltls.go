@@ -142,6 +142,22 @@ func mayReport(c config.Control) func(context.Context) error {
 	return func(ctx context.Context) error { return decisionServer(ctx, c.Servers) }
 }
 
+// mayBe tells whether a client of the control plane may be the node that it says
+// it is; nil: it may.
+func mayBe(n config.ControlNodes) func(context.Context, string) error {
+	if !n.Tied() {
+		return nil
+	}
+	return func(ctx context.Context, id string) error {
+		if p, ok := peer.FromContext(ctx); ok {
+			if info, is := p.AuthInfo.(credentials.TLSInfo); is && len(info.State.VerifiedChains) > 0 && isNode(info.State.PeerCertificates[0], n, id) {
+				return nil
+			}
+		}
+		return status.Errorf(codes.PermissionDenied, "this certificate is not that of node %q; give the node a name that its certificate has, or add both to control.nodes.match of the control plane", id)
+	}
+}
+
 func decisionServer(ctx context.Context, names []string) error {
 	p, ok := peer.FromContext(ctx)
 	if ok {

@@ -72,7 +72,7 @@ func TestDecisionServersOnly(t *testing.T) {
 		t.Run(c.what, func(t *testing.T) {
 			cfg := &config.Config{Control: config.Control{Servers: c.servers, TLS: config.ControlTLS{CertFile: cert, KeyFile: key, CAFile: ca.CAFile}}}
 			a := &App{cfg: cfg, log: slog.New(slog.DiscardHandler)}
-			a.xds = xds.New(xds.Config{Follow: mayFollow(cfg.Control), Report: mayReport(cfg.Control), Log: a.log, Metrics: xds.NewMetrics(prometheus.NewRegistry())})
+			a.xds = xds.New(xds.Config{Follow: mayFollow(cfg.Control), Report: mayReport(cfg.Control), Node: mayBe(cfg.Control.Nodes), Log: a.log, Metrics: xds.NewMetrics(prometheus.NewRegistry())})
 			a.xds.TakeReports(func(context.Context, *policyv1.ToolReport) error { return nil })
 			r, err := envoy.Build(envoy.Input{Settings: config.Envoy{Listen: "127.0.0.1:1", Services: "127.0.0.1:2", DecideTimeout: time.Second}, Policy: config.Policy{Version: "v1"}})
 			if err != nil {

@@ -16,6 +16,9 @@ type Control struct {
 	// servers offer. Default with tls.ca_file: any of its certificates may fetch,
 	// and none may tell.
 	Servers []string `yaml:"servers"`
+	// Nodes ties the node ids of Envoys and decision servers to their
+	// certificates. Default: who has a certificate may call itself anything.
+	Nodes ControlNodes `yaml:"nodes"`
 	// Insecure allows plain text off the loopback, on both ends: for hosts whose
 	// mesh encrypts and authenticates by itself.
 	Insecure bool `yaml:"insecure"`
@@ -28,6 +31,25 @@ type Control struct {
 	Administrators Approvers `yaml:"administrators"`
 	// Wait is how long a push waits for servers and Envoys to answer. Default 10s.
 	Wait time.Duration `yaml:"wait"`
+}
+
+// ControlNodes says which node a certificate may be. Either will do.
+type ControlNodes struct {
+	// FromCertificate wants the id to be a name in the certificate: a DNS name,
+	// a URI such as a SPIFFE ID, or the last part of a URI's path.
+	FromCertificate bool `yaml:"from_certificate"`
+	// Match lets certificates be nodes that their names don't tell.
+	Match []NodeMatch `yaml:"match"`
+}
+
+// Tied reports whether node ids are tied to certificates at all.
+func (n ControlNodes) Tied() bool { return n.FromCertificate || len(n.Match) > 0 }
+
+// NodeMatch lets certificates that have one of the names be one of the nodes.
+// All are globs; names are those of services.clients.
+type NodeMatch struct {
+	Certificates []string `yaml:"certificates"`
+	Nodes        []string `yaml:"nodes"`
 }
 
 // ControlTLS protects xDS. With cert_file and key_file set, the control plane

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"fmt"
 	"net"
 	"path"
 	"path/filepath"
@@ -94,6 +95,17 @@ func (c *Config) validateReach(bad func(path, format string, args ...any)) {
 		bad("control.servers", "these are names in certificates, which are asked for with control.tls only; set its cert_file, key_file and ca_file")
 	}
 	globs("control.servers", c.Control.Servers)
+	if c.Control.Nodes.Tied() && !asks {
+		bad("control.nodes", "node ids are tied to certificates, which are asked for with control.tls only; set its cert_file, key_file and ca_file")
+	}
+	for i, m := range c.Control.Nodes.Match {
+		at := fmt.Sprintf("control.nodes.match[%d]", i)
+		if len(m.Certificates) == 0 || len(m.Nodes) == 0 {
+			bad(at, "set certificates and nodes: whose certificates may be which nodes")
+		}
+		globs(at+".certificates", m.Certificates)
+		globs(at+".nodes", m.Nodes)
+	}
 }
 
 // local reports whether an address is of this host alone.

@@ -18,9 +18,20 @@ type callbacks struct{ *Server }
 // made negative to keep them from meeting.
 func delta(id int64) int64 { return -id - 1 }
 
-func (c callbacks) OnStreamOpen(context.Context, int64, string) error { return nil }
+func (c callbacks) OnStreamOpen(ctx context.Context, id int64, _ string) error {
+	c.open(ctx, id)
+	return nil
+}
+
+// open remembers a stream's context for when it names its node.
+func (c callbacks) open(ctx context.Context, id int64) {
+	if c.cfg.Node != nil {
+		c.opened.Store(id, ctx)
+	}
+}
 
 func (c callbacks) OnDeltaStreamOpen(ctx context.Context, id int64, _ string) error {
+	c.open(ctx, delta(id))
 	if c.cfg.Follow == nil {
 		return nil
 	}
@@ -49,6 +60,7 @@ func (c callbacks) OnDeltaStreamClosed(id int64, _ *corev3.Node) {
 }
 
 func (c callbacks) closed(id int64) {
+	c.opened.Delete(id)
 	if n := c.books.gone(id); n != nil {
 		c.leave(n)
 	}
@@ -59,6 +71,11 @@ func (c callbacks) asked(id int64, n *corev3.Node, typeURL, nonce string, refusa
 	if n.GetId() != "" {
 		if err := c.admit(n.GetId()); err != nil {
 			return err
+		}
+		if ctx, known := c.opened.Load(id); known {
+			if err := c.is(ctx.(context.Context), n.GetId()); err != nil {
+				return err
+			}
 		}
 	}
 	arrived, err := c.books.asked(id, n, typeURL, nonce, refusal)

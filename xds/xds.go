@@ -37,8 +37,11 @@ type Config struct {
 	// may have what is for decision servers, and tell what MCP servers offer;
 	// nil: any may.
 	Follow, Report func(context.Context) error
-	Log            *slog.Logger
-	Metrics        *Metrics
+	// Node tells by the same context whether its client may be the node that it
+	// says it is; nil: it may.
+	Node    func(ctx context.Context, id string) error
+	Log     *slog.Logger
+	Metrics *Metrics
 }
 
 // Server serves snapshots to Envoys, and policies to decision servers.
@@ -54,6 +57,7 @@ type Server struct {
 	nodes   map[string]*present // those connected, by id
 
 	barred sync.Map // delta stream → why it may not have our types
+	opened sync.Map // stream → its context, where that tells who may be which node
 }
 
 // present is a node with open streams.
@@ -144,6 +148,9 @@ type reports struct {
 func (r reports) Report(ctx context.Context, in *policyv1.ToolReport) (*policyv1.ToolReportReply, error) {
 	if err := r.s.admit(in.GetNode()); err != nil {
 		return nil, status.Error(codes.PermissionDenied, err.Error())
+	}
+	if err := r.s.is(ctx, in.GetNode()); err != nil {
+		return nil, err
 	}
 	if may := r.s.cfg.Report; may != nil {
 		if err := may(ctx); err != nil {
@@ -290,6 +297,18 @@ func (s *Server) admit(node string) error {
 	}
 	s.cfg.Log.Warn("a node was turned away", "node", node, "nodes", s.cfg.Nodes)
 	return errStranger
+}
+
+// is refuses who is not the node that it says it is.
+func (s *Server) is(ctx context.Context, node string) error {
+	if s.cfg.Node == nil {
+		return nil
+	}
+	err := s.cfg.Node(ctx, node)
+	if err != nil {
+		s.cfg.Log.WarnContext(ctx, "a node was turned away", "node", node, "error", err)
+	}
+	return err
 }
 
 // arrive gives a node that opened a stream what it is to run.
