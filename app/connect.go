@@ -92,7 +92,7 @@ func descriptors(ctx context.Context, c config.Connection, log *slog.Logger) (*d
 	return source, nil
 }
 
-// messages finds the response types of gRPC methods for extproc.
+// messages finds the types of gRPC methods' messages for extproc.
 type messages struct {
 	// sources are those of each policy version at hand, the one that decides
 	// first.
@@ -111,6 +111,22 @@ func (m *messages) use(sources map[string]map[string]*descriptor.Source, stable 
 }
 
 func (m *messages) Output(connection, function string) (protoreflect.MessageDescriptor, error) {
+	d, err := m.method(connection, function)
+	if err != nil {
+		return nil, err
+	}
+	return d.Output(), nil
+}
+
+func (m *messages) Input(connection, function string) (protoreflect.MessageDescriptor, error) {
+	d, err := m.method(connection, function)
+	if err != nil {
+		return nil, err
+	}
+	return d.Input(), nil
+}
+
+func (m *messages) method(connection, function string) (protoreflect.MethodDescriptor, error) {
 	err := errors.New("there are no descriptors for this connection")
 	sources := m.sources.Load()
 	if sources == nil {
@@ -122,7 +138,7 @@ func (m *messages) Output(connection, function string) (protoreflect.MessageDesc
 		}
 		var d protoreflect.MethodDescriptor
 		if d, err = s[connection].Method(function); err == nil {
-			return d.Output(), nil
+			return d, nil
 		}
 	}
 	return nil, err

@@ -51,7 +51,7 @@ const (
 	ReasonCanceled            Reason = "canceled"             // the caller hung up while held
 	ReasonBatchHold           Reason = "batch_hold"           // needs approval, for which a call in a batch can't wait
 	ReasonBatchWhole          Reason = "batch_whole"          // another call of the batch is denied and can't be taken out of it
-	ReasonRequestWhole        Reason = "request_whole"        // the function must not be sent a part of the body, which can't be taken out
+	ReasonRequestWhole        Reason = "request_whole"        // the function must not be sent a part of the request, which can't be taken out
 	ReasonCredentialMissing   Reason = "credential_missing"   // the service's own credential can't be had
 	ReasonAuditUnavailable    Reason = "audit_unavailable"    // the record can't be made durable
 	ReasonResponseWithheld    Reason = "response_withheld"    // the response could not be masked or recorded

@@ -52,7 +52,7 @@ type Metadata struct {
 	Response ResponseSettings `json:"response,omitzero"`
 	// Record says how the response is recorded.
 	Record RecordSettings `json:"record,omitzero"`
-	// Request is set where the request's body is masked.
+	// Request is set where the request is masked.
 	Request *RequestMask `json:"request,omitempty"`
 	// Batch is set where the request is a batch: CallID is then that of its
 	// first call, Outcome that of the request, and what stands for a single
@@ -62,11 +62,17 @@ type Metadata struct {
 
 // RequestMask is what must be hidden of a request on its way to the function. The
 // body that was judged and the one that the function gets, which is recorded, are
-// known by their SHA-256, in hex.
+// known by their SHA-256, in hex; so is the path with its query. Without them body
+// or path stay as they are.
 type RequestMask struct {
-	Mask   Mask   `json:"mask"`
-	Judged string `json:"judged"`
-	Sent   string `json:"sent"`
+	Mask       Mask   `json:"mask"`
+	Judged     string `json:"judged,omitempty"`
+	Sent       string `json:"sent,omitempty"`
+	JudgedPath string `json:"judged_path,omitempty"`
+	SentPath   string `json:"sent_path,omitempty"`
+	// Stream says that the body is messages that were not judged, each of which
+	// is masked as it passes.
+	Stream bool `json:"stream,omitempty"`
 }
 
 // Batch is what the later steps must know of a request that holds several calls.

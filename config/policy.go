@@ -66,7 +66,8 @@ type Connection struct {
 	Mask []Mask `yaml:"mask"`
 	// MaskRequests hides parts of what functions are sent. Rules and approvers
 	// judge the request as it came; what is recorded is what the function got.
-	// Bodies alone are masked. Not for grpc, sql and batches.
+	// Bodies and the values of queries are masked. Where a path, a header or an
+	// SQL text holds such a value, the call is denied.
 	MaskRequests []Mask `yaml:"mask_requests"`
 	// MaxResponse bounds what can only be masked whole: an event, a line of
 	// JSON Lines, a gRPC message, XML, HTML and forms, a JSON document in a

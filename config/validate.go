@@ -242,9 +242,6 @@ func (c Connection) validate(ps *problems) {
 				bad(fmt.Sprintf("match.services[%d]", i), "%q is not the full name of a service, such as orders.v1.Orders", s)
 			}
 		}
-		if len(c.GRPC.Streaming) > 0 && len(c.MaskRequests) > 0 {
-			bad("grpc.streaming", "grpc.streaming and mask_requests don't go together: what streams is not read, so nothing can be hidden in it")
-		}
 		for i, m := range c.GRPC.Streaming {
 			service, method, _ := strings.Cut(m, "/")
 			if !slices.Contains(c.Match.Services, service) || !identifier.MatchString(method) {
@@ -313,14 +310,14 @@ func (c Connection) validate(ps *problems) {
 	case c.Batch.Max > maxBatch:
 		bad("batch.max", "batch.max %d is over %d", c.Batch.Max, maxBatch)
 	}
-	if len(c.MaskRequests) > 0 && (c.Protocol == "grpc" || c.Protocol == "sql" || c.Batch.Accept) {
-		bad("mask_requests", "mask_requests is not for grpc, sql or connections that take batches; deny such calls by a rule")
-	}
 	for i, m := range c.MaskRequests {
 		at := fmt.Sprintf("mask_requests[%d]", i)
 		m.validate(func(format string, args ...any) { bad(at, format, args...) })
 		if len(m.For) > 0 {
 			bad(at, "mask_requests: for is not for requests, which a function gets the same way from everybody")
+		}
+		if c.Protocol == "sql" && len(m.Paths) > 0 {
+			bad(at, "mask_requests: paths name nothing in an SQL text; use detect or keys, which deny a statement that holds such a value")
 		}
 	}
 	for i, m := range c.Mask {

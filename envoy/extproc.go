@@ -10,7 +10,7 @@ const procFilter = "envoy.filters.http.ext_proc"
 
 // extProc is the filter that hands responses over to be masked and recorded.
 // The request does not go there: it was judged and recorded whole before. That of
-// a connection with batches does, see [editing].
+// a connection with batches, or that masks requests, does; see [editing].
 func extProc(p plan) (*anypb.Any, error) {
 	return packed(&procv3.ExternalProcessor{
 		GrpcService:      grpcService(servicesName, 0),
@@ -37,11 +37,22 @@ func processing(headers procv3.ProcessingMode_HeaderSendMode, body procv3.Proces
 	}
 }
 
-// editing is the part of a route whose requests may be batches: ext_proc gets
-// them after they were judged, and takes out what is denied of one. The body is
-// buffered, as it was to be judged, and with the headers at hand ext_proc can
-// correct content-length.
+// editing is the part of a route whose requests may be batches, or are masked:
+// ext_proc gets them after they were judged, and takes out what is denied of one.
+// The body is buffered, as it was to be judged, and with the headers at hand
+// ext_proc can correct content-length.
 func editing() (*anypb.Any, error) {
-	return packed(&procv3.ExtProcPerRoute{Override: &procv3.ExtProcPerRoute_Overrides{Overrides: &procv3.ExtProcOverrides{
-		ProcessingMode: processing(procv3.ProcessingMode_SEND, procv3.ProcessingMode_BUFFERED)}}})
+	return overriding(processing(procv3.ProcessingMode_SEND, procv3.ProcessingMode_BUFFERED))
+}
+
+// editingStream is the same for requests whose messages stream, which nobody has
+// judged.
+func editingStream() (*anypb.Any, error) {
+	mode := processing(procv3.ProcessingMode_SEND, procv3.ProcessingMode_FULL_DUPLEX_STREAMED)
+	mode.RequestTrailerMode = procv3.ProcessingMode_SEND
+	return overriding(mode)
+}
+
+func overriding(mode *procv3.ProcessingMode) (*anypb.Any, error) {
+	return packed(&procv3.ExtProcPerRoute{Override: &procv3.ExtProcPerRoute_Overrides{Overrides: &procv3.ExtProcOverrides{ProcessingMode: mode}}})
 }

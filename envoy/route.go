@@ -117,12 +117,17 @@ func routesOf(p plan, c connection) ([]entry, error) {
 		}})
 	}
 	if c.Protocol == "grpc" {
-		streaming, err := checkOf(p, c.Name, c.Version, nil, c.hold, false)
+		streaming, err := checkOf(p, c.Name, c.Version, nil, c.hold, c.edited())
 		if err != nil {
 			return nil, err
 		}
 		whole := filters
 		filters = map[string]*anypb.Any{authzFilter: streaming}
+		if c.edited() {
+			if filters[procFilter], err = editingStream(); err != nil {
+				return nil, err
+			}
+		}
 		for _, m := range c.GRPC.Streaming {
 			add(&routev3.RouteMatch{PathSpecifier: &routev3.RouteMatch_Path{Path: "/" + m}}, "/"+m, func(*routev3.RouteAction) {})
 		}

@@ -184,7 +184,9 @@ func (d *decision) metadata(decided call.Decision) *structpb.Struct {
 		}
 		if m := d.request; m != nil {
 			f["request"] = object(map[string]*structpb.Value{
-				"mask": maskValue(m.Mask), "judged": structpb.NewStringValue(m.Judged), "sent": structpb.NewStringValue(m.Sent)})
+				"mask": maskValue(m.Mask), "judged": structpb.NewStringValue(m.Judged), "sent": structpb.NewStringValue(m.Sent),
+				"judged_path": structpb.NewStringValue(m.JudgedPath), "sent_path": structpb.NewStringValue(m.SentPath),
+				"stream": structpb.NewBoolValue(m.Stream)})
 		}
 		if len(d.aliases) > 0 && len(d.mask.Rules) > 0 {
 			names := make(map[string]*structpb.Value, len(d.aliases))

@@ -1,8 +1,6 @@
 package extauthz
 
 import (
-	"crypto/sha256"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -20,6 +18,7 @@ import (
 type member struct {
 	decision
 	start, end int
+	path       string          // that the function gets, if it is another
 	answer     json.RawMessage // the id under which its caller hears of a denial
 	decided    call.Decision
 }
@@ -45,13 +44,16 @@ func (d *decision) batch() (*authv3.CheckResponse, error) {
 		return d.refuse(call.Decision{Outcome: call.Deny, Reason: no.reason, Message: no.message})
 	}
 	members := make([]*member, len(elements))
-	passed := 0
 	for i, e := range elements {
 		if members[i], err = d.member(i, len(elements), e); err != nil {
 			return nil, err
 		}
 		members[i].judge(e.Err)
-		if members[i].allowed() {
+	}
+	d.maskMembers(members)
+	passed := 0
+	for _, m := range members {
+		if m.allowed() {
 			passed++
 		}
 	}
@@ -65,6 +67,7 @@ func (d *decision) batch() (*authv3.CheckResponse, error) {
 			"another call of this batch is denied, and this Envoy does not let it be taken out of the request; send this call alone, or without the denied one")
 	}
 	d.members = members
+	d.maskBatch(members)
 	if err := d.recordAll(); err != nil {
 		return d.unrecorded(), nil
 	}
@@ -198,8 +201,7 @@ func (d *decision) batchValue() *structpb.Value {
 		f["masks"] = structpb.NewListValue(&structpb.ListValue{Values: masks})
 	}
 	if edit {
-		sum := sha256.Sum256(d.call.Request.Body)
-		f["edit"], f["sha256"] = structpb.NewBoolValue(true), structpb.NewStringValue(hex.EncodeToString(sum[:]))
+		f["edit"], f["sha256"] = structpb.NewBoolValue(true), structpb.NewStringValue(hashOf(d.call.Request.Body))
 	}
 	return object(f)
 }

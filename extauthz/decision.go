@@ -32,8 +32,9 @@ type decision struct {
 	call        call.Call
 	conn        *connection.Connection // nil: unknown
 	mask        call.Mask
-	request     *call.RequestMask   // nil: the function gets the body that was judged
+	request     *call.RequestMask   // nil: the function gets the request that was judged
 	hidden      []call.Masked       // of the request
+	inPath      []string            // arguments that stand in the path
 	aliases     map[string][]string // of fields in the response
 	ownMask     bool                // the mask is not the connection's and its rules' as they stand
 	legs        []call.EventKind    // what this Envoy will report later
@@ -235,7 +236,7 @@ func (d *decision) parse() *denied {
 	d.call.Function, d.call.Args, d.call.ArgsJSON, d.call.RPCID = inv.Function, inv.Args, inv.ArgsJSON, inv.RPCID
 	d.call.Unread = inv.Unread
 	d.call.Session = d.session(inv.Session)
-	d.aliases = inv.Aliases
+	d.aliases, d.inPath = inv.Aliases, inv.InPath
 	if err != nil {
 		var known *protocol.Error
 		if errors.As(err, &known) {

@@ -51,10 +51,12 @@ type Backlog interface {
 	Add(call.Event) bool
 }
 
-// Requests masks request bodies that a function must not be sent as they are.
+// Requests masks requests that a function must not be sent as they are.
 type Requests interface {
-	// Mask returns the body as the function may have it, and what was hidden.
-	Mask(ctx context.Context, protocol call.Protocol, rules call.Mask, h call.Headers, body []byte) ([]byte, []call.Masked, error)
+	// Mask returns path and body as the function may have them, and what was
+	// hidden. inPath names the arguments that stand in the path. An error says why
+	// the request must not go.
+	Mask(ctx context.Context, rules call.Mask, c *call.Call, inPath []string) (path string, body []byte, hidden []call.Masked, err error)
 }
 
 // Config is what a [Server] needs.
@@ -63,7 +65,7 @@ type Config struct {
 	Approvals  Approvals
 	Recorder   Recorder
 	Backlog    Backlog
-	// Requests masks request bodies; nil: connections have no masks of them.
+	// Requests masks requests; nil: connections have no masks of them.
 	Requests Requests
 	// Redact hides credentials in what is recorded beside the body.
 	Redact  *redact.Redactor

@@ -8,6 +8,7 @@ import (
 	"strconv"
 
 	"github.com/callgate/callgate/call"
+	"github.com/callgate/callgate/call/protocol"
 )
 
 // maskRequest hides of the request what the function must not be sent. Rules and
@@ -16,36 +17,135 @@ import (
 // Envoy must let see it.
 func (d *decision) maskRequest() *denied {
 	r := &d.call.Request
-	if len(d.conn.RequestMask.Rules) == 0 || len(r.Body) == 0 {
-		return nil
-	}
-	if d.server.cfg.Requests == nil {
-		return deny(call.ReasonInternal, "the gateway can't mask requests")
-	}
-	out, hidden, err := d.server.cfg.Requests.Mask(d.ctx, d.call.Protocol, d.conn.RequestMask, r.Headers, r.Body)
+	path, body, no := d.maskParts()
+	samePath, sameBody := path == r.Path, bytes.Equal(body, r.Body)
 	switch {
-	case err != nil:
-		return deny(call.ReasonMalformedRequest, "this connection masks what its functions are sent, and the body can't be masked: %v", err)
-	case bytes.Equal(out, r.Body):
+	case no != nil:
+		return no
+	case len(d.conn.RequestMask.Rules) == 0 || samePath && sameBody && !d.call.Unread:
 		return nil
 	case !d.edits:
-		return deny(call.ReasonRequestWhole, "the body holds what the function must not be sent, and this Envoy does not let it be rewritten; leave it out")
+		return uneditable
 	}
-	judged, sent := sha256.Sum256(r.Body), sha256.Sum256(out)
-	d.request = &call.RequestMask{Mask: d.conn.RequestMask, Judged: hex.EncodeToString(judged[:]), Sent: hex.EncodeToString(sent[:])}
+	d.request = d.rewritten(path)
+	if d.call.Unread {
+		d.request.Stream = true
+		return nil
+	}
+	if !sameBody {
+		d.request.Judged, d.request.Sent = hashOf(r.Body), hashOf(body)
+	}
 	masked := *r
-	masked.Body = out
+	masked.Path, masked.Body = path, body
 	masked.Headers = slices.Clone(r.Headers)
 	for i := range masked.Headers {
 		if masked.Headers[i].Name == "content-length" {
-			masked.Headers[i].Value = strconv.Itoa(len(out))
+			masked.Headers[i].Value = strconv.Itoa(len(body))
 		}
 	}
 	inv, err := d.conn.Parser.Parse(&masked)
 	if err != nil || inv.Function != d.call.Function {
-		return deny(call.ReasonMalformedRequest, "the body holds what the function must not be sent, and without it is no call of it; leave it out")
+		return notWithout
 	}
-	d.hidden = hidden
 	d.call.Args, d.call.ArgsJSON, d.call.Request = inv.Args, inv.ArgsJSON, masked
 	return nil
+}
+
+var (
+	uneditable = &denied{call.ReasonRequestWhole, "the request holds what the function must not be sent, and this Envoy does not let it be rewritten; leave it out"}
+	notWithout = &denied{call.ReasonRequestWhole, "the request holds what the function must not be sent, and without it is no call of it; leave it out"}
+)
+
+// maskParts returns path and body as the function may have them, and takes note of
+// what was hidden.
+func (d *decision) maskParts() (path string, body []byte, no *denied) {
+	r := &d.call.Request
+	if len(d.conn.RequestMask.Rules) == 0 {
+		return r.Path, r.Body, nil
+	}
+	if d.server.cfg.Requests == nil {
+		return "", nil, deny(call.ReasonInternal, "the gateway can't mask requests")
+	}
+	path, body, hidden, err := d.server.cfg.Requests.Mask(d.ctx, d.conn.RequestMask, &d.call, d.inPath)
+	if err != nil {
+		return "", nil, deny(call.ReasonRequestWhole, "this connection masks what its functions are sent: %v", err)
+	}
+	if path != r.Path || !bytes.Equal(body, r.Body) {
+		d.hidden = hidden
+	}
+	return path, body, nil
+}
+
+// rewritten is what ext_proc must know to rewrite the path, if it is another.
+func (d *decision) rewritten(path string) *call.RequestMask {
+	m := &call.RequestMask{Mask: d.conn.RequestMask}
+	if path != d.call.Request.Path {
+		m.JudgedPath, m.SentPath = hashOf([]byte(d.call.Request.Path)), hashOf([]byte(path))
+	}
+	return m
+}
+
+// maskMembers hides of each call of a batch that is allowed what the function must
+// not be sent. Those of which that can't be hidden are denied.
+func (d *decision) maskMembers(members []*member) {
+	for _, m := range members {
+		if !m.allowed() {
+			continue
+		}
+		path, body, no := m.maskParts()
+		r := &m.call.Request
+		switch {
+		case no != nil:
+		case path == r.Path && bytes.Equal(body, r.Body):
+			continue
+		case !d.edits:
+			no = uneditable
+		default:
+			masked := *r
+			masked.Path, masked.Body = path, body
+			inv, err := m.conn.Batches.Message(&masked)
+			if err != nil || inv.Function != m.call.Function {
+				no = notWithout
+				break
+			}
+			m.path = path
+			m.call.Args, m.call.ArgsJSON, m.call.Request = inv.Args, inv.ArgsJSON, masked
+		}
+		if no != nil {
+			m.refuse(no.reason, no.message)
+		}
+	}
+}
+
+// maskBatch says how the request is rewritten that the function gets of a batch.
+func (d *decision) maskBatch(members []*member) {
+	r := &d.call.Request
+	var sent [][]byte
+	var path string
+	same := true
+	for _, m := range members {
+		if !m.allowed() {
+			continue
+		}
+		sent = append(sent, m.call.Request.Body)
+		same = same && bytes.Equal(m.call.Request.Body, r.Body[m.start:m.end])
+		if m.path != "" {
+			path = m.path // all have the same
+		}
+	}
+	if same && path == "" {
+		return
+	}
+	if path == "" {
+		path = r.Path
+	}
+	d.request = d.rewritten(path)
+	if !same {
+		d.request.Judged, d.request.Sent = hashOf(r.Body), hashOf(protocol.BatchOf(sent))
+	}
+}
+
+func hashOf(b []byte) string {
+	sum := sha256.Sum256(b)
+	return hex.EncodeToString(sum[:])
 }

@@ -53,16 +53,25 @@ func (r *response) chunks(p []byte, end bool) []*extprocv3.ProcessingResponse {
 		return one(bodyOK(&extprocv3.BodyMutation{Mutation: &extprocv3.BodyMutation_Body{Body: p}}, r.mode, len(p)))
 	}
 	var out []*extprocv3.ProcessingResponse
-	for {
-		n := min(len(p), chunkSize)
-		last := n == len(p)
-		out = append(out, bodyOK(&extprocv3.BodyMutation{Mutation: &extprocv3.BodyMutation_StreamedResponse{
-			StreamedResponse: &extprocv3.StreamedBodyResponse{Body: p[:n], EndOfStream: end && last}}}, r.mode, n))
-		if last {
-			return out
-		}
-		p = p[n:]
+	list := pieces(p)
+	for i, piece := range list {
+		out = append(out, bodyOK(streamed(piece, end && i == len(list)-1), r.mode, len(piece)))
 	}
+	return out
+}
+
+// pieces cuts bytes for messages; there is at least one.
+func pieces(p []byte) [][]byte {
+	var out [][]byte
+	for len(p) > chunkSize {
+		out, p = append(out, p[:chunkSize]), p[chunkSize:]
+	}
+	return append(out, p)
+}
+
+func streamed(p []byte, end bool) *extprocv3.BodyMutation {
+	return &extprocv3.BodyMutation{Mutation: &extprocv3.BodyMutation_StreamedResponse{
+		StreamedResponse: &extprocv3.StreamedBodyResponse{Body: p, EndOfStream: end}}}
 }
 
 func bodyOK(m *extprocv3.BodyMutation, mode extprocfilterv3.ProcessingMode_BodySendMode, size int) *extprocv3.ProcessingResponse {

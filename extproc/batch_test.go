@@ -372,7 +372,7 @@ func TestBatchWithheld(t *testing.T) {
 	}{
 		"another body":        {passageOf(m, strings.Replace(body, "get", "GET", 1), ok), "not the one that was judged", false},
 		"a longer body":       {passageOf(m, body+" ", ok), "not the one that was judged", false},
-		"no body":             {passageOf(m, "", ok), "the request has none", false},
+		"no body":             {passageOf(m, "", ok), "and this has none", false},
 		"no hash":             {passageOf(other(func(b *call.Batch) { b.SHA256 = "" }), body, ok), "not the one that was judged", false},
 		"places that cross":   {passageOf(other(func(b *call.Batch) { b.Calls[0].End = 1 }), body, ok), "does not stand in the batch", false},
 		"places beyond":       {passageOf(other(func(b *call.Batch) { b.Calls[0].End = 999 }), body, ok), "does not stand in the batch", false},

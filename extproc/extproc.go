@@ -31,12 +31,14 @@ type Backlog interface {
 	Add(call.Event) bool
 }
 
-// Messages finds the type that a gRPC method returns, so that its messages can
-// be masked field by field.
+// Messages finds the types that a gRPC method takes and returns, so that its
+// messages can be masked field by field.
 type Messages interface {
 	// Output returns the type of the responses of "pkg.Service/Method" on a
 	// connection, or an error that says why it is not known.
 	Output(connection, function string) (protoreflect.MessageDescriptor, error)
+	// Input is the same for its requests.
+	Input(connection, function string) (protoreflect.MessageDescriptor, error)
 }
 
 // Detectors finds the detectors of the user's own that masks name: they come with
@@ -108,7 +110,7 @@ func New(cfg Config) *Server {
 	if cfg.Timeout <= 0 {
 		cfg.Timeout = defaultTimeout
 	}
-	return &Server{cfg: cfg, maskers: maskers{hashKey: cfg.HashKey, custom: cfg.Detectors}, requests: NewRequests(cfg.HashKey, cfg.Detectors), memory: budget{max: cfg.Memory}, async: make(chan struct{}, asyncRecords)}
+	return &Server{cfg: cfg, maskers: maskers{hashKey: cfg.HashKey, custom: cfg.Detectors}, requests: NewRequests(cfg.HashKey, cfg.Detectors, cfg.Messages), memory: budget{max: cfg.Memory}, async: make(chan struct{}, asyncRecords)}
 }
 
 // errCut ends a stream whose response can't be passed on any further: Envoy

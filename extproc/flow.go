@@ -104,7 +104,7 @@ func (s shape) grpc() (flow, error) {
 	if err != nil {
 		return nil, fmt.Errorf("the type of the response is not known, so it can't be masked: %w", err)
 	}
-	return &framed{masker: s.masker, output: out, limit: s.limits.Whole, encoding: s.headers.Get("grpc-encoding")}, nil
+	return &framed{masker: s.masker, messages: out, what: "response", limit: s.limits.Whole, encoding: s.headers.Get("grpc-encoding")}, nil
 }
 
 // passing hides nothing.

@@ -19,12 +19,13 @@ import (
 	"github.com/callgate/callgate/proto/callgate"
 )
 
-// framed masks the messages of a gRPC response one by one. Frames are those of
+// framed masks the messages of a gRPC response or request one by one. Frames are those of
 // the gRPC over HTTP/2 protocol: a flag byte, a four-byte length, the message.
 type framed struct {
-	masker *mask.Masker
-	output protoreflect.MessageDescriptor
-	limit  int // bytes of one message
+	masker   *mask.Masker
+	messages protoreflect.MessageDescriptor // their type
+	what     string                         // response or request
+	limit    int                            // bytes of one message
 	// encoding is how the messages are compressed that are (grpc-encoding).
 	encoding string
 	marked   map[protoreflect.FieldDescriptor][]string
@@ -39,7 +40,7 @@ func (f *framed) write(p []byte) ([]byte, error) {
 	var out []byte
 	for len(f.buf) >= frameHeader {
 		if f.buf[0] > 1 {
-			return nil, errors.New("the response is not of gRPC messages")
+			return nil, fmt.Errorf("the %s is not of gRPC messages", f.what)
 		}
 		size := int(binary.BigEndian.Uint32(f.buf[1:frameHeader]))
 		if size > f.limit {
@@ -69,7 +70,7 @@ func (f *framed) write(p []byte) ([]byte, error) {
 
 func (f *framed) close() ([]byte, error) {
 	if len(f.buf) > 0 {
-		return nil, errors.New("the gRPC response ends within a message")
+		return nil, fmt.Errorf("the gRPC %s ends within a message", f.what)
 	}
 	return nil, nil
 }
@@ -99,9 +100,9 @@ func (f *framed) decompress(b []byte) ([]byte, error) {
 }
 
 func (f *framed) message(b []byte) ([]byte, error) {
-	m := dynamicpb.NewMessage(f.output)
+	m := dynamicpb.NewMessage(f.messages)
 	if err := proto.Unmarshal(b, m); err != nil {
-		return nil, fmt.Errorf("the gRPC message is not a %s: %w", f.output.FullName(), err)
+		return nil, fmt.Errorf("the gRPC message is not a %s: %w", f.messages.FullName(), err)
 	}
 	if err := f.walk("", m); err != nil {
 		return nil, err

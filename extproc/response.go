@@ -80,7 +80,9 @@ func (r *response) handle(req *extprocv3.ProcessingRequest) ([]*extprocv3.Proces
 	case *extprocv3.ProcessingRequest_RequestHeaders:
 		return r.requestHeaders(req, m.RequestHeaders)
 	case *extprocv3.ProcessingRequest_RequestBody:
-		return r.requestBody(m.RequestBody.GetBody())
+		return r.requestBody(m.RequestBody)
+	case *extprocv3.ProcessingRequest_RequestTrailers:
+		return r.requestTrailers()
 	default:
 		return nil, fmt.Errorf("envoy sends %T, which this filter's processing mode should not include; see the reference for ext_proc", m)
 	}
@@ -111,6 +113,10 @@ func (r *response) begin(req *extprocv3.ProcessingRequest, m *extprocv3.HttpHead
 		// Envoy's own words (an unreachable upstream, a time-out) hide nothing,
 		// but they are what the caller got.
 		r.flow = &passing{}
+	case r.unmasked():
+		r.server.cfg.Log.ErrorContext(r.ctx, "a function got a request with what it must not be sent: Envoy did not let it be rewritten, although its route says so",
+			"call_id", meta.CallID, "connection", meta.Connection)
+		return r.withhold(errors.New("the request was not masked on its way to the function; envoy must hand it over (request_header_mode, request_body_mode) where the route says that it does"))
 	case r.batch != nil:
 		if err := r.beginBatch(m.GetEndOfStream()); err != nil {
 			return r.withhold(err)

@@ -68,6 +68,10 @@ func (m messages) Output(connection, function string) (protoreflect.MessageDescr
 	return nil, errors.New("the service's reflection does not answer")
 }
 
+func (m messages) Input(connection, function string) (protoreflect.MessageDescriptor, error) {
+	return m.Output(connection, function) // in a shop they are the same
+}
+
 func shopMessages(t testing.TB) messages {
 	t.Helper()
 	var file descriptorpb.FileDescriptorProto

@@ -1,6 +1,7 @@
 package protocol
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"net/http"
@@ -140,6 +141,13 @@ func (b *Batches) element(req *call.Request, s span) Element {
 	return e
 }
 
+// Message reads one message of a batch by itself, which is the body of req.
+func (b *Batches) Message(req *call.Request) (Invocation, error) {
+	alone := *req
+	alone.Headers = slices.DeleteFunc(slices.Clone(req.Headers), func(h call.Header) bool { return h.Name == "content-length" })
+	return b.one.Parse(&alone)
+}
+
 // span is a part of a text.
 type span struct{ start, end int }
 
@@ -202,22 +210,24 @@ func valueEnd(text []byte, at int) int {
 	}
 }
 
-// Keep returns the batch in body with only the messages that stand at the given
-// places, each its start and end, as they were written. It is an error where
-// these don't follow each other in body.
-func Keep(body []byte, places [][2]int) ([]byte, error) {
-	out := make([]byte, 1, len(body))
-	out[0] = '['
+// Messages returns the messages of the batch in body that stand at the given
+// places, each its start and end, as they were written. It is an error where these
+// don't follow each other in body.
+func Messages(body []byte, places [][2]int) ([][]byte, error) {
+	out := make([][]byte, len(places))
 	last := 0
 	for i, p := range places {
 		if p[0] < last || p[1] <= p[0] || p[1] > len(body) {
 			return nil, fmt.Errorf("message %d does not stand in the batch", i)
 		}
 		last = p[1]
-		if i > 0 {
-			out = append(out, ',')
-		}
-		out = append(out, body[p[0]:p[1]]...)
+		out[i] = body[p[0]:p[1]:p[1]]
 	}
-	return append(out, ']'), nil
+	return out, nil
+}
+
+// BatchOf is a batch of messages.
+func BatchOf(messages [][]byte) []byte {
+	out := append([]byte{'['}, bytes.Join(messages, []byte{','})...)
+	return append(out, ']')
 }

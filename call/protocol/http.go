@@ -130,7 +130,7 @@ func (r *routes) Parse(req *call.Request) (Invocation, error) {
 	if !ok {
 		return Invocation{}, unknown(req)
 	}
-	inv := Invocation{Function: to.function, Args: map[string]any{}}
+	inv := Invocation{Function: to.function, Args: map[string]any{}, InPath: to.params}
 	f := fields{args: inv.Args}
 	for i, v := range values {
 		// split has refused every escape that could hide a separator.

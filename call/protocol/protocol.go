@@ -25,6 +25,7 @@ type Invocation struct {
 	RPCID    json.RawMessage // JSON-RPC id as sent; nil for a notification and elsewhere
 	Session  string          // the protocol's own session, if it has one
 	Unread   bool            // the arguments stream, and were not read; see [call.Call]
+	InPath   []string        // the arguments that stand in the path
 	// Aliases are the names under which the caller wants fields back, and what
 	// the fields are called (graphql).
 	Aliases map[string][]string
