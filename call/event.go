@@ -121,6 +121,8 @@ type AnsweredEvent struct {
 	Content     [32]byte   `cbor:"8,keyasint"`           // commits to the content
 	Retain      Retain     `cbor:"9,keyasint,omitzero"`
 	Original    *Original  `cbor:"10,keyasint,omitempty"` // nil where none was kept
+	// RequestMasked is what was hidden of messages that streamed to the function.
+	RequestMasked []Masked `cbor:"11,keyasint,omitempty"`
 }
 
 // Original is the body as the function sent it, sealed for investigators, where

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -78,6 +79,31 @@ func (f *framed) close() ([]byte, error) {
 func (f *framed) findings() []mask.Finding { return f.found }
 func (*framed) waits() bool                { return false }
 func (f *framed) held() int                { return cap(f.buf) }
+
+// maxFindings bounds what is told of a stream, which may not end; further places
+// are counted under the path "...".
+const maxFindings = 128
+
+// note takes note of what was hidden, equal ones together.
+func (f *framed) note(list ...mask.Finding) {
+	for _, n := range list {
+		same := func(path string) func(mask.Finding) bool {
+			return func(o mask.Finding) bool {
+				return o.Rule == n.Rule && o.Type == n.Type && o.Detail == n.Detail && o.Path == path
+			}
+		}
+		i := slices.IndexFunc(f.found, same(n.Path))
+		if i < 0 && len(f.found) >= maxFindings {
+			n.Path = "..."
+			i = slices.IndexFunc(f.found, same(n.Path))
+		}
+		if i < 0 {
+			f.found = append(f.found, n)
+		} else {
+			f.found[i].Count += n.Count
+		}
+	}
+}
 
 // decompress undoes the compression of a message; it leaves uncompressed, as any
 // single message may.
@@ -211,7 +237,7 @@ func (f *framed) option(path string, m protoreflect.Message, fd protoreflect.Fie
 			continue
 		}
 		found.Path = path
-		f.found = append(f.found, found)
+		f.note(found)
 		if fd.Kind() != protoreflect.StringKind || fd.IsList() || fd.IsMap() {
 			m.Clear(fd)
 			return true, nil
@@ -238,7 +264,7 @@ func (f *framed) entries(path string, m protoreflect.Message, fd protoreflect.Fi
 			return false
 		}
 		if masked != s {
-			f.found = append(f.found, found...)
+			f.note(found...)
 			entries.Clear(k)
 			return true
 		}
@@ -262,11 +288,11 @@ func (f *framed) value(path string, fd protoreflect.FieldDescriptor, v protorefl
 	switch fd.Kind() {
 	case protoreflect.StringKind:
 		s, found, err := f.masker.String(path, v.String())
-		f.found = append(f.found, found...)
+		f.note(found...)
 		return protoreflect.ValueOfString(s), false, err
 	case protoreflect.BytesKind:
 		s, found, err := f.masker.String(path, string(v.Bytes()))
-		f.found = append(f.found, found...)
+		f.note(found...)
 		return protoreflect.ValueOfBytes([]byte(s)), false, err
 	case protoreflect.BoolKind, protoreflect.EnumKind:
 		hides, err := f.hidden(path)
@@ -282,7 +308,7 @@ func (f *framed) value(path string, fd protoreflect.FieldDescriptor, v protorefl
 		}
 		// A card number may be sent as a number.
 		_, found, err := f.masker.String(path, digits(fd, v))
-		f.found = append(f.found, found...)
+		f.note(found...)
 		return v, len(found) > 0, err
 	}
 }
@@ -302,7 +328,7 @@ var quoted = strings.NewReplacer(`\`, `\\`, `"`, `\"`)
 func (f *framed) hidden(path string) (bool, error) {
 	_, found, hides, err := f.masker.Field(path)
 	if hides {
-		f.found = append(f.found, found)
+		f.note(found)
 	}
 	return hides, err
 }

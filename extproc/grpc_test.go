@@ -2,6 +2,7 @@ package extproc
 
 import (
 	"encoding/json"
+	"fmt"
 	"reflect"
 	"slices"
 	"strings"
@@ -308,5 +309,27 @@ func TestGRPCCompressed(t *testing.T) {
 		if got.err == nil || got.body != "" {
 			t.Errorf("%s: %+v", name, got)
 		}
+	}
+}
+
+// However long a stream is, what was hidden of it is told in little.
+func TestGRPCFindings(t *testing.T) {
+	b := start(t)
+	var chunks []string
+	for range 300 {
+		chunks = append(chunks, customer(t, `{"card":"`+card+`"}`))
+	}
+	var many []string
+	for i := range 200 {
+		many = append(many, fmt.Sprintf(`"k%d":%q`, i, card))
+	}
+	chunks = append(chunks, customer(t, `{"labels":{`+strings.Join(many, ",")+`}}`))
+	b.run(t, exchange{mode: duplex, meta: decided(call.GRPC, cards), headers: []string{"content-type", "application/grpc"}, chunks: chunks, trailers: []string{"grpc-status", "0"}})
+	a, sum := b.one(t), 0
+	for _, m := range a.Masked {
+		sum += m.Count
+	}
+	if len(a.Masked) != maxFindings+1 || a.Masked[0].Path != "card" || a.Masked[0].Count != 300 || sum != 500 {
+		t.Errorf("%d findings, %d values, the first %+v", len(a.Masked), sum, a.Masked[0])
 	}
 }

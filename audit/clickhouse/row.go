@@ -310,6 +310,9 @@ func (r *Row) answer(e *call.Event) {
 	r.ResponseBodyBytes, r.ResponseBodyTruncated = &length, a.Body.Truncated
 	r.ResponseBodySum, r.ResponseSalt = sum(a.Body), string(e.Salt[:])
 	r.MaskedRules, r.MaskedTypes, r.MaskedPaths, r.MaskedCounts = hidden(a.Masked)
+	if len(a.RequestMasked) > 0 { // of messages that were not there to be decided about
+		r.RequestMaskedRules, r.RequestMaskedTypes, r.RequestMaskedPaths, r.RequestMaskedCounts = hidden(a.RequestMasked)
+	}
 	if o := a.Original; o != nil {
 		r.OriginalSealed, r.OriginalCommitment = string(o.Sealed), string(o.Commitment[:])
 	}

@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -183,7 +184,7 @@ func uploads(t *testing.T) []byte {
 		protodesc.ToFileDescriptorProto(wrapperspb.File_google_protobuf_wrappers_proto),
 		{Name: proto.String("test/files.proto"), Package: proto.String("test"), Syntax: proto.String("proto3"), Dependency: []string{"google/protobuf/wrappers.proto"},
 			Service: []*descriptorpb.ServiceDescriptorProto{{Name: proto.String("Files"), Method: []*descriptorpb.MethodDescriptorProto{
-				method("Upload", true, false), method("Chat", true, true), method("Other", true, true), method("Peek", true, true)}}}},
+				method("Upload", true, false), method("Chat", true, true), method("Other", true, true), method("Peek", true, true), method("Say", false, false)}}}},
 	}}
 	data, err := proto.Marshal(set)
 	if err != nil {
@@ -192,7 +193,7 @@ func uploads(t *testing.T) []byte {
 	return data
 }
 
-// serveUploads serves it: Upload counts bytes, Chat repeats what it hears.
+// serveUploads serves it: Upload counts bytes, Chat and Say repeat what they hear.
 func serveUploads(t *testing.T) string {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -200,7 +201,12 @@ func serveUploads(t *testing.T) string {
 		t.Fatal(err)
 	}
 	s := grpc.NewServer()
-	s.RegisterService(&grpc.ServiceDesc{ServiceName: "test.Files", HandlerType: (*any)(nil), Streams: []grpc.StreamDesc{
+	s.RegisterService(&grpc.ServiceDesc{ServiceName: "test.Files", HandlerType: (*any)(nil), Methods: []grpc.MethodDesc{
+		{MethodName: "Say", Handler: func(_ any, _ context.Context, decode func(any) error, _ grpc.UnaryServerInterceptor) (any, error) {
+			m := new(wrapperspb.StringValue)
+			return m, decode(m)
+		}},
+	}, Streams: []grpc.StreamDesc{
 		{StreamName: "Upload", ClientStreams: true, Handler: func(_ any, stream grpc.ServerStream) error {
 			for n := 0; ; {
 				m := new(wrapperspb.StringValue)
