@@ -54,15 +54,24 @@ func base64Opens(text []byte) bool {
 	if len(text) < minBase64 {
 		return false
 	}
-	// Three bytes of which one can't stand in text, the usual case.
+	const most = 32
+	// Mostly one of the first bytes can't stand in text. It must not be among the
+	// last three, since a character may be cut there.
 	a, b, c, d := base64Value[text[0]], base64Value[text[1]], base64Value[text[2]], base64Value[text[3]]
-	if a|b|c|d|base64Value[text[4]]|base64Value[text[5]]|base64Value[text[6]]|base64Value[text[7]] <= 63 {
-		if opens := &textOpens; opens[a<<2|b>>4] == neverText ||
-			opens[a<<2|b>>4] == oneByte && (opens[b<<4|c>>2] == neverText || opens[b<<4|c>>2] == oneByte && opens[c<<6|d] == neverText) {
+	for n := 4; n+4 <= min(len(text), most); n += 4 {
+		e, f, g, h := base64Value[text[n]], base64Value[text[n+1]], base64Value[text[n+2]], base64Value[text[n+3]]
+		if a|b|c|d|e|f|g|h > 63 {
+			break
+		}
+		x, y, z := textOpens[a<<2|b>>4], textOpens[b<<4|c>>2], textOpens[c<<6|d]
+		if x == neverText || x == oneByte && (y == neverText || y == oneByte && z == neverText) {
 			return false
 		}
+		if x&y&z != oneByte {
+			break
+		}
+		a, b, c, d = e, f, g, h
 	}
-	const most = 32
 	var out [most / 4 * 3]byte
 	n, k, bits := 0, 0, uint32(0)
 	for ; n < len(text) && n < most; n++ {

@@ -58,7 +58,7 @@ func issuers() []issuer {
 
 // issuerAt returns the lengths for a number with these first six digits.
 func issuerAt(six int) (plain, hinted uint32) {
-	if six < 220000 || six > 979299 {
+	if !issuing[six/1000] {
 		return 0, 0
 	}
 	for _, r := range cardIssuers {
@@ -74,6 +74,21 @@ func issuerAt(six int) (plain, hinted uint32) {
 
 // cardIssuers is constant data.
 var cardIssuers = issuers()
+
+// issuing has the first three digits of all that is in cardIssuers.
+var issuing = func() (t [1000]bool) {
+	for _, r := range cardIssuers {
+		for n := r.lo / 1000; n <= r.hi/1000; n++ {
+			t[n] = true
+		}
+	}
+	return t
+}()
+
+// mayIssue tells whether cards may begin with the first three of these digits.
+func mayIssue(b []byte) bool {
+	return issuing[int(b[0]-'0')*100+int(b[1]-'0')*10+int(b[2]-'0')]
+}
 
 // card returns the end of the card number that begins with the first group, or 0.
 // Of several it takes the longest, which hides the others too.

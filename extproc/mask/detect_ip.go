@@ -109,16 +109,17 @@ func (s *scanner) ipv6(i int) int {
 	if b[end-1] == '.' {
 		end--
 	}
+	// What is no address may hold something else, so that the scan goes on within it.
 	if colons < 7 && (!double || colons < 2) || alnumAt(b, end) || at(b, end) == '_' || at(b, end) == ':' {
-		return max(i+1, end)
+		return i + 1
 	}
 	addr, err := netip.ParseAddr(string(b[start:end]))
 	if err != nil || !addr.Is6() {
-		return max(i+1, end)
+		return i + 1
 	}
 	// ::1 and a::b are code; an address has more to it.
 	if groups := end - start - colons; groups < 5 && !s.announced(start).has(detIP) {
-		return end
+		return i + 1
 	}
 	if at(b, end) == '/' {
 		if to := prefixEnd(b, end, 128); to > 0 {

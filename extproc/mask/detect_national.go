@@ -84,7 +84,7 @@ var nationalForms = func() (t nationalTable) {
 		}
 		for _, f := range n.plain {
 			end := lead(f)
-			for end < len(f) && f[end] == 'd' {
+			for end < len(f) && (f[end] == 'd' || isDigit(f[end])) {
 				end++
 			}
 			run, form := end-lead(f), nationalForm{id: detNational + detector(i), form: f, lead: lead(f)}
@@ -110,7 +110,7 @@ var nationalForms = func() (t nationalTable) {
 }()
 
 func lead(form string) (n int) {
-	for n < len(form) && form[n] != 'd' {
+	for n < len(form) && form[n] != 'd' && !isDigit(form[n]) {
 		n++
 	}
 	if n > 0 && form[0] != 'a' {
@@ -122,6 +122,23 @@ func lead(form string) (n int) {
 		}
 	}
 	return n
+}
+
+// some tells whether some plain form goes with the first of the digits [i, end)
+// and with what stands on both sides of them.
+func (t *nationalTable) some(b []byte, i, end int) bool {
+	run := end - i
+	if run >= len(t.plain) {
+		return false
+	}
+	left := t.before[run][t.side[at(b, i-1)]&(maxSides-1)] & t.after[run][t.side[at(b, end)]&(maxSides-1)]
+	for ; left != 0; left &= left - 1 {
+		f := &t.plain[run][bits.TrailingZeros32(left)]
+		if c := f.form[f.lead]; c == 'd' || c == b[i] {
+			return true
+		}
+	}
+	return false
 }
 
 // national looks for a personal number around the run of digits [i, end), of

@@ -10,7 +10,7 @@ const secretReach = 512
 
 // literal looks for what has a literal whose anchor is at i; i+1 means none.
 func (s *scanner) literal(i int) int {
-	if t := s.e.sec; t != nil && t.literals.maybe(s.b, i) {
+	if t := s.e.sec; t != nil {
 		upto, from := t.literals.candidates(s.b, i)
 		for _, chain := range [2][]uint16{upto, from} {
 			for _, n := range chain {

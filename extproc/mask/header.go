@@ -23,9 +23,9 @@ func (m *Masker) Header(name, value string) (masked string, found []Finding, dro
 	w.push()
 	rule := func(name string) verdict {
 		info := w.name([]byte(name))
-		w.stack[len(w.stack)-1] = frame{key: []byte(name), info: info, kind: frameKey}
+		w.stack[len(w.stack)-1] = frame{info: info, kind: frameKey}
 		if info.rule >= 0 {
-			return verdict{how: m.hows[info.rule], rule: info.rule, of: detKeyword}
+			return m.by(info.rule, detKeyword)
 		}
 		return verdict{}
 	}
@@ -35,7 +35,7 @@ func (m *Masker) Header(name, value string) (masked string, found []Finding, dro
 	}
 	v := rule(name)
 	if v.how == howDrop {
-		w.report(v.rule, v.kind(), "")
+		w.report(int(v.rule), v.kind(), "")
 		return "", w.findings, true, nil
 	}
 	from, to := 0, len(src)

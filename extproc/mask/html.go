@@ -228,7 +228,7 @@ func (h *page) attributes(start, end int) error {
 	for _, a := range list {
 		if a.name == "name" || a.name == "id" || a.name == "property" {
 			if r := w.name([]byte(html.UnescapeString(string(tag[a.start:a.end])))).rule; r >= 0 {
-				named = w.m.stricterVerdict(named, verdict{how: w.m.hows[r], rule: r, of: detKeyword})
+				named = w.m.stricterVerdict(named, w.m.by(r, detKeyword))
 			}
 		}
 	}
@@ -238,13 +238,13 @@ func (h *page) attributes(start, end int) error {
 	for _, a := range list {
 		h.raw(start+a.at, start+a.at+len(a.name))
 		name := strings.TrimPrefix(a.name, "data-")
-		w.stack[len(w.stack)-1] = frame{key: []byte(name), info: w.name([]byte(name)), kind: frameKey}
+		w.stack[len(w.stack)-1] = frame{info: w.name([]byte(name)), kind: frameKey}
 		v := verdict{}
 		if a.name == "value" || a.name == "content" {
 			v = named
 		}
 		if r := w.stack[len(w.stack)-1].info.rule; r >= 0 {
-			v = w.m.stricterVerdict(v, verdict{how: w.m.hows[r], rule: r, of: detKeyword})
+			v = w.m.stricterVerdict(v, w.m.by(r, detKeyword))
 		}
 		form := escapeMarkup
 		if !a.quoted {

@@ -72,15 +72,27 @@ type hole struct {
 // verdict is the rule that hides a value and why; the zero value is none. It is
 // copied for each value, so it is small and has no pointers.
 type verdict struct {
-	how   how
-	of    detector // why: detPath, detKeyword, or a detector that goes by names
-	blob  bool     // the value is a file in base64
-	delta bool     // the value is a piece of a longer text
-	rule  int
+	how  how
+	of   detector // why: detPath, detKeyword, or a detector that goes by names
+	is   valueSort
+	rule int32
 }
+
+// valueSort is what paths tell of a value besides that it is hidden.
+type valueSort uint8
+
+const (
+	isBlob  valueSort = 1 << iota // a file in base64
+	isDelta                       // a piece of a longer text
+)
 
 // kind is what findings call it.
 func (v verdict) kind() string { return typeOf(v.of) }
+
+// by is the verdict of a rule.
+func (m *Masker) by(rule int, of detector) verdict {
+	return verdict{how: m.hows[rule], of: of, rule: int32(rule)}
+}
 
 // errMore says that the text at hand ends within a token.
 var errMore = errors.New("more of the text is needed")
@@ -269,7 +281,7 @@ func (d *doc) stringValue(v verdict) error {
 	if err != nil {
 		return err
 	}
-	if d.mute == 0 {
+	if d.mute == 0 && !d.w.quiet(d.src[d.i+1:end], d.odd, v) {
 		if err := d.w.stringValue(d, d.i+1, end, d.odd, d.live(), v); err != nil {
 			return err
 		}
@@ -317,6 +329,11 @@ func (d *doc) name() error {
 	}
 	d.enter(c)
 	d.i, d.want = to+1, wantColon
+	// Mostly the colon and the value follow at once.
+	if d.i+1 < len(d.src) && d.src[d.i] == ':' && d.src[d.i+1] > ' ' {
+		d.i, d.want = d.i+1, wantValue
+		return d.value()
+	}
 	return nil
 }
 
@@ -370,7 +387,7 @@ func (d *doc) after() {
 	d.want = wantSign
 	if c.drop {
 		d.mute--
-		d.w.report(c.inner.rule, c.inner.kind(), "")
+		d.w.report(int(c.inner.rule), c.inner.kind(), "")
 		if c.kept {
 			d.fill(d.i)
 		}
@@ -408,7 +425,14 @@ func (d *doc) sign(sign byte) error {
 		c.n++
 		d.element()
 	}
-	return nil
+	// Mostly what it parts follows at once.
+	switch {
+	case d.i >= len(d.src) || d.src[d.i] <= ' ':
+		return nil
+	case c.object:
+		return d.name()
+	}
+	return d.value()
 }
 
 // leave ends the object or array whose last sign is at d.i.
@@ -430,17 +454,20 @@ func (d *doc) leave() {
 type oddities uint16
 
 const (
-	oddEscape oddities = 1 << iota
-	oddHigh            // bytes of 0x80 and above
+	oddEscape   oddities = 1 << iota
+	oddHigh              // bytes of 0x80 and above
+	_                    // stops take three bits
+	oddNoBase64          // characters that base64 does not have
 
 	oddClasses = 8 // bits before the classes
+	stopBits   = 7
 )
 
 // plain tells that the string's bytes stand for themselves.
 func (o oddities) plain() bool { return o&(oddEscape|oddHigh) == 0 }
 
 // none tells that they do, and that no detector begins at any of them.
-func (o oddities) none() bool { return o == 0 }
+func (o oddities) none() bool { return o&^oddNoBase64 == 0 }
 
 // stringClass marks the bytes at which the search for a string's end stops.
 var stringClass = func() (t [256]uint8) {
@@ -467,15 +494,17 @@ func (d *doc) stringEnd(i int) (end int, err error) {
 	if d.resume > i {
 		i, odd = d.resume, d.odd
 	}
-	seen := odd &^ (oddEscape | oddHigh)
+	seen := odd
 	for i < len(src) {
 		c := text[src[i]]
-		seen |= c
-		switch c & (1<<oddClasses - 1) {
-		case 0:
+		if c&stopBits == 0 {
+			seen |= c
 			i++
+			continue
+		}
+		switch c & stopBits {
 		case 1:
-			odd |= seen &^ (1<<oddClasses - 1)
+			odd |= seen &^ stopBits
 			d.resume, d.odd = i, odd
 			if odd&oddHigh != 0 && !utf8.Valid(src[start:i]) {
 				return i, d.fail(start, "a string that is not UTF-8")
@@ -485,18 +514,20 @@ func (d *doc) stringEnd(i int) (end int, err error) {
 			odd |= oddEscape
 			n, err := d.escape(i)
 			if err != nil {
-				d.resume, d.odd = i, odd|seen&^(1<<oddClasses-1)
+				d.resume, d.odd = i, odd|seen&^stopBits
 				return i, err
 			}
+			seen |= c
 			i += n
 		case 3:
 			return i, d.fail(i, "a control character inside a string")
 		default:
+			seen |= c
 			odd |= oddHigh
 			i++
 		}
 	}
-	d.resume, d.odd = i, odd|seen&^(1<<oddClasses-1)
+	d.resume, d.odd = i, odd|seen&^stopBits
 	return i, d.short("the document ends inside a string")
 }
 

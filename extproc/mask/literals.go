@@ -25,6 +25,8 @@ type literal struct {
 // greater, the better an anchor.
 func rarity(c byte) int {
 	switch {
+	case c == ' ':
+		return 0
 	case isDigit(c):
 		return 1
 	case c >= 'A' && c <= 'Z':
@@ -89,20 +91,6 @@ func (t *literals) add(text string, fold bool, rule int) {
 	chain := &t.chains[*slot-1]
 	*chain = append(*chain, uint16(len(t.list)))
 	t.list = append(t.list, l)
-}
-
-// maybe tells whether there may be candidates: for nearly no anchor there are.
-func (t *literals) maybe(b []byte, i int) bool {
-	some := uint32(0)
-	if i >= 2 {
-		h := trigram(b[i-2], b[i-1], b[i])
-		some = t.some[h/32] >> (h % 32)
-	}
-	if i+2 < len(b) {
-		h := trigram(b[i], b[i+1], b[i+2])
-		some |= t.some[h/32] >> (h % 32)
-	}
-	return some&1 != 0
 }
 
 // candidates are the chains of texts whose anchor may be b[i].

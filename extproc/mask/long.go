@@ -49,7 +49,7 @@ func (d *doc) begin(v verdict, n int) (bool, error) {
 		}
 		d.mute++
 		d.dig(d.i)
-	case v.blob && !d.opens(l.window):
+	case v.is&isBlob != 0 && !d.opens(l.window):
 		l.hidden, l.blob = true, true
 		d.mute++
 		d.dig(d.i)
@@ -175,7 +175,7 @@ func (w *walker) hideLong(from, to int, l *long) {
 		repl = []byte("null")
 	}
 	w.edits = append(w.edits, edit{from, to, repl, l.v.kind()})
-	w.report(l.v.rule, l.v.kind(), "")
+	w.report(int(l.v.rule), l.v.kind(), "")
 }
 
 // window searches the next part of a long text, which begins at base, and

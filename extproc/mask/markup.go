@@ -82,7 +82,7 @@ func (w *walker) finish(body []byte) ([]byte, error) {
 // may or may not have a prefix. With index >= 0 it is also that element of a list
 // of this name.
 func (w *walker) enterName(live liveStates, v verdict, index int, names ...string) verdict {
-	w.stack[len(w.stack)-1] = frame{key: []byte(names[0]), info: w.name([]byte(names[0])), kind: frameKey}
+	w.stack[len(w.stack)-1] = frame{info: w.name([]byte(names[0])), kind: frameKey}
 	if len(w.m.paths.steps) > 0 {
 		from := len(w.states)
 		for _, name := range names {
@@ -96,7 +96,7 @@ func (w *walker) enterName(live liveStates, v verdict, index int, names ...strin
 	}
 	for _, name := range names {
 		if r := w.name([]byte(name)).rule; r >= 0 {
-			v = w.m.stricterVerdict(v, verdict{how: w.m.hows[r], rule: r, of: detKeyword})
+			v = w.m.stricterVerdict(v, w.m.by(r, detKeyword))
 		}
 	}
 	return v
@@ -114,7 +114,7 @@ func (w *walker) hide(start, end int, text []byte, v verdict, form func([]byte) 
 		repl = form(w.m.concealWhole(v.how, text))
 	}
 	w.edits = append(w.edits, edit{start, end, repl, v.kind()})
-	w.report(v.rule, v.kind(), "")
+	w.report(int(v.rule), v.kind(), "")
 }
 
 // escapeMarkup writes text so that it is text in XML and HTML, in elements and in

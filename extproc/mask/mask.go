@@ -144,7 +144,7 @@ func (m *Masker) String(path, s string) (string, []Finding, error) {
 	default:
 		s = string(m.concealWhole(v.how, text))
 	}
-	w.report(v.rule, v.kind(), "")
+	w.report(int(v.rule), v.kind(), "")
 	return s, w.findings, w.fault
 }
 
@@ -159,7 +159,7 @@ func (m *Masker) Field(path string) (how string, found Finding, hides bool, err 
 	if err != nil || v.how == howNone {
 		return "", Finding{}, false, err
 	}
-	w.report(v.rule, v.kind(), "")
+	w.report(int(v.rule), v.kind(), "")
 	return [...]string{howPartial: Partial, howToken: Token, howHash: Hash, howRedact: Redact, howDrop: Drop}[v.how], w.findings[0], true, nil
 }
 
@@ -180,10 +180,10 @@ func (w *walker) goTo(path string) (verdict, error) {
 		case stepKey:
 			key := []byte(s.key)
 			info := w.name(key)
-			w.stack[len(w.stack)-1] = frame{key: key, info: info, kind: frameKey}
+			w.stack[len(w.stack)-1] = frame{info: info, kind: frameKey}
 			v = w.advance(w.cur, key, 0, v)
 			if r := info.rule; r >= 0 {
-				v = w.m.stricterVerdict(v, verdict{how: w.m.hows[r], rule: r, of: detKeyword})
+				v = w.m.stricterVerdict(v, w.m.by(r, detKeyword))
 			}
 		case stepIndex:
 			v = w.enterIndex(s.index, w.cur, v)

@@ -20,6 +20,8 @@ type nameInfo struct {
 	version bool     // it announces a version
 	ordinal bool     // it announces an order, a parcel, a point in time: numbers under it are no cards
 	telling bool     // it announces a secret
+	leafy   bool     // it may make something of any value: byName or bare
+	quiet   bool     // it says nothing of any value
 	secrets []uint16 // keyed rules of the secret table that it satisfies
 }
 
@@ -229,10 +231,12 @@ func (m *Masker) describe(raw []byte) *nameInfo {
 	info.ordinal = kind&wordOrdinal != 0
 	info.version = kind&wordVersion != 0
 	info.bare = string(n) == "name" && m.det.on.has(detPerson)
+	info.leafy = info.byName != detCount || info.bare
 	info.telling = kind&wordTelling != 0 && kind&wordUntelling == 0
 	if kind&wordKey != 0 || alone {
 		info.secrets = vendors
 	}
+	info.quiet = !info.leafy && !info.telling && info.secrets == nil
 	return info
 }
 

@@ -10,7 +10,7 @@ type nationalID struct {
 	words []string
 
 	// forms are its spellings: d a digit, a a letter, c either, anything else
-	// itself. Where a name announces it separators may stand anywhere in it or
+	// itself, a digit too. Where a name announces it separators may stand anywhere in it or
 	// be left out.
 	forms []string
 
@@ -41,7 +41,7 @@ var nationalIDs = [nationalCount]nationalID{
 	{"br_cnpj", "Brazil: CNPJ", []string{"cnpj"}, []string{"dd.ddd.ddd/dddd-dd"}, []string{"dd.ddd.ddd/dddd-dd"}, checkCNPJ},
 	{"br_cpf", "Brazil: CPF", []string{"cpf", "cadastrodepessoas"}, []string{"ddd.ddd.ddd-dd"}, []string{"ddd.ddd.ddd-dd"}, checkCPF},
 	{"ca", "Canada: social insurance number", []string{"sin", "nas", "socialinsurance", "socialinsurancenumber"}, []string{"ddddddddd"}, nil, checkSIN},
-	{"ch", "Switzerland: AHV number", []string{"ahv", "avs", "ahvnummer", "ahvnr", "oasi"}, []string{"ddd.dddd.dddd.dd"}, []string{"ddd.dddd.dddd.dd", "ddddddddddddd"}, checkAHV},
+	{"ch", "Switzerland: AHV number", []string{"ahv", "avs", "ahvnummer", "ahvnr", "oasi"}, []string{"ddd.dddd.dddd.dd"}, []string{"756.dddd.dddd.dd", "756dddddddddd"}, checkAHV},
 	{"cl", "Chile: RUT", []string{"rut", "run", "rolunico"}, []string{"dd.ddd.ddd-c", "d.ddd.ddd-c"}, []string{"dd.ddd.ddd-c", "d.ddd.ddd-c"}, checkRUT},
 	{"cn", "China: resident identity number", []string{"sfz", "shenfenzheng", "residentid", "idno", "身份证", "身份证号", "身份证号码"}, []string{"dddddddddddddddddc"}, []string{"dddddddddddddddddc"}, checkResident},
 	{"cz", "Czechia and Slovakia: rodné číslo", []string{"rodnecislo", "rodnécíslo", "rodnéčíslo", "birthnumber"}, []string{"dddddd/dddd"}, []string{"dddddd/dddd"}, checkRodneCislo},

@@ -52,10 +52,10 @@ func (w *walker) appendPath(b []byte) []byte {
 			switch {
 			case f.guard:
 				b = append(b, hidden...)
-			case len(b)+len(f.key) > maxPath:
+			case len(b)+len(f.info.raw) > maxPath:
 				return append(b, elsewhere...)
 			default:
-				b = append(b, strings.ToValidUTF8(string(f.key), "?")...)
+				b = append(b, strings.ToValidUTF8(string(f.info.raw), "?")...)
 			}
 		}
 		if len(b) > maxPath {

@@ -10,15 +10,20 @@ func trailingZeros(s detSet) int { return bits.TrailingZeros64(uint64(s)) }
 
 // engine is the compiled set of detectors: immutable.
 type engine struct {
-	on      detSet
-	class   [256]byteClass
-	text    [256]oddities // stringClass and class in one, for strings of JSON
-	sec     *secretTable
-	regions []string // whose own ways of writing telephone numbers are known
-	custom  *customTable
-	byName  bool // names in text may announce what follows a sign
-	any     bool // something looks at values for what they are
-	short   bool // it may find less than minMatch bytes
+	on       detSet
+	class    [256]byteClass
+	text     [256]oddities     // stringClass and class in one, for strings of JSON
+	inner    [256]uint8        // see rest
+	some     [8192 / 32]uint32 // which three bytes begin or end with an anchor of some literal
+	sec      *secretTable
+	regions  []string // whose own ways of writing telephone numbers are known
+	custom   *customTable
+	byName   bool      // names in text may announce what follows a sign
+	any      bool      // something looks at values for what they are
+	joint    [256]bool // digits and what parts them, where literals have their anchors there
+	inGroups bool      // some of what parts digits is one
+	inDigits bool      // some digit is one
+	short    bool      // it may find less than minMatch bytes
 }
 
 // byteClass tells what may begin, or be anchored, at a byte.
@@ -71,11 +76,69 @@ func (e *engine) init(on detSet, keywords bool) {
 			}
 		}
 	}
+	if e.sec != nil {
+		e.some = e.sec.literals.some
+	}
 	if e.custom != nil {
 		e.custom.mark(&e.class)
+		for h, some := range e.custom.literals.some {
+			e.some[h] |= some
+		}
 	}
+	for c := range e.class {
+		switch b := byte(c); {
+		case e.class[c] == classDigit:
+			e.inner[c] = innerDigit
+		case e.class[c] == 0 && isLetter(b) && !isN(b):
+			e.inner[c] = innerLetter
+		}
+	}
+	e.joints()
 	for c := range e.text {
 		e.text[c] = oddities(stringClass[c]) | oddities(e.class[c])<<oddClasses
+		if !base64Class[c] && stringClass[c] == 0 {
+			e.text[c] |= oddNoBase64
+		}
+	}
+}
+
+// maybe tells whether some literal's anchor may be b[i]: nearly none is.
+func (e *engine) maybe(b []byte, i int) bool {
+	some := uint32(0)
+	if i >= 2 {
+		h := trigram(b[i-2], b[i-1], b[i])
+		some = e.some[h/32] >> (h % 32)
+	}
+	if i+2 < len(b) {
+		h := trigram(b[i], b[i+1], b[i+2])
+		some |= e.some[h/32] >> (h % 32)
+	}
+	return some&1 != 0
+}
+
+// joints sets joint: numbers are read as a whole, and what begins within one is to
+// be found all the same.
+func (e *engine) joints() {
+	number := func(l *literal, i int) bool {
+		return i < 0 || i >= len(l.text) || isDigit(l.text[i]) || separates[l.text[i]] != 0
+	}
+	var tables []*literals
+	if e.sec != nil {
+		tables = append(tables, &e.sec.literals)
+	}
+	if e.custom != nil {
+		tables = append(tables, &e.custom.literals)
+	}
+	for _, t := range tables {
+		for k := range t.list {
+			l := &t.list[k]
+			switch c := l.text[l.at]; {
+			case isDigit(c):
+				e.joint[c], e.inDigits = true, true
+			case separates[c] != 0 && number(l, l.at-1) && number(l, l.at+1):
+				e.joint[c], e.inGroups = true, true
+			}
+		}
 	}
 }
 
@@ -112,7 +175,9 @@ type scanner struct {
 	groups  groups   // scratch
 	present []int    // custom patterns whose literal was seen
 	around  detSet
-	known   bool // around is worked out
+	known   bool   // around is worked out
+	hints   detSet // what the words before hintsAt announce
+	hintsAt int
 }
 
 // minMatch is the length of the shortest thing that any detector finds: a@b.co,
@@ -120,31 +185,35 @@ type scanner struct {
 const minMatch = 6
 
 func (s *scanner) scan(b []byte) []match {
-	s.b, s.matches, s.run, s.noJWT, s.known, s.present = b, s.matches[:0], -1, 0, false, s.present[:0]
+	s.b, s.matches, s.run, s.noJWT, s.known, s.hintsAt, s.present = b, s.matches[:0], -1, 0, false, -1, s.present[:0]
 	class := &s.e.class
 	for i := 0; i < len(b); {
 		c := class[b[i]]
-		if c == 0 {
-			i++
-			continue
+		if c&classAnchor != 0 && s.e.maybe(b, i) {
+			if next := s.literal(i); next > i+1 {
+				i = next
+				continue
+			}
 		}
-		i = s.at(i, c)
+		switch c &^= classAnchor; c {
+		case 0:
+			i++
+		case classDigit:
+			i = s.digits(i)
+		default:
+			i = s.at(i, c)
+		}
 	}
-	s.whole()
+	if s.e.custom != nil || len(s.names) > 0 && len(s.matches) == 0 && s.values {
+		s.whole()
+	}
 	return s.matches
 }
 
 // at looks at a byte of some class and returns where to go on.
 func (s *scanner) at(i int, c byteClass) int {
-	if c&classAnchor != 0 {
-		if next := s.literal(i); next > i+1 {
-			return next
-		}
-	}
 	next := i + 1
 	switch {
-	case c&classDigit != 0:
-		next = s.digits(i)
 	case c&classAt != 0:
 		next = s.email(i)
 	case c&classPlus != 0:
@@ -217,54 +286,70 @@ func (s *scanner) digits(i int) int {
 	on := s.e.on
 	continues := s.run == i
 	s.run = -1
-	if i >= 2 && on&ofIBANs != 0 && i+1 < len(b) && isDigit(b[i+1]) {
-		if p := b[i-1]; isLetter(p) || p == ' ' || p == '-' {
-			if from, to := ibanAt(b, i); to > 0 && from >= s.floor() {
-				// Known to be an IBAN, it is no card either, whoever asked for which.
-				if on.has(detIBAN) {
-					return s.found(match{start: from, end: to, det: detIBAN})
-				}
-				return to
-			}
-		}
-	}
 	end := i + 1
 	for end < len(b) && isDigit(b[end]) {
 		end++
 	}
-	if end-i <= 3 && on.has(detIP) && end+1 < len(b) && b[end] == '.' && !continues {
+	size := end - i
+	if size > 1 && i > 1 && on&ofIBANs != 0 && afterTwoLetters(b, i) {
+		if from, to := ibanAt(b, i); to > 0 && from >= s.floor() {
+			// Known to be an IBAN, it is no card either, whoever asked for which.
+			if on.has(detIBAN) {
+				return s.found(match{start: from, end: to, det: detIBAN})
+			}
+			return to
+		}
+	}
+	if size <= 3 && on.has(detIP) && end+1 < len(b) && b[end] == '.' && !continues {
 		if to := s.ipv4(i); to > 0 {
 			return s.found(match{start: i, end: to, det: detIP})
 		}
 	}
-	if end-i > maxCard {
+	if s.e.inDigits {
+		if to := s.within(i+1, end); to > 0 {
+			return to
+		}
+	}
+	if size > maxCard {
 		return end
 	}
-	var announced detSet
 	if on&allNational != 0 {
-		if end-i >= 6 || end-i == 4 && i > 0 && isLetter(b[i-1]) && isLetter(at(b, end)) {
-			announced = s.announced(i)
+		var announced detSet
+		if size >= 6 || size == 4 && i > 0 && isLetter(b[i-1]) && isLetter(at(b, end)) {
+			announced = s.announced(i) & allNational
 		}
-		if from, to, det := s.national(i, end, announced); to > 0 {
-			return s.found(match{start: from, end: to, det: det})
+		if announced != 0 || nationalForms.some(b, i, end) {
+			if from, to, det := s.national(i, end, announced); to > 0 {
+				return s.found(match{start: from, end: to, det: det})
+			}
 		}
 	}
-	if end-i < 9 && groupAfter(b, end) < 0 {
+	if size < 9 && groupAfter(b, end) < 0 {
 		area := at(b, end) == ')' && at(b, i-1) == '(' // (415) 555-2671
-		if (end-i >= 7 && s.announced(i).has(detPhone) || area) && on.has(detPhone) {
+		if area && s.mayPhone(i) || size >= 7 && on.has(detPhone) && s.announced(i).has(detPhone) {
 			if from, to := s.telephone(i); to > 0 {
 				return s.found(match{start: from, end: to, det: detPhone})
 			}
 		}
-		return end // the usual case: some number
+		return s.rest(end) // the usual case: some number
 	}
 	g := &s.groups
 	g.read(b, i)
-	if g.total < 7 && !g.more {
-		return g.end[g.n-1]
+	for k := 1; k < g.n && s.e.inGroups; k++ {
+		if to := s.within(g.end[k-1], g.start[k]); to > 0 {
+			return to
+		}
 	}
-	if end-i < 6 && g.total >= 8 && on&allNational != 0 && !continues {
-		if announced = s.announced(i); announced&allNational != 0 {
+	if s.e.inDigits {
+		if to := s.within(end, g.end[g.n-1]); to > 0 {
+			return to
+		}
+	}
+	if g.total < 7 && !g.more {
+		return s.rest(g.end[g.n-1])
+	}
+	if size < 6 && g.total >= 8 && on&allNational != 0 && !continues {
+		if announced := s.announced(i); announced&allNational != 0 {
 			if from, to, det := s.national(i, end, announced); to > 0 {
 				return s.found(match{start: from, end: to, det: det})
 			}
@@ -276,15 +361,18 @@ func (s *scanner) digits(i int) int {
 			done = s.found(match{start: i, end: end, det: detSSN})
 		}
 	}
-	if done == 0 && on.has(detCard) {
+	if done == 0 && on.has(detCard) && g.total >= 12 {
 		if end := s.card(g, continues); end > 0 {
 			done = s.found(match{start: i, end: end, det: detCard})
 		}
 	}
-	if done == 0 && on.has(detPhone) && !continues {
+	if done == 0 && !continues && s.mayPhone(i) {
 		if from, to := s.telephone(i); to > 0 {
 			done = s.found(match{start: from, end: to, det: detPhone})
 		}
+	}
+	if done == 0 && g.hollow(b) {
+		return s.rest(g.end[g.n-1])
 	}
 	// Go on with the next group: a card may follow another number.
 	for k := range g.n {
@@ -302,6 +390,68 @@ func (s *scanner) digits(i int) int {
 	return g.end[g.n-1]
 }
 
+// within looks for literals that have their anchor in a part of a number, and
+// returns where what it found ends, or 0.
+func (s *scanner) within(i, end int) int {
+	for ; i < end; i++ {
+		if s.e.joint[s.b[i]] && s.e.maybe(s.b, i) {
+			if to := s.literal(i); to > i+1 {
+				return to
+			}
+		}
+	}
+	return 0
+}
+
+// afterTwoLetters tells whether two letters stand before i, as before an IBAN's
+// check digits: perhaps with a blank or dash between.
+func afterTwoLetters(b []byte, i int) bool {
+	if p := b[i-1]; p == ' ' || p == '-' {
+		i--
+	}
+	return i > 1 && isLetter(b[i-1]) && isLetter(b[i-2])
+}
+
+// rest returns where to go on after the digit before i. In the rest of the word
+// that it stands in few digits begin nothing: whatever has so few must stand at the
+// beginning of a word, but for an IBAN that is glued to its name.
+func (s *scanner) rest(i int) int {
+	const few = 8
+	b, inner := s.b, &s.e.inner
+	for run := 0; ; run = 0 {
+		for i < len(b) && inner[b[i]] != innerNot {
+			if run = (run + 1) * int(inner[b[i]]>>1); run > few {
+				return i + 1 - run
+			}
+			i++
+		}
+		switch {
+		case run > 0 && (isDigit(at(b, i)) || groupAfter(b, i) >= 0):
+			return i - run
+		case i < len(b) && s.e.class[b[i]] == classAnchor && isLetter(b[i]) && !isN(b[i]) && !s.e.maybe(b, i):
+			i++
+		default:
+			return i
+		}
+	}
+}
+
+// What bytes are to rest: letters and digits that go on with a word in which
+// nothing begins, or others.
+const (
+	innerNot    = iota
+	innerLetter // of no other class; and none that may be the n of IBAN
+	innerDigit
+)
+
+func isN(c byte) bool { return c|0x20 == 'n' }
+
+// mayPhone tells whether the number at i may be a telephone number without its
+// country code.
+func (s *scanner) mayPhone(i int) bool {
+	return s.e.on.has(detPhone) && (len(s.e.regions) > 0 || s.announced(i).has(detPhone))
+}
+
 // groups is a run of digit groups with short separators between them, as far as
 // it could be one number: reading stops with the group that exceeds maxCard digits.
 type groups struct {
@@ -309,6 +459,17 @@ type groups struct {
 	n          int
 	total      int
 	more       bool // reading stopped early
+}
+
+// hollow tells that nothing begins at the second group or after it: what they have
+// together are too few digits for anything but the forms of national numbers, and
+// none of those stands after a sign that joins it to other digits.
+func (g *groups) hollow(b []byte) bool {
+	if g.n < 2 || g.more || g.total-(g.end[0]-g.start[0]) >= 7 {
+		return false
+	}
+	p := b[g.start[1]-1]
+	return p != ' ' && p != '\t' && g.start[1] == g.end[0]+1 && !isSeparator(at(b, g.end[g.n-1]))
 }
 
 func (g *groups) read(b []byte, i int) {
@@ -335,21 +496,24 @@ func (g *groups) read(b []byte, i int) {
 // or -1. A separator is one of . _ / or up to three spaces and dashes; never a
 // line end, since columns of numbers are not one number.
 func groupAfter(b []byte, i int) int {
-	if i >= len(b) {
+	if i >= len(b) || separates[b[i]] == 0 {
 		return -1
 	}
-	switch b[i] {
-	case '.', '_', '/':
-		i++
-	case ' ', '-', '\t':
-		for n := 0; n < 3 && i < len(b) && (b[i] == ' ' || b[i] == '-' || b[i] == '\t'); n++ {
-			i++
+	return nextGroup(b, i)
+}
+
+// separates tells which bytes may part groups of digits: 1 alone, 2 up to three.
+var separates = [256]uint8{'.': 1, '_': 1, '/': 1, ' ': 2, '-': 2, '\t': 2}
+
+func nextGroup(b []byte, i int) int {
+	end := i + 1
+	if separates[b[i]] == 2 {
+		for end < len(b) && end-i < 3 && separates[b[end]] == 2 {
+			end++
 		}
-	default:
-		return -1
 	}
-	if i < len(b) && isDigit(b[i]) {
-		return i
+	if end < len(b) && isDigit(b[end]) {
+		return end
 	}
 	return -1
 }
@@ -416,7 +580,10 @@ func (s *scanner) announced(i int) detSet {
 	if i == 0 {
 		return s.nameHints()
 	}
-	return s.nameHints() | s.before(i)
+	if s.hintsAt != i {
+		s.hintsAt, s.hints = i, s.before(i)
+	}
+	return s.nameHints() | s.hints
 }
 
 // nameHints is what the three names around the value announce.

@@ -43,8 +43,7 @@ type liveStates struct{ from, to int }
 
 // frame is one name on the way from the root.
 type frame struct {
-	key   []byte    // of a member
-	info  *nameInfo // what the name says
+	info  *nameInfo // a member's name, and what it says
 	kind  frameKind
 	guard bool // the name itself was masked, or is not to be shown
 }
@@ -114,7 +113,7 @@ func (w *walker) enterKey(d *doc, from, to int, info *nameInfo, c *container) {
 		key = info.raw // the window moves on
 	}
 	top := &w.stack[len(w.stack)-1]
-	*top = frame{key: key, info: info, kind: frameKey, guard: true} // a finding in the name must not show it
+	*top = frame{info: info, kind: frameKey, guard: true} // a finding in the name must not show it
 	hit := false
 	if w.m.det.any && len(key) >= minMatch && !info.clean {
 		// A name that announces a secret is no assignment, and has no names around it.
@@ -127,7 +126,7 @@ func (w *walker) enterKey(d *doc, from, to int, info *nameInfo, c *container) {
 
 	w.step(c, key, info.inPaths || len(w.m.aliases) > 0)
 	if r := info.rule; r >= 0 {
-		c.inner = w.m.stricterVerdict(c.inner, verdict{how: w.m.hows[r], rule: r, of: detKeyword})
+		c.inner = w.m.stricterVerdict(c.inner, w.m.by(r, detKeyword))
 	}
 	if len(w.m.aliases) > 0 {
 		c.inner = w.enterAlias(w.m.aliases[string(key)], c.live, c.inner)
@@ -161,10 +160,11 @@ func (w *walker) enterAlias(names []string, live liveStates, v verdict) verdict 
 			w.cur.to = len(w.states)
 			v = w.arrive(v)
 		}
-		info := w.name([]byte(name))
-		w.stack[len(w.stack)-1].info = info
+		info := *w.name([]byte(name))
+		info.raw = w.stack[len(w.stack)-1].info.raw // findings have the name as it stands
+		w.stack[len(w.stack)-1].info = &info
 		if r := info.rule; r >= 0 {
-			v = w.m.stricterVerdict(v, verdict{how: w.m.hows[r], rule: r, of: detKeyword})
+			v = w.m.stricterVerdict(v, w.m.by(r, detKeyword))
 		}
 	}
 	return v
@@ -184,12 +184,12 @@ func (m *Masker) Renamed(aliases map[string][]string) *Masker {
 
 // leaf is the verdict on a string or number: what its name makes of it counts too.
 func (w *walker) leaf(v verdict) verdict {
+	k := len(w.stack) - 1
+	if k < 0 || w.stack[k].kind == frameKey && !w.stack[k].info.leafy {
+		return v // the usual case
+	}
 	if w.m.det.on&byNameOnly == 0 {
 		return v
-	}
-	k := len(w.stack) - 1
-	if k >= 0 && w.stack[k].kind == frameKey && w.stack[k].info.byName == detCount && !w.stack[k].info.bare {
-		return v // the usual case
 	}
 	for k >= 0 && w.stack[k].kind == frameIndex {
 		k--
@@ -210,7 +210,7 @@ func (w *walker) leaf(v verdict) verdict {
 		return v
 	}
 	r := w.m.detRule[det]
-	return w.m.stricterVerdict(v, verdict{how: w.m.hows[r], rule: r, of: det})
+	return w.m.stricterVerdict(v, w.m.by(r, det))
 }
 
 // enterIndex moves to an array element.
@@ -233,7 +233,7 @@ func (w *walker) advance(live liveStates, key []byte, index int, v verdict) verd
 // arrive applies the paths that end at the current states.
 func (w *walker) arrive(v verdict) verdict {
 	root := false
-	v.blob, v.delta = false, false
+	v.is = 0
 	for _, s := range w.states[w.cur.from:w.cur.to] {
 		st := &w.m.paths.steps[s]
 		switch {
@@ -241,11 +241,11 @@ func (w *walker) arrive(v verdict) verdict {
 		case st.rule == rootRule:
 			root = true
 		case st.rule == blobRule:
-			v.blob = true
+			v.is |= isBlob
 		case st.rule == deltaRule:
-			v.delta = true
+			v.is |= isDelta
 		default:
-			v = w.m.stricterVerdict(v, verdict{how: w.m.hows[st.rule], rule: st.rule, of: detPath})
+			v = w.m.stricterVerdict(v, w.m.by(st.rule, detPath))
 		}
 	}
 	if root {
@@ -263,14 +263,14 @@ func (w *walker) restart(v verdict) verdict {
 	w.cur.to = len(w.states)
 	for _, s := range w.m.paths.init {
 		if st := &w.m.paths.steps[s]; st.kind == stepDone && st.rule >= 0 { // the path $
-			v = w.m.stricterVerdict(v, verdict{how: w.m.hows[st.rule], rule: st.rule, of: detPath})
+			v = w.m.stricterVerdict(v, w.m.by(st.rule, detPath))
 		}
 	}
 	return v
 }
 
 func (m *Masker) stricterVerdict(a, b verdict) verdict {
-	b.blob, b.delta = a.blob, a.delta
+	b.is = a.is
 	if b.how > a.how || b.how == a.how && b.rule < a.rule {
 		return b
 	}
@@ -293,6 +293,25 @@ func (w *walker) rule(f match) int {
 
 func (w *walker) ruleHow(f match) how { return w.m.hows[w.rule(f)] }
 
+// quiet tells that a string is left as it is, as far as that shows at once: no
+// rule says anything of it, it holds nothing that a detector begins with, and is
+// no document.
+func (w *walker) quiet(text []byte, odd oddities, v verdict) bool {
+	if !odd.none() || v != (verdict{}) || len(w.stack) == 0 || w.m.det.custom != nil {
+		return false
+	}
+	f := &w.stack[len(w.stack)-1]
+	if f.kind != frameKey || !f.info.quiet {
+		return false
+	}
+	switch {
+	case len(text) < minBase64:
+	case odd&oddNoBase64 == 0 && base64Opens(text):
+		return false
+	}
+	return len(text) == 0 || text[0] > ' ' && text[0] != '{' && text[0] != '['
+}
+
 // stringValue masks the string whose content is src[from:to].
 func (w *walker) stringValue(d *doc, from, to int, odd oddities, live liveStates, v verdict) error {
 	text := d.src[from:to]
@@ -312,12 +331,12 @@ func (w *walker) stringValue(d *doc, from, to int, odd oddities, live liveStates
 		w.hideWhole(from-1, to+1, text, v)
 		return nil
 	}
-	if v.delta && w.joins && w.level == 0 && len(text) > 0 {
+	if v.is&isDelta != 0 && w.joins && w.level == 0 && len(text) > 0 {
 		w.path = w.appendPath(w.path[:0])
 		w.pieces = append(w.pieces, piece{string(w.path), bytes.Clone(text), slices.Clone(at), from, to})
 		return nil
 	}
-	if v.blob && len(text) > 0 {
+	if v.is&isBlob != 0 && len(text) > 0 {
 		if plain, enc := plainText(text); enc == nil || len(plain) == 0 {
 			w.hideBlob(from-1, to+1)
 			return nil
@@ -332,8 +351,10 @@ func (w *walker) stringValue(d *doc, from, to int, odd oddities, live liveStates
 			return err
 		}
 	}
-	if done, err := w.encoded(text, at, from, live); done || err != nil {
-		return err
+	if odd&(oddNoBase64|oddEscape) != oddNoBase64 {
+		if done, err := w.encoded(text, at, from, live); done || err != nil {
+			return err
+		}
 	}
 	if odd.none() && w.m.det.custom == nil && !w.telling() {
 		return nil
@@ -475,7 +496,7 @@ func (w *walker) numberValue(src []byte, from, to int, v verdict) {
 	if w.m.det.on&ofDigits == 0 && !w.m.det.any || to-from < 6 {
 		return
 	}
-	if text = integer(text); len(text) > maxCard || len(text) < 7 {
+	if text = integer(text); len(text) > maxCard || len(text) < 7 || w.plainNumber(text) {
 		return
 	}
 	// A number has no leading zeros; a personal number may.
@@ -499,6 +520,22 @@ func (w *walker) numberValue(src []byte, from, to int, v verdict) {
 			return
 		}
 	}
+}
+
+// plainNumber tells that a number of seven digits and more is none of those that
+// are known by their digits alone, and that no name says more of it.
+func (w *walker) plainNumber(text []byte) bool {
+	if w.m.det.custom != nil || len(w.m.det.regions) > 0 || nationalForms.some(text, 0, len(text)) || len(w.stack) == 0 {
+		return false
+	}
+	if len(text) >= 12 && mayIssue(text) {
+		return false
+	}
+	if f := &w.stack[len(w.stack)-1]; f.kind == frameKey && !f.info.quiet {
+		return false
+	}
+	w.scan.names, w.scan.known = w.stack, false
+	return w.scan.nameHints() == 0
 }
 
 // integer returns the digits of a number without its sign, also of one that is
@@ -567,7 +604,7 @@ func (w *walker) hideWhole(from, to int, text []byte, v verdict) {
 		repl = quoted(w.m.concealWhole(h, text))
 	}
 	w.edits = append(w.edits, edit{from, to, repl, v.kind()})
-	w.report(v.rule, v.kind(), "")
+	w.report(int(v.rule), v.kind(), "")
 }
 
 // exposes tells whether the last four characters of a value belong to something

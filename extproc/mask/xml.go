@@ -234,7 +234,7 @@ func (x *xmlDoc) end(start, end int) error {
 		switch {
 		case e.v.how == howDrop && len(x.open) > 0:
 			w.edits = append(w.edits, edit{start: e.start, end: end})
-			w.report(e.v.rule, e.v.kind(), "")
+			w.report(int(e.v.rule), e.v.kind(), "")
 		case start > e.from: // there is something in it
 			text := e.text.b
 			if len(e.nth) > 0 {
