@@ -83,7 +83,7 @@ func (t *tour) take(ctx context.Context) error {
 
 // farewell tells what there is to try.
 func (t *tour) farewell() error {
-	for name, token := range map[string]string{issuer.Alice: t.alice, issuer.Bob: t.bob, issuer.SupportAgent: t.agent} {
+	for name, token := range map[string]string{issuer.Alice: t.alice, issuer.Bob: t.bob, issuer.Carol: t.carol, issuer.SupportAgent: t.agent} {
 		if err := os.WriteFile(t.file(name+".token"), []byte(token), 0o600); err != nil {
 			return fmt.Errorf("keep a token: %w", err)
 		}
@@ -103,7 +103,7 @@ It stays up. Ctrl-C ends it.
   metrics      http://%[4]s/metrics
   ClickHouse   http://%[5]s     (user default, password in %[6]s/env)
   issuer       %[7]s
-  tokens       %[6]s/alice.token  bob.token  support-agent.token
+  tokens       %[6]s/alice.token  bob.token  carol.token  support-agent.token
   policies     %[6]s/policies     (edit them; they are live at once)
 
 Five things to try in another terminal:

@@ -24,7 +24,7 @@ type tour struct {
 	out  io.Writer
 	http *http.Client
 	// Everybody's tokens.
-	alice, bob, ci, stale, agent string
+	alice, bob, carol, ci, stale, agent string
 }
 
 // line prints one labelled line of a step.

@@ -31,6 +31,8 @@ func newTour(ctx context.Context, s *Stack, out io.Writer) (*tour, error) {
 	steps := []func() error{get(&t.alice, alice, err)}
 	bob, err := flows.Login(ctx, issuer.Bob, issuer.Bob+"-demo-password")
 	steps = append(steps, get(&t.bob, bob, err))
+	carol, err := flows.Login(ctx, issuer.Carol, issuer.Carol+"-demo-password")
+	steps = append(steps, get(&t.carol, carol, err))
 	for _, c := range []struct {
 		to *string
 		id string
@@ -104,6 +106,7 @@ func (t *tour) steps() []step {
 		{"An AI agent acts for Alice over MCP", (*tour).mcpCall},
 		{"A gRPC call, and one that no rule allows", (*tour).grpcCall},
 		{"A refund over the limit waits for a person", (*tour).refund},
+		{"A refund far over it waits for two people, one after the other", (*tour).twoPeople},
 		{"Going around the gateway does not help", (*tour).bypass},
 		{"A policy edited on disk is live at once, and no call is dropped", (*tour).edit},
 		{"A grant for an hour; a policy tried on the record, pushed and rolled back", (*tour).push},
@@ -195,10 +198,11 @@ func (t *tour) ciJob(ctx context.Context) error {
 	return want(row, "decision", "deny", "kind", "ci", "reason", "no_rule")
 }
 
-// heldID waits for a held call and returns its approval's id.
-func (t *tour) heldID(ctx context.Context) (string, error) {
+// heldID waits for a held call and returns its approval's id, as one who is asked
+// learns it.
+func (t *tour) heldID(ctx context.Context, token string) (string, error) {
 	for {
-		out, err := t.quietly(ctx, t.bob, "approvals", "list", "--json")
+		out, err := t.quietly(ctx, token, "approvals", "list", "--json")
 		if err != nil {
 			return "", fmt.Errorf("list approvals: %w: %s", err, out)
 		}
@@ -229,7 +233,7 @@ func (t *tour) refund(ctx context.Context) error {
 		big, err = t.rest(ctx, "support-agent for alice", t.agent, "POST", "/crm/refunds", `{"customer":"c-1","amount":500,"currency":"EUR","reason":"broken"}`)
 		return err
 	})
-	id, err := t.heldID(ctx)
+	id, err := t.heldID(ctx, t.bob)
 	if err != nil {
 		return err
 	}
@@ -256,6 +260,48 @@ func (t *tour) refund(ctx context.Context) error {
 		return err
 	}
 	return want(row, "decision", "hold→allow", "approval_id", id, "acting", "support-agent", "http_status", 201)
+}
+
+// twoPeople has security agree first, and only then who approves refunds.
+func (t *tour) twoPeople(ctx context.Context) error {
+	served := t.REST.Served("refunds.create")
+	var refund answer
+	var g errgroup.Group
+	g.Go(func() (err error) {
+		refund, err = t.rest(ctx, "support-agent for alice", t.agent, "POST", "/crm/refunds", `{"customer":"c-1","amount":5000,"currency":"EUR","reason":"lawsuit"}`)
+		return err
+	})
+	id, err := t.heldID(ctx, t.carol)
+	if err != nil {
+		return err
+	}
+	if _, err := t.callgate(ctx, t.bob, "approvals", "approve", id); err == nil {
+		return errors.New("bob approved before security had")
+	}
+	if _, err := t.callgate(ctx, t.carol, "approvals", "approve", id, "--comment", "the court's letter is genuine"); err != nil {
+		return err
+	}
+	if t.REST.Served("refunds.create") != served {
+		return errors.New("the function ran after one of two had approved")
+	}
+	if _, err := t.callgate(ctx, t.bob, "approvals", "approve", id, "--comment", "booked"); err != nil {
+		return err
+	}
+	if err := g.Wait(); err != nil {
+		return err
+	}
+	if refund.status != 201 {
+		return fmt.Errorf("want 201 after both approvals, got %d", refund.status)
+	}
+	row, err := t.row(ctx, refund.id)
+	if err != nil {
+		return err
+	}
+	if err := want(row, "decision", "hold→allow", "approval_id", id, "http_status", 201); err != nil {
+		return err
+	}
+	_, err = t.callgate(ctx, "", "query", "SELECT number, step, by, stage, stages, state, comment FROM approval_steps WHERE approval_id = '"+id+"' ORDER BY number")
+	return err
 }
 
 func (t *tour) bypass(ctx context.Context) error {

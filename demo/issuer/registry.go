@@ -18,6 +18,7 @@ const (
 const (
 	Alice        = "alice"
 	Bob          = "bob"
+	Carol        = "carol"
 	Desktop      = "desktop"
 	CIDeploy     = "ci-deploy"
 	CIStale      = "ci-stale"
@@ -78,11 +79,12 @@ func (c Client) skew() time.Duration {
 }
 
 // DemoUsers are alice, who works in support and lets the support agent act for
-// her, and bob, who approves refunds and lets nobody.
+// her, and bob, who approves refunds, and carol of security, who let nobody.
 func DemoUsers() []User {
 	return []User{
 		{Name: Alice, Password: "alice-demo-password", Email: "alice@example.com", Groups: []string{"support"}, Agent: SupportAgent},
 		{Name: Bob, Password: "bob-demo-password", Email: "bob@example.com", Groups: []string{"refund-approvers", "finance"}},
+		{Name: Carol, Password: "carol-demo-password", Email: "carol@example.com", Groups: []string{"security"}},
 	}
 }
 

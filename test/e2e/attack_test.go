@@ -201,5 +201,5 @@ func TestNoBody(t *testing.T) {
 	if a.status != 403 || a.reason() != "policy_error" || shared.REST.Arrived() != before {
 		t.Errorf("%d %s", a.status, a.body)
 	}
-	shared.row(t, a.id(), "decision", "deny", "reason", "policy_error", "rule", "large refunds need an approver")
+	shared.row(t, a.id(), "decision", "deny", "reason", "policy_error", "rule", "very large refunds need security, then an approver")
 }
