@@ -30,6 +30,7 @@ func TestKillServe(t *testing.T) {
 			t.Error(err)
 		}
 	}()
+	sendAgain := holdThroughKills(t, w)
 	ctx, end := context.WithCancel(t.Context())
 	var mu sync.Mutex
 	seen := map[string]int{}
@@ -62,6 +63,7 @@ func TestKillServe(t *testing.T) {
 	time.Sleep(400 * time.Millisecond)
 	end()
 	callers.Wait()
+	sendAgain()
 	if len(seen) < 20 {
 		t.Fatalf("only %d calls were answered", len(seen))
 	}
@@ -240,5 +242,63 @@ func streamThroughKill(t *testing.T, w *world) {
 	}
 	if n := strings.Count(string(rest), "data:"); n > 1990 || strings.Contains(string(rest), "4242 4242 4242") || strings.Contains(string(rest), "4242424242424242") {
 		t.Errorf("%d more events: %.300s", n, rest)
+	}
+}
+
+// holdThroughKills has calls held by a process that is killed. Their approvals
+// stay: what it returns gives them, and sends the same calls again.
+func holdThroughKills(t *testing.T, w *world) (sendAgain func()) {
+	t.Helper()
+	ids := map[int]string{}
+	answers := map[int]<-chan answer{}
+	for _, amount := range []int{601, 602, 603} {
+		ids[amount], answers[amount] = w.ask(t, w.agent, refundOf(amount))
+	}
+	// Until then the store may take the killed replica for being there, and its
+	// callers with it.
+	gone := time.Now().Add(17 * time.Second)
+	return func() {
+		t.Helper()
+		time.Sleep(time.Until(gone))
+		served := w.REST.Served("refunds.create")
+		for amount, done := range answers {
+			if a := <-done; a.status < 500 {
+				t.Errorf("%d, whose process was killed: %d %s", amount, a.status, a.body)
+			}
+		}
+		out, err := w.cli(t, w.bob, "approvals", "list")
+		for amount, id := range ids {
+			if err != nil || !strings.Contains(out, id) {
+				t.Fatalf("%d is not open any more: %v %s", amount, err, out)
+			}
+		}
+		if out, err := w.decide(t, w.bob, "approve", ids[601], "--grant", "1h", "--bounds", "call.args.amount <= 1"); err != nil {
+			t.Fatalf("%v %s", err, out)
+		}
+		if out, err := w.decide(t, w.bob, "deny", ids[602], "--comment", "no"); err != nil {
+			t.Fatalf("%v %s", err, out)
+		}
+		if a := w.call(t, http1(), w.agent, "POST", "/crm/refunds", refundOf(601)); a.status != 201 || a.header.Get("x-callgate-approval") != ids[601] {
+			t.Errorf("sent again: %d %s", a.status, a.body)
+		}
+		id, done := w.ask(t, w.agent, refundOf(601))
+		if id == ids[601] {
+			t.Error("an approval passed twice")
+		}
+		for _, id := range []string{id, ids[603]} {
+			if out, err := w.decide(t, w.bob, "deny", id, "--comment", "no"); err != nil {
+				t.Fatalf("%v %s", err, out)
+			}
+		}
+		<-done
+		if n := w.REST.Served("refunds.create"); n != served+1 {
+			t.Errorf("the function ran %d times", n-served)
+		}
+		// What the store could not be told of before the kill is in the trail once.
+		w.steps(t, ids[601], "used", "asked alice", "approved bob", "used alice")
+		w.steps(t, ids[602], "refused", "asked alice", "refused bob")
+		if n := number(t, w, "SELECT count() - count(DISTINCT approval_id, number) AS n FROM approvals"); n != 0 {
+			t.Errorf("%d steps are there twice", n)
+		}
 	}
 }

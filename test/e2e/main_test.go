@@ -34,7 +34,8 @@ type world struct {
 	dir                          string
 	logs                         *journal
 	scheme                       string
-	alice, bob, agent, ci, stale string
+	alice, bob, carol, agent, ci string
+	stale                        string
 	own                          string // the agent's token for itself
 }
 
@@ -151,6 +152,7 @@ func startWith(ctx context.Context, cfg demo.Config, logs *journal) (*world, fun
 	}
 	w.alice = token(flows.Login(ctx, issuer.Alice, issuer.Alice+"-demo-password"))
 	w.bob = token(flows.Login(ctx, issuer.Bob, issuer.Bob+"-demo-password"))
+	w.carol = token(flows.Login(ctx, issuer.Carol, issuer.Carol+"-demo-password"))
 	w.ci = token(flows.ClientCredentials(ctx, issuer.CIDeploy, issuer.CIDeploy+"-demo-secret"))
 	w.stale = token(flows.ClientCredentials(ctx, issuer.CIStale, issuer.CIStale+"-demo-secret"))
 	w.own = token(flows.ClientCredentials(ctx, issuer.SupportAgent, issuer.SupportAgent+"-demo-secret"))
