@@ -107,6 +107,7 @@ type App struct {
 	xds       *xds.Server
 	messages  *messages
 	detectors *detectors
+	carried   *carried
 	listeners map[string]net.Listener
 
 	decider     *decider
@@ -151,7 +152,10 @@ func New(ctx context.Context, cfg *config.Config, opts Options) (_ *App, err err
 		return nil, err
 	}
 	a.messages, a.detectors = &messages{}, &detectors{}
-	a.authz = extauthz.New(extauthz.Config{Identifier: a.people.verifier, Approvals: a.people.approvals, Recorder: a.trail.recorder, Backlog: a.trail.backlog, Redact: a.redact, Requests: extproc.NewRequests(a.hashKey, a.detectors, a.messages),
+	if a.carried, err = newCarried(a.hashKey); err != nil {
+		return nil, err
+	}
+	a.authz = extauthz.New(extauthz.Config{Identifier: a.people.verifier, Approvals: a.people.approvals, Recorder: a.trail.recorder, Backlog: a.trail.backlog, Redact: a.redact, Requests: extproc.NewRequests(a.hashKey, a.detectors, a.messages), Carrier: a.carried,
 		Now: opts.Now, Log: a.log, Metrics: extauthz.NewMetrics(a.registry)})
 	a.xds = xds.New(xds.Config{Nodes: cfg.Envoy.Nodes, Follow: mayFollow(cfg.Control), Report: mayReport(cfg.Control), Node: mayBe(cfg.Control.Nodes), Log: a.log, Metrics: xds.NewMetrics(a.registry)})
 	if err := a.openPolicies(ctx); err != nil {

@@ -49,8 +49,9 @@ type decider struct {
 	// life ends with the process.
 	life context.Context
 
-	// deciding is the stable policy, as lists are judged by.
-	deciding atomic.Pointer[listing]
+	// deciding are the policies, as lists and tool calls are judged by.
+	deciding atomic.Pointer[listings]
+	carried  *carried
 	// report tells the control plane what an MCP server offers; nil where
 	// there is none.
 	report  func(context.Context, *policyv1.ToolReport) error
@@ -69,6 +70,24 @@ type decider struct {
 	revocations map[string]*policyv1.Revocation
 	tools       map[string]*policyv1.ToolSet
 	accepted    map[string]acceptedTools // the same, ready
+}
+
+// listings are those of the policies at hand.
+type listings struct {
+	stable *listing
+	by     map[string]*listing // by version
+}
+
+// of is the listing of the policy that decided a call, or of the one that decides
+// now; nil: none does.
+func (l *listings) of(meta call.Metadata) *listing {
+	if l == nil {
+		return nil
+	}
+	if its := l.by[meta.Policy]; its != nil {
+		return its
+	}
+	return l.stable
 }
 
 // listing is what lists of functions are judged by.
@@ -91,7 +110,7 @@ type heldPolicy struct {
 }
 
 func newDecider(life context.Context, a *App, home string) *decider {
-	return &decider{cfg: a.cfg, home: home, authz: a.authz, messages: a.messages, detectors: a.detectors, revoke: a.people.revoke, log: a.log, life: life, counts: counts.New(),
+	return &decider{cfg: a.cfg, home: home, authz: a.authz, messages: a.messages, detectors: a.detectors, revoke: a.people.revoke, log: a.log, life: life, counts: counts.New(), carried: a.carried,
 		asks: a.has(ExtAuthz), version: a.opts.Version, tools: map[string]*policyv1.ToolSet{}, accepted: map[string]acceptedTools{},
 		held: map[string]*heldPolicy{}, grants: map[string]*policyv1.Grant{}, revocations: map[string]*policyv1.Revocation{}}
 }
@@ -328,17 +347,19 @@ func (d *decider) changed() error {
 		}
 		sources[v] = h.sources
 	}
-	var listedNow *listing
-	if h := d.held[d.rollout.GetStable()]; h != nil {
+	now := listings{by: map[string]*listing{}}
+	for v, h := range d.held {
 		listed, err := h.listed.WithGrants(list)
 		if err != nil {
 			return err
 		}
-		listedNow = &listing{rules: listed, pins: map[string]bool{}, accepted: d.accepted, shadow: map[string]bool{}}
+		l := &listing{rules: listed.Counting(d.counts), pins: map[string]bool{}, accepted: d.accepted, shadow: map[string]bool{}}
 		for _, c := range h.policy.Connections {
-			listedNow.pins[c.Name], listedNow.shadow[c.Name] = pinsTools(c), c.Mode == "shadow"
+			l.pins[c.Name], l.shadow[c.Name] = pinsTools(c), c.Mode == "shadow"
 		}
+		now.by[v] = l
 	}
+	now.stable = now.by[d.rollout.GetStable()]
 	held := make([]config.Policy, 0, len(d.held))
 	for _, h := range d.held {
 		held = append(held, h.policy)
@@ -349,9 +370,10 @@ func (d *decider) changed() error {
 	if err := d.store(); err != nil {
 		return err
 	}
-	if listedNow != nil {
-		d.deciding.Store(listedNow)
+	if now.stable != nil {
+		d.deciding.Store(&now)
 	}
+	d.carried.use(now.by)
 	d.watchTools()
 	d.messages.use(sources, d.rollout.GetStable())
 	d.authz.Activate(next)
@@ -368,7 +390,7 @@ func (d *decider) stable() string {
 // Visible implements [extproc.Visible]: a function is hidden only where the
 // policy denies it to the caller whatever the call's arguments and circumstances.
 func (d *decider) Visible(meta call.Metadata, functions []string) ([]bool, error) {
-	now := d.deciding.Load()
+	now := d.deciding.Load().of(meta)
 	if now == nil || meta.Caller == nil {
 		return nil, errors.New("no policy decides here yet")
 	}
@@ -387,7 +409,7 @@ func (d *decider) Visible(meta call.Metadata, functions []string) ([]bool, error
 // Pinned implements [extproc.Pinned]: a tool is shown as it was accepted, or not
 // at all.
 func (d *decider) Pinned(connection string, entry []byte) ([]byte, bool) {
-	now := d.deciding.Load()
+	now := d.deciding.Load().of(call.Metadata{})
 	if now == nil {
 		return nil, false
 	}

@@ -39,9 +39,16 @@ func newTestDecider(t *testing.T, cfg *config.Config) *decider {
 		t.Fatal(err)
 	}
 	log := slog.New(slog.DiscardHandler)
-	a := &App{cfg: cfg, log: log, messages: &messages{}, detectors: &detectors{}, people: &people{},
+	a := &App{cfg: cfg, log: log, messages: &messages{}, detectors: &detectors{}, people: &people{}, carried: carriedBy(t, "k"),
 		authz: extauthz.New(extauthz.Config{Redact: r, Log: log, Metrics: extauthz.NewMetrics(prometheus.NewRegistry())})}
 	return newDecider(t.Context(), a, t.TempDir())
+}
+
+func carriedBy(t *testing.T, key string) *carried {
+	t.Helper()
+	c, err := newCarried([]byte(strings.Repeat(key, 32)))
+	must(t, err)
+	return c
 }
 
 const decidable = `

@@ -11,15 +11,19 @@ import (
 	"github.com/callgate/callgate/policies"
 )
 
-// Judge implements [extproc.Judge]. Of who calls it knows what travels with the
-// call; what the rules say is known where that is enough, else it is no.
+// Judge implements [extproc.Judge]: by the policy that the request was decided by,
+// or, where that is gone, by the one that decides now. Of who calls it knows what
+// travels with the call; what the rules say is known where that is enough, else it
+// is no. A tool call counts as one of the session and the identity.
 func (d *decider) Judge(ctx context.Context, meta call.Metadata, function string, args map[string]any) (call.Ruling, error) {
-	now := d.deciding.Load()
+	now := d.deciding.Load().of(meta)
 	if now == nil || meta.Caller == nil {
 		return call.Ruling{}, errors.New("no policy decides here yet")
 	}
 	c := call.Call{ID: meta.CallID, Time: time.Now(), Identity: *meta.Caller, Connection: meta.Connection, Protocol: meta.Protocol, Function: function, Args: args}
-	a, err := now.rules.Assess(ctx, &c, unknownOfTools)
+	unknown := d.carried.toolCall(meta, &c)
+	d.counts.Count(&c)
+	a, err := now.rules.Assess(ctx, &c, unknown)
 	if err != nil {
 		return call.Ruling{}, err
 	}
@@ -38,9 +42,8 @@ func (d *decider) Judge(ctx context.Context, meta call.Metadata, function string
 	return ruling, nil
 }
 
-// unknownOfTools is what a tool call in a model's answer does not have, or what
-// does not travel with the request that it answers.
+// unknownOfTools is what a tool call in a model's answer does not have.
 var unknownOfTools = []policies.Part{
 	{Field: "call.headers"}, {Field: "call.body_size"}, {Field: "call.path"}, {Field: "call.method"}, {Field: "call.authority"},
-	{Field: "call.source_ip"}, {Field: "call.session"}, {Field: "identity.claims"}, {Field: "session"},
+	{Field: "call.source_ip"},
 }

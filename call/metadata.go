@@ -43,6 +43,10 @@ type Metadata struct {
 	// that it may not call are taken out, or holds calls of tools, which are
 	// judged as the caller's.
 	Caller *Identity `json:"caller,omitempty"`
+	// Policy is the version that decided, where Caller is set, and Carried what
+	// more rules look at of the caller, encrypted.
+	Policy  string `json:"policy,omitempty"`
+	Carried string `json:"carried,omitempty"`
 	// MaxResponse bounds a response that is held back to be masked, in bytes.
 	MaxResponse int64 `json:"max_response,omitempty"`
 	// Aliases are names that fields have in the response, and what the fields

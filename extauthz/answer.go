@@ -171,13 +171,10 @@ func (d *decision) metadata(decided call.Decision) *structpb.Struct {
 		f["max_response"], f["response"], f["record"] = fixed.maxResponse, fixed.response, fixed.record
 		switch d.call.Protocol {
 		case call.MCP: // any response may hold a list of functions
-			f["caller"] = caller(d.call.Identity)
+			f["caller"], f["policy"] = caller(d.call.Identity), structpb.NewStringValue(d.active.Version)
 		case call.OpenAI: // or calls of tools, which are judged as the caller's
-			who := caller(d.call.Identity)
-			if scope := d.call.Identity.Scope; scope.Narrowed() {
-				who.GetStructValue().GetFields()["scope"] = texts(scope)
-			}
-			f["caller"] = who
+			f["caller"], f["policy"] = caller(d.call.Identity), structpb.NewStringValue(d.active.Version)
+			d.carry(f)
 		}
 		if len(d.call.RPCID) > 0 {
 			f["rpc_id"] = structpb.NewStringValue(clean(string(d.call.RPCID)))
@@ -206,6 +203,20 @@ func (d *decision) metadata(decided call.Decision) *structpb.Struct {
 		}
 	}
 	return &structpb.Struct{Fields: map[string]*structpb.Value{call.MetadataKey: object(f)}}
+}
+
+// carry adds what rules look at of the caller and Envoy must not see. Without it
+// tool calls are judged by the rest, which denies what depends on it.
+func (d *decision) carry(f map[string]*structpb.Value) {
+	if d.server.cfg.Carrier == nil {
+		return
+	}
+	sealed, err := d.server.cfg.Carrier.Carry(&d.call, d.active.Version)
+	if err != nil {
+		d.server.cfg.Log.WarnContext(d.ctx, "a model's tool calls will be judged without the caller's claims", "call_id", d.call.ID, "error", err)
+		return
+	}
+	f["carried"] = structpb.NewStringValue(sealed)
 }
 
 // caller is an identity without its claims.

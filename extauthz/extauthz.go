@@ -59,6 +59,12 @@ type Requests interface {
 	Mask(ctx context.Context, rules call.Mask, c *call.Call, inPath []string) (path string, body []byte, hidden []call.Masked, err error)
 }
 
+// Carrier makes what rules look at of a caller, and Envoy must not see, ready to
+// travel to where the response is judged by the policy of that version.
+type Carrier interface {
+	Carry(c *call.Call, version string) (string, error)
+}
+
 // Config is what a [Server] needs.
 type Config struct {
 	Identifier Identifier
@@ -67,6 +73,9 @@ type Config struct {
 	Backlog    Backlog
 	// Requests masks requests; nil: connections have no masks of them.
 	Requests Requests
+	// Carrier is for answers of models; nil: their tool calls are judged by what
+	// Envoy may see.
+	Carrier Carrier
 	// Redact hides credentials in what is recorded beside the body.
 	Redact  *redact.Redactor
 	Log     *slog.Logger

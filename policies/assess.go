@@ -54,6 +54,7 @@ func (s *Set) Assess(ctx context.Context, c *call.Call, missing []Part) (Assessm
 		}
 	}
 	in := s.vocabulary.acquire(c)
+	in.counter = s.counter
 	defer s.vocabulary.release(in)
 	a := assessor{judge: judge{ctx: ctx, in: in, rules: s.concerned(c.Connection, c.Function), grants: [2]*grants{&s.own, &s.given}}, missing: missing}
 	out := a.assess()

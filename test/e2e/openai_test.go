@@ -90,7 +90,7 @@ func modelRules(upstream string) func(string) string {
 		return rules + `
   - {name: support asks the model, connections: [model], functions: [chat.completions, responses], when: '"support" in identity.groups', action: allow}
   - {name: only tools that read, connections: [model], functions: [chat.completions], when: 'call.args.tool_names.exists(n, n == "run_shell")', action: deny}
-  - {name: models read customers, connections: [model], functions: ["tool get_*"], when: '"support" in identity.groups && call.args.id.startsWith("c-")', action: allow}
+  - {name: models read customers, connections: [model], functions: ["tool get_*"], when: '"support" in identity.groups && identity.claims.sub == identity.subject && session.id == call.session && call.args.id.startsWith("c-")', action: allow}
   - {name: nothing is deleted, connections: [model], functions: ["tool delete_*"], action: deny, message: models don't delete}
 connections:
   - name: model
