@@ -40,6 +40,7 @@ type claimNames struct {
 type baggage struct {
 	Claims  map[string]any `cbor:"0,keyasint,omitempty"`
 	Session string         `cbor:"1,keyasint,omitempty"`
+	Name    string         `cbor:"2,keyasint,omitempty"` // call.Call.SessionName
 }
 
 // maxCarried bounds what a call's metadata grows by, in bytes: it comes with every
@@ -87,7 +88,7 @@ func (c *carried) Carry(of *call.Call, version string) (string, error) {
 	if known == nil {
 		return "", errors.New("no policy decides here yet")
 	}
-	wanted, b := (*known)[version][of.Connection], baggage{Session: of.Session, Claims: of.Identity.Claims}
+	wanted, b := (*known)[version][of.Connection], baggage{Session: of.Session, Name: of.SessionName, Claims: of.Identity.Claims}
 	if !wanted.all {
 		b.Claims = map[string]any{}
 		for _, name := range slices.Concat(wanted.names, []string{"sid"}) { // by which sessions are counted
@@ -130,6 +131,6 @@ func (c *carried) toolCall(meta call.Metadata, of *call.Call) []policies.Part {
 	if !ok {
 		return slices.Concat(unknownOfTools, []policies.Part{{Field: "call.session"}, {Field: "identity.claims"}, {Field: "session"}})
 	}
-	of.Identity.Claims, of.Session = b.Claims, b.Session
+	of.Identity.Claims, of.Session, of.SessionName = b.Claims, b.Session, b.Name
 	return unknownOfTools
 }

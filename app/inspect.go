@@ -26,10 +26,21 @@ func InspectPolicy(p config.Policy, defaults config.Approvers) (*policies.Set, e
 	return policies.Compile(rules, cfg)
 }
 
-// LintPolicy finds what is wrong with a policy that compiles. Issuers are those
-// that callers come from, as far as they are known.
-func LintPolicy(ctx context.Context, p config.Policy, set *policies.Set, issuers []string, now time.Time) ([]lint.Finding, error) {
-	in := lint.Input{Set: set, Issuers: issuers, People: whom(p), Now: now}
+// Around is what a policy is looked at with, as far as it is known.
+type Around struct {
+	Issuers []string // that callers come from
+	Several bool     // more than one decision server decides
+}
+
+// AroundOf is what a configuration tells. That replicas share a database or have a
+// control plane apart tells that there are several.
+func AroundOf(cfg *config.Config) Around {
+	return Around{Issuers: cfg.Issuers(), Several: cfg.Approvals.Postgres.URL != "" || cfg.Control.Server != "" || len(cfg.Control.Servers) > 0}
+}
+
+// LintPolicy finds what is wrong with a policy that compiles.
+func LintPolicy(ctx context.Context, p config.Policy, set *policies.Set, around Around, now time.Time) ([]lint.Finding, error) {
+	in := lint.Input{Set: set, Issuers: around.Issuers, Several: around.Several, People: whom(p), Now: now}
 	_, cfg := sources(p, config.Approvers{})
 	for i, c := range p.Connections {
 		conn := lint.Connection{Name: c.Name, Protocol: call.Protocol(c.Protocol), Credentialed: c.Credential.Secret != (config.Secret{}), Shadow: c.Mode == "shadow",

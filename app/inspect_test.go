@@ -73,7 +73,7 @@ tests:
 	if err != nil {
 		t.Fatal(err)
 	}
-	found, err := LintPolicy(t.Context(), p, compiled, nil, time.Now())
+	found, err := LintPolicy(t.Context(), p, compiled, Around{}, time.Now())
 	if err != nil || len(found) != 2 || !strings.Contains(fmt.Sprint(found), "no rule or grant of the policy can allow") || !strings.Contains(fmt.Sprint(found), `by path "no.such.field"`) {
 		t.Errorf("%v %v", found, err)
 	}

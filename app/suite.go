@@ -66,5 +66,5 @@ func (e endpoints) of(c *connection.Connection) (suite.Endpoint, bool) {
 	if c == nil {
 		return suite.Endpoint{}, false
 	}
-	return suite.Endpoint{Name: c.Name, Protocol: c.Protocol, Parser: c.Parser, MaxBody: c.MaxBody, Functions: e.functions[c.Name]}, true
+	return suite.Endpoint{Name: c.Name, Protocol: c.Protocol, Parser: c.Parser, MaxBody: c.MaxBody, SessionHeader: c.SessionHeader, Functions: e.functions[c.Name]}, true
 }

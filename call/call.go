@@ -43,7 +43,11 @@ type Call struct {
 	ID       ID
 	Time     time.Time // when the gateway first saw it
 	Identity Identity
-	Session  string // what the call belongs to: MCP session, token sid, trace id, in that order
+	// Session is what the call belongs to: what the connection's session_header
+	// says, the MCP session, the token's sid, or the trace id, in that order.
+	Session string
+	// SessionName is what session_header says, if it is set and sent.
+	SessionName string
 
 	Connection string
 	Protocol   Protocol

@@ -101,6 +101,8 @@ func TestErrors(t *testing.T) {
 		{"type", "max_body: 64KiB", "max_body: lots", `callgate.yaml:18:15: connections[0].max_body must be a size such as 64KiB, 1MiB or a number of bytes, not "lots"`},
 		{"list", "connections: [crm]", "connections: crm", `callgate.yaml:21:18: rules[0].connections must be a list, not "crm"`},
 		{"yaml", "node: laptop", "node: [", `callgate.yaml:1:1: not valid YAML: line 1: did not find expected`},
+		{"a session by a credential", "protocol: http", "protocol: http\n    session_header: cookie", `connection "crm": session_header "cookie" must be a lower-case header name, of a header that holds no credential`},
+		{"a session by what is no header", "protocol: http", "protocol: http\n    session_header: X-Run", `session_header "X-Run" must be`},
 		{"protocol", "protocol: http", "protocol: htp", `callgate.yaml:12:15: connection "crm": protocol "htp" is not known; choose http, mcp, jsonrpc, grpc, graphql, sql, openai; did you mean "http"?`},
 		{"action", "action: allow", "action: alow", `callgate.yaml:22:13: rule "readers": action "alow" is not known; choose allow, deny, hold, mask; did you mean "allow"?`},
 		{"audience", "      audiences: [callgate]\n", "", `identity.issuers[0]: audiences is missing; without it a token meant for another service would be accepted`},

@@ -39,9 +39,14 @@ type Connection struct {
 	// Proof asks for tokens that are of no use to whoever stole them: dpop (RFC
 	// 9449), certificate (RFC 8705) or any of these. Default none: bearer
 	// tokens will do, and one that is bound is checked all the same.
-	Proof    string   `yaml:"proof"`
-	Match    Match    `yaml:"match"`
-	Upstream Upstream `yaml:"upstream"`
+	Proof string `yaml:"proof"`
+	// SessionHeader (lower case) names the session that a call belongs to, such
+	// as an agent's run: it is recorded, and session.calls counts by it within
+	// the identity. Whoever calls can choose it, and so begin anew. Default: the
+	// MCP session, the token's sid, or the trace.
+	SessionHeader string   `yaml:"session_header"`
+	Match         Match    `yaml:"match"`
+	Upstream      Upstream `yaml:"upstream"`
 	// Functions name what an http connection offers. A request that matches
 	// none is denied. Other protocols name their functions themselves.
 	Functions []Function `yaml:"functions"`

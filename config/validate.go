@@ -154,6 +154,7 @@ var (
 	identifier  = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
 	macroForm   = regexp.MustCompile(`^[A-Za-z0-9_.{}-]+$`)
 	nameForm    = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]*[a-z0-9])?$`)
+	notSessions = []string{"authorization", "proxy-authorization", "cookie", "dpop", "x-api-key", "host", "content-type", "content-length", "content-encoding", "transfer-encoding", "connection", "x-forwarded-for", "x-forwarded-client-cert", "callgate-break-glass"}
 	headerForm  = regexp.MustCompile(`^[a-z0-9!#$%&'*+.^_|~-]+$`)
 	serviceForm = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*$`)
 	parameter   = regexp.MustCompile(`^\{[A-Za-z_][A-Za-z0-9_]*\}$`)
@@ -209,6 +210,9 @@ func (c Connection) validate(ps *problems) {
 	}
 	if !nameForm.MatchString(c.Name) {
 		bad("name", "name must be lower case letters, digits and dashes")
+	}
+	if h := c.SessionHeader; h != "" && (!headerForm.MatchString(h) || slices.Contains(notSessions, h) || strings.HasPrefix(h, "x-callgate-") || h == c.Credential.Header) {
+		bad("session_header", "session_header %q must be a lower-case header name, of a header that holds no credential and that nothing else is read from, such as x-conversation-id", h)
 	}
 	oneOf("proof", c.Proof, "none", "dpop", "certificate", "any")
 	oneOf("mode", c.Mode, "enforce", "shadow")

@@ -46,7 +46,7 @@ func TestPolicy(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	found, err := app.LintPolicy(t.Context(), p, set, nil, time.Now())
+	found, err := app.LintPolicy(t.Context(), p, set, app.Around{}, time.Now())
 	if err != nil {
 		t.Fatal(err)
 	}

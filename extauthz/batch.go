@@ -36,7 +36,7 @@ func (m *member) refuse(reason call.Reason, message string) {
 func (d *decision) batch() (*authv3.CheckResponse, error) {
 	elements, err := d.conn.Batches.Split(&d.call.Request)
 	if err != nil {
-		d.call.Session = d.session("")
+		d.call.BelongTo(d.session, "")
 		no := deny(call.ReasonMalformedRequest, "the request can't be read")
 		if known := (*protocol.Error)(nil); errors.As(err, &known) {
 			no = &denied{known.Reason, known.Message}
@@ -94,7 +94,8 @@ func (d *decision) member(i, of int, e protocol.Element) (*member, error) {
 	m.place = call.Place{ID: d.call.ID, Index: i, Size: of}
 	c := &m.call
 	c.Request.Body = d.call.Request.Body[e.Start:e.End:e.End]
-	c.Function, c.Args, c.ArgsJSON, c.RPCID, c.Session = e.Function, e.Args, e.ArgsJSON, e.RPCID, d.session(e.Session)
+	c.Function, c.Args, c.ArgsJSON, c.RPCID = e.Function, e.Args, e.ArgsJSON, e.RPCID
+	c.BelongTo(d.session, e.Session)
 	return m, nil
 }
 

@@ -42,6 +42,7 @@ type decision struct {
 	sent        bool                // Envoy was told to send the body
 	edits       bool                // Envoy lets ext_proc take calls out of a batch
 	streamed    bool                // Envoy was told not to wait for it
+	session     string              // as the connection's header names it
 
 	place   call.Place // in a batch
 	members []*member  // of a batch that was decided
@@ -194,6 +195,12 @@ func (d *decision) connected() *denied {
 	if d.conn == nil {
 		return deny(call.ReasonUnknownConnection, "no connection is registered for this host and path; add one, or correct the address")
 	}
+	if header := d.conn.SessionHeader; header != "" {
+		var err error
+		if d.session, err = d.call.Request.Headers.SessionIn(header); err != nil {
+			return deny(call.ReasonMalformedRequest, "%v", err)
+		}
+	}
 	return nil
 }
 
@@ -235,7 +242,7 @@ func (d *decision) parse() *denied {
 	inv, err := d.conn.Parser.Parse(&d.call.Request)
 	d.call.Function, d.call.Args, d.call.ArgsJSON, d.call.RPCID = inv.Function, inv.Args, inv.ArgsJSON, inv.RPCID
 	d.call.Unread = inv.Unread
-	d.call.Session = d.session(inv.Session)
+	d.call.BelongTo(d.session, inv.Session)
 	d.aliases, d.inPath = inv.Aliases, inv.InPath
 	if err != nil {
 		var known *protocol.Error
@@ -248,18 +255,6 @@ func (d *decision) parse() *denied {
 		return deny(call.ReasonMalformedRequest, "the gateway was not given the request body, and connection %s does not list %s in grpc.streaming", d.conn.Name, inv.Function)
 	}
 	return nil
-}
-
-// session is what the call belongs to: the protocol's session, the token's, or
-// the trace.
-func (d *decision) session(own string) string {
-	if own != "" {
-		return own
-	}
-	if sid, ok := d.call.Identity.Claims["sid"].(string); ok && sid != "" {
-		return sid
-	}
-	return d.call.Request.TraceID
 }
 
 // shadowed lets a call through that the rules would not, and tells what they

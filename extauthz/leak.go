@@ -72,7 +72,7 @@ func (d *decision) discreetBody() *denied {
 	found, plain := false, loose == nil && !packed // else it may stand there in another form as well
 	for _, secret := range secrets {
 		if strings.Contains(c.Session, secret) {
-			c.Session = "" // from a header that the function does not get
+			c.Session, c.SessionName = "", "" // from a header that the function does not get
 		}
 		in := bytes.Contains(body, []byte(secret))
 		name, id := strings.Contains(c.Function, secret), bytes.Contains(c.RPCID, []byte(secret)) || bytes.Contains(unescaped(c.RPCID), []byte(secret))

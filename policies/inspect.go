@@ -77,6 +77,15 @@ type Inspected struct {
 // that was compiled with [Config.Inspect].
 func (s *Set) Inspect() []Inspected { return slices.Clone(s.inspected) }
 
+// Counts reports whether the condition asks how often something was called, or
+// whether it is for the first time. It is for a set that was compiled with
+// [Config.Replay] too.
+func (x Inspected) Counts() bool {
+	return x.of != nil && slices.ContainsFunc(x.of.reads, func(p Part) bool {
+		return p.Field == "session" || strings.HasPrefix(p.Field, "session.") && p.Field != "session.id"
+	})
+}
+
 // Always reports whether the rule's condition is true whatever the call.
 func (x Inspected) Always() bool {
 	if x.Condition == nil {

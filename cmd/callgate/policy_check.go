@@ -26,7 +26,7 @@ type loadedPolicy struct {
 	approvers config.Approvers // who decides where a rule names nobody
 	set       *policies.Set
 	envoy     config.Envoy
-	issuers   []string // whose callers it is for; nil where that is not known
+	around    app.Around
 }
 
 // policyAt reads the policy that paths name, or that of the configuration, and
@@ -47,7 +47,7 @@ func policyAt(c *cobra.Command, paths []string) (loadedPolicy, error) {
 		}
 	}
 	if cfg != nil {
-		out.Policy, out.approvers, out.envoy, out.issuers = cfg.Policy, cfg.Approvals.Approvers, cfg.Envoy, cfg.Issuers()
+		out.Policy, out.approvers, out.envoy, out.around = cfg.Policy, cfg.Approvals.Approvers, cfg.Envoy, app.AroundOf(cfg)
 	}
 	if len(paths) > 0 {
 		files, err := config.PolicyFiles(paths...)
@@ -109,7 +109,7 @@ Exit codes: 0 fine, or warnings; 1 an error in what the rules say, or with
 		if err != nil {
 			return err
 		}
-		found, err := app.LintPolicy(c.Context(), p.Policy, p.set, p.issuers, time.Now())
+		found, err := app.LintPolicy(c.Context(), p.Policy, p.set, p.around, time.Now())
 		if err != nil {
 			return err
 		}

@@ -27,6 +27,8 @@ type Connection struct {
 	Name     string
 	Version  string // a hash over its definition
 	Protocol call.Protocol
+	// SessionHeader names the session of its calls; "": none does.
+	SessionHeader string
 	// Proof is what a token must be bound by: dpop, certificate, any, or "".
 	Proof       string
 	Shadow      bool     // let through what the rules would deny or hold

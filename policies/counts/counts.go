@@ -65,11 +65,12 @@ func who(c *call.Call) string {
 }
 
 // session names the session that a call counts in: that of its token (sid), which
-// the issuer vouches for. Others are the caller's to choose, anew for each call
-// if it likes, so without a sid a call counts with the others of its identity.
+// the issuer vouches for, and within it what a header says where the connection
+// wants that. Others are the caller's to choose, anew for each call if it likes, so
+// without a sid a call counts with the others of its identity.
 func session(c *call.Call) string {
 	sid, _ := c.Identity.Claims["sid"].(string)
-	return who(c) + "\x00\x00" + sid
+	return who(c) + "\x00\x00" + sid + "\x00\x00" + c.SessionName
 }
 
 func use(c *call.Call) string { return who(c) + "\x00\x00" + c.Connection + "\x00" + c.Function }

@@ -55,6 +55,38 @@ func TestWindows(t *testing.T) {
 	}
 }
 
+// Where a header names sessions, calls count by it, within their identity and the
+// token's session: nobody can spend another's count.
+func TestNamedSessions(t *testing.T) {
+	c := New()
+	named := func(subject, sid, name string) *call.Call {
+		x := one(t, subject, sid, "get", time.Second)
+		x.SessionName = name
+		return x
+	}
+	for range 3 {
+		c.Count(named("ann", "s1", "run-1"))
+	}
+	for what, w := range map[string]struct {
+		of   *call.Call
+		want int64
+	}{
+		"the run":                     {named("ann", "s1", "run-1"), 3},
+		"another run":                 {named("ann", "s1", "run-2"), 0},
+		"without the header":          {named("ann", "s1", ""), 0},
+		"the same name in another":    {named("ann", "s2", "run-1"), 0},
+		"somebody else's by its name": {named("bob", "s1", "run-1"), 0},
+		"names that run together":     {named("ann", "s1\x00\x00run-1", ""), 0},
+	} {
+		if got := c.InSession(w.of, all, time.Hour); got != w.want {
+			t.Errorf("%s: %d, want %d", what, got, w.want)
+		}
+	}
+	if got := c.ByIdentity(named("ann", "s1", "run-9"), all, time.Hour); got != 3 {
+		t.Errorf("by identity: %d", got)
+	}
+}
+
 // Sessions that a caller can choose, such as one for each call, begin no count anew.
 func TestChosenSessionsCountTogether(t *testing.T) {
 	c := New()

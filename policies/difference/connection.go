@@ -121,6 +121,12 @@ var settingEffects = map[string]func(Field) (Effect, string){
 		}
 		return Either, "callers prove in another way that the token is theirs"
 	},
+	"session_header": func(f Field) (Effect, string) {
+		if f.New == "" {
+			return Narrows, "calls of one identity count together again, whatever a header says"
+		}
+		return Either, "calls count by what a header says, within their identity"
+	},
 	"validate":              toggled("true", Narrows, "arguments that don't fit the function's schema are denied", "arguments need not fit the function's schema any more"),
 	"max_body":              bounded("larger requests get through", "only smaller requests get through"),
 	"max_response":          bounded("larger parts of responses are masked, and not withheld", "only smaller parts of responses are masked; larger ones are withheld"),

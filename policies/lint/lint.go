@@ -45,11 +45,12 @@ const (
 	NowhereMasked Check = "nothing-to-mask" // a mask over calls that nothing allows
 	UnknownPath   Check = "unknown-path"    // a mask of a field that no response has
 	OfAnyIssuer   Check = "of-any-issuer"   // a group or person that several issuers may have
+	PerServer     Check = "per-server"      // a count that each of several decision servers keeps for itself
 )
 
 // Checks lists all of them.
 func Checks() []Check {
-	return []Check{NeverMatches, UnknownName, Duplicate, Shadowed, Constant, OpenToAll, Unallowed, NoCredential, EndedGrant, NowhereMasked, UnknownPath, OfAnyIssuer}
+	return []Check{NeverMatches, UnknownName, Duplicate, Shadowed, Constant, OpenToAll, Unallowed, NoCredential, EndedGrant, NowhereMasked, UnknownPath, OfAnyIssuer, PerServer}
 }
 
 // Finding is one thing that is wrong.
@@ -114,13 +115,15 @@ type Input struct {
 	// People are all that are named, and Issuers those that they may be of.
 	People  []People
 	Issuers []string
+	// Several is set where more than one decision server decides.
+	Several bool
 	Now     time.Time
 }
 
 // Run returns all findings, in the order of the files. Its error is ctx's.
 func Run(ctx context.Context, in Input) ([]Finding, error) {
 	l := newLinter(in)
-	for _, check := range []func(){l.conditions, l.names, l.everybody, l.credentials, l.grants, l.paths, l.people} {
+	for _, check := range []func(){l.conditions, l.names, l.everybody, l.credentials, l.grants, l.paths, l.people, l.counts} {
 		check()
 	}
 	if err := l.shadows(ctx); err != nil {

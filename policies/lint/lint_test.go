@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -139,6 +140,31 @@ func TestOfAnyIssuer(t *testing.T) {
 			t.Errorf("%v: %v, %v", issuers, found, err)
 		case n == 2 && (len(found) != 2 || found[1].Check != lint.OfAnyIssuer || found[1].Position.Line != 7 || found[1].Fix != `write of which, such as "https://idp|support"`):
 			t.Errorf("%v", found)
+		}
+	}
+}
+
+// What each server counts for itself is said where there are several.
+func TestPerServer(t *testing.T) {
+	list := rules{all, {Name: "many", Action: policies.Deny, When: `session.calls("*", duration("1m")) > 5`}, {Name: "identity", Action: policies.Deny, When: `identity.calls("*", duration("1m")) > 5`},
+		{Name: "first", Action: policies.Deny, When: `identity.firstUse()`}, {Name: "named", Action: policies.Deny, When: `session.id == "x"`}}
+	known := []policies.Connection{{Name: "crm", Protocol: call.MCP}}
+	set, err := policies.Compile(list, policies.Config{Version: "v", Connections: known, Inspect: true, Replay: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	conns := []lint.Connection{{Name: "crm", Protocol: call.MCP, Credentialed: true}}
+	for several, want := range map[bool]string{false: "", true: `rule "many" rule "identity" rule "first"`} {
+		found, err := lint.Run(context.Background(), lint.Input{Set: set, Connections: conns, Several: several, Now: now})
+		var got []string
+		for _, f := range found {
+			if f.Check == lint.PerServer {
+				got = append(got, f.Subject)
+			}
+		}
+		slices.SortFunc(got, func(a, b string) int { return strings.Index(want, a) - strings.Index(want, b) })
+		if err != nil || strings.Join(got, " ") != want {
+			t.Errorf("%v, %v", got, err)
 		}
 	}
 }

@@ -20,3 +20,16 @@ func (l *linter) people() {
 		}
 	}
 }
+
+// counts finds rules that ask for what each of several servers knows for itself.
+func (l *linter) counts() {
+	if !l.in.Several {
+		return
+	}
+	for _, r := range l.rules {
+		if r.Counts() {
+			l.add(PerServer, Warning, r.condition(), r.subject(), "take it for a brake on one server, and leave this check out (--ignore per-server)",
+				"each decision server counts what it decides itself, since its start: of several a limit holds for each, and a first use is one on each")
+		}
+	}
+}

@@ -105,7 +105,13 @@ func request(connections Connections, c *call.Call, from *config.TestRequest) (*
 	}
 	inv, err := endpoint.Parser.Parse(&c.Request)
 	c.Function, c.Args, c.ArgsJSON, c.RPCID = inv.Function, inv.Args, inv.ArgsJSON, inv.RPCID
-	c.Session = session(c, inv.Session)
+	if said := c.Session; said == "" { // else the test says
+		named, bad := c.Request.Headers.SessionIn(endpoint.SessionHeader)
+		if bad != nil {
+			return &protocol.Error{Reason: call.ReasonMalformedRequest, Message: bad.Error()}, nil
+		}
+		c.BelongTo(named, inv.Session)
+	}
 	var told *protocol.Error
 	switch {
 	case err == nil:
@@ -114,16 +120,4 @@ func request(connections Connections, c *call.Call, from *config.TestRequest) (*
 		return told, nil
 	}
 	return nil, err
-}
-
-// session is what the gateway takes a call to belong to, unless the test says.
-func session(c *call.Call, own string) string {
-	if c.Session != "" {
-		return c.Session
-	}
-	if own != "" {
-		return own
-	}
-	sid, _ := c.Identity.Claims["sid"].(string)
-	return sid
 }

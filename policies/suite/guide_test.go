@@ -38,7 +38,7 @@ func TestGuide(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if found, err := app.LintPolicy(t.Context(), p, set, nil, time.Now()); err != nil || len(found) > 0 {
+	if found, err := app.LintPolicy(t.Context(), p, set, app.Around{}, time.Now()); err != nil || len(found) > 0 {
 		t.Error(found, err)
 	}
 	tests, err := config.LoadTests(filepath.Join(dir, "rules_test.yaml"))

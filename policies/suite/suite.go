@@ -24,11 +24,13 @@ import (
 
 // Endpoint is what a test needs of a connection.
 type Endpoint struct {
-	Name      string
-	Protocol  call.Protocol
-	Parser    protocol.Parser
-	MaxBody   int64    // bytes
-	Functions []string // nil where they are not known beforehand
+	Name     string
+	Protocol call.Protocol
+	Parser   protocol.Parser
+	MaxBody  int64 // bytes
+	// SessionHeader names the session of its calls; "": none does.
+	SessionHeader string
+	Functions     []string // nil where they are not known beforehand
 }
 
 // Connections finds the endpoints of a policy.
