@@ -75,8 +75,9 @@ type Connection struct {
 	// SQL text holds such a value, the call is denied.
 	MaskRequests []Mask `yaml:"mask_requests"`
 	// MaxResponse bounds what can only be masked whole: an event, a line of
-	// JSON Lines, a gRPC message, XML, HTML and forms, a JSON document in a
-	// string. What is larger is withheld. JSON, text and CSV flow through
+	// JSON Lines, a gRPC message, a multipart body, a tag, a text or a hidden
+	// element of XML and HTML, a field of a form, a JSON document in a string.
+	// What is larger is withheld. Responses made of such parts flow through
 	// masks whatever their size. Default 8MiB.
 	MaxResponse Bytes `yaml:"max_response"`
 	// LookBehind is how much of a flowing response is searched together, so

@@ -109,7 +109,7 @@ func (b *batch) rewrites() bool {
 }
 
 // flow chooses how the answer is handled, or says why it can't be.
-func (b *batch) flow(meta call.Metadata, h call.Headers, limits mask.Limits) (flow, error) {
+func (b *batch) flow(meta call.Metadata, h call.Headers, limits mask.Limits, ends func(func())) (flow, error) {
 	media, params, err := mime.ParseMediaType(h.Get("content-type"))
 	if len(h.Values("content-type")) > 1 || h.Get("content-type") != "" && err != nil {
 		return nil, errors.New("the answer to a batch has no content-type that can be read")
@@ -135,7 +135,7 @@ func (b *batch) flow(meta call.Metadata, h call.Headers, limits mask.Limits) (fl
 		return nil, fmt.Errorf("the answer to a batch is of type %q, so its calls can't be told apart; it must be JSON or a stream of events", media)
 	}
 	// An error of the server's own, which is about all calls alike.
-	return shape{masker: b.all, meta: meta, messages: b.server.cfg.Messages, headers: h, limits: limits}.flow()
+	return shape{masker: b.all, meta: meta, messages: b.server.cfg.Messages, headers: h, limits: limits, ends: ends}.flow()
 }
 
 // keep keeps what the function sends for investigators, where it is about all

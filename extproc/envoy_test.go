@@ -287,12 +287,18 @@ func (b *bench) run(t testing.TB, x exchange) result {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, req := range x.requests(t) {
-		if err := stream.Send(req); err != nil {
-			break // the server ended the stream; Recv says how
+	list := x.requests(t)
+	sent := make(chan struct{})
+	defer func() { <-sent }()
+	go func() { // as Envoy does, which takes answers meanwhile
+		defer close(sent)
+		for _, req := range list {
+			if err := stream.Send(req); err != nil {
+				break // the server ended the stream; Recv says how
+			}
 		}
-	}
-	_ = stream.CloseSend()
+		_ = stream.CloseSend()
+	}()
 	var out result
 	for {
 		m, err := stream.Recv()

@@ -109,6 +109,45 @@ func TestWhole(t *testing.T) {
 	}
 }
 
+// XML, HTML and forms that are larger than anything that is held flow through, and
+// the headers wait for no more than their beginning. One that ends badly is cut off.
+func TestDocumentsFlow(t *testing.T) {
+	for contentType, tt := range map[string]struct{ before, part, after, bad string }{
+		"application/xml":                   {"<r>", "<c>" + card + "</c>\n", "</r>", "</x>"},
+		"text/html":                         {"<ul>", "<li>" + card + "</li>\n", "</ul>", "\xff"},
+		"application/x-www-form-urlencoded": {"a=1", "&c=" + card, "", "&x=\xff"},
+	} {
+		for _, bad := range []bool{false, true} {
+			b := start(t, func(c *Config) { c.Memory = 512 << 10 })
+			m := decided(call.HTTP, cards)
+			m.MaxResponse = 32 << 10
+			x := exchange{mode: duplex, meta: m, headers: []string{"content-type", contentType}, chunks: []string{tt.before}}
+			const parts = 40
+			for range parts {
+				x.chunks = append(x.chunks, strings.Repeat(tt.part, 1000))
+			}
+			end := tt.after
+			if bad {
+				end = tt.bad
+			}
+			x.chunks = append(x.chunks, end)
+			got := b.run(t, x)
+			if strings.Contains(got.body, card) || !got.headers || got.immediate != nil || got.ended == bad || (got.err != nil) != bad {
+				t.Errorf("%s: %d bytes, %v", contentType, len(got.body), got.err)
+			}
+			if n := strings.Count(got.body, "redacted"); !bad && n != parts*1000 || n < parts*900 {
+				t.Errorf("%s: %d of %d are hidden", contentType, n, parts*1000)
+			}
+			if a := b.one(t); (a.Withheld != "") != bad {
+				t.Errorf("%s: recorded %q", contentType, a.Withheld)
+			}
+			if n := b.server.memory.used.Load(); n != 0 {
+				t.Errorf("%s: %d bytes are still counted", contentType, n)
+			}
+		}
+	}
+}
+
 // Wherever a stream is cut into chunks, the value is hidden, and what may leave
 // early does.
 func TestEventStream(t *testing.T) {
@@ -792,7 +831,7 @@ func FuzzHTTP(f *testing.F) {
 			t.Fatal(err)
 		}
 		through := func(size int) (string, error) {
-			fl, err := shape{masker: masker, meta: meta, headers: call.Headers{{Name: "content-type", Value: contentType}}, limits: mask.Limits{LookBehind: 1 << 10, Whole: 1 << 16}}.flow()
+			fl, err := shape{masker: masker, meta: meta, headers: call.Headers{{Name: "content-type", Value: contentType}}, ends: func(stop func()) { t.Cleanup(stop) }, limits: mask.Limits{LookBehind: 1 << 10, Whole: 1 << 16}}.flow()
 			if err != nil {
 				return "", err
 			}

@@ -33,6 +33,7 @@ type shape struct {
 	messages Messages
 	headers  call.Headers
 	limits   mask.Limits
+	ends     func(stop func()) // takes what must be called when the response is over
 }
 
 // flow chooses how a response is handled, or says why it can't be.
@@ -92,8 +93,18 @@ func (s shape) known() (flow, error) {
 			}
 			return &flowing{masking: table}
 		}}, nil
-	case mask.Document:
-		return &whole{masker: m, contentType: declared, limit: s.limits.Whole}, nil
+	case mask.Markup:
+		if strings.HasPrefix(media, "multipart/") {
+			return &whole{masker: m, contentType: declared, limit: s.limits.Whole}, nil
+		}
+		return &sniffed{decide: func(head []byte) flow {
+			if mask.OpensJSON(head) { // it is JSON, or is searched as text
+				return &flowing{masking: m.NewText(s.limits)}
+			}
+			d := m.NewDocument(media, s.limits.Whole)
+			s.ends(d.Stop)
+			return &flowing{masking: d}
+		}}, nil
 	default:
 		return nil, &unreadable{fmt.Sprintf("a response of type %q", media)}
 	}
@@ -136,7 +147,7 @@ func (f *flowing) findings() []mask.Finding       { return f.Findings() }
 func (f *flowing) waits() bool                    { return !f.early }
 func (f *flowing) held() int                      { return f.Held() }
 
-// whole is a document that is masked when all of it is there.
+// whole is a body that is masked when all of it is there.
 type whole struct {
 	masker      *mask.Masker
 	contentType string

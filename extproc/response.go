@@ -45,6 +45,7 @@ type response struct {
 	outcome  *protocol.Outcome
 	share    share
 	decoding *decoding                                 // nil: the body comes as it is
+	stops    []func()                                  // what else must be ended
 	send     func(*extprocv3.ProcessingResponse) error // at once; what handle returns goes after it
 	pause    func(func() error) error                  // does what takes no time of ours
 	sent     bool                                      // the headers have gone to the caller
@@ -178,7 +179,7 @@ func (r *response) choose(empty bool) error {
 		return nil // nothing to mask; a type it names may be unreadable
 	}
 	limits := r.limits()
-	f, err := shape{masker: r.masker, meta: r.meta, messages: r.server.cfg.Messages, headers: r.headers, limits: limits}.flow()
+	f, err := shape{masker: r.masker, meta: r.meta, messages: r.server.cfg.Messages, headers: r.headers, limits: limits, ends: r.ends}.flow()
 	if err != nil {
 		return err
 	}
@@ -247,7 +248,7 @@ func (r *response) beginBatch(end bool) error {
 		r.flow = &passing{}
 		return nil
 	}
-	f, err := r.batch.flow(r.meta, r.headers, r.limits())
+	f, err := r.batch.flow(r.meta, r.headers, r.limits(), r.ends)
 	if err != nil {
 		return err
 	}
@@ -439,11 +440,17 @@ func (r *response) end() {
 	}
 }
 
+func (r *response) ends(stop func()) { r.stops = append(r.stops, stop) }
+
 // free lets go of what the body held.
 func (r *response) free() {
 	if r.decoding != nil {
 		r.decoding.stop()
 		r.decoding = nil
 	}
+	for _, stop := range r.stops {
+		stop()
+	}
+	r.stops = nil
 	r.share.free()
 }

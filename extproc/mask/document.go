@@ -19,15 +19,14 @@ var ErrBinary = errors.New("body is of no type that can be masked")
 // Kind is how a type of body is masked.
 type Kind uint8
 
-// The kinds. All but the last flow while they are masked, or can: a document is
-// masked whole.
+// The kinds. All flow while they are masked, multipart bodies apart.
 const (
-	Binary   Kind = iota // not at all
-	JSON                 // a JSON document
-	Units                // events or lines, each by itself
-	Text                 // any text
-	Table                // CSV
-	Document             // XML, HTML, forms
+	Binary Kind = iota // not at all
+	JSON               // a JSON document
+	Units              // events or lines, each by itself
+	Text               // any text
+	Table              // CSV
+	Markup             // XML, HTML, forms
 )
 
 // KindOf tells how a body of a media type, without its parameters, is masked.
@@ -40,7 +39,7 @@ func KindOf(media string) Kind {
 	case media == "text/csv", media == "application/csv", media == "text/tab-separated-values":
 		return Table
 	case isXML(media), media == "text/html", media == "application/xhtml+xml", media == "application/x-www-form-urlencoded", media == "multipart/form-data", media == "multipart/mixed", media == "multipart/related", media == "multipart/alternative":
-		return Document
+		return Markup
 	case media == "", strings.HasPrefix(media, "text/"), textual[media]:
 		return Text
 	}
@@ -84,7 +83,7 @@ func (m *Masker) whole(contentType string, body []byte, depth int) (out []byte, 
 		return nil, nil, fmt.Errorf("a body in another charset than UTF-8: %w", ErrBinary)
 	}
 	kind := KindOf(media)
-	if kind == Document && !strings.HasPrefix(media, "multipart/") && OpensJSON(body) {
+	if kind == Markup && !strings.HasPrefix(media, "multipart/") && OpensJSON(body) {
 		return m.Text(body) // it is JSON, or is searched as text
 	}
 	switch kind {
@@ -103,7 +102,7 @@ func (m *Masker) whole(contentType string, body []byte, depth int) (out []byte, 
 			return nil, nil, fmt.Errorf("the text is not UTF-8: %w", ErrInvalid)
 		}
 		return m.Text(body)
-	case Document:
+	case Markup:
 		switch {
 		case strings.HasPrefix(media, "multipart/"):
 			return m.multipart(params["boundary"], body, depth)

@@ -112,6 +112,94 @@ func TestDocuments(t *testing.T) {
 		case tt.want != "" && tt.want != tt.in && len(found) == 0:
 			t.Errorf("%s %q: nothing was found", tt.contentType, tt.in)
 		}
+		media := tt.contentType
+		if OpensJSON([]byte(tt.in)) || m.NewDocument(media, 0) == nil {
+			continue
+		}
+		// The same, wherever it is cut.
+		for step := range len(tt.in) {
+			got, n, err := inSteps(m, media, []byte(tt.in), step+1, 0)
+			if (err != nil) != (tt.want == "") || err == nil && (string(got) != tt.want || n != len(found)) {
+				t.Errorf("%s %q by %d\nbecame %q, %v\nwant   %q", tt.contentType, tt.in, step+1, got, err, tt.want)
+			}
+		}
+	}
+}
+
+// Documents of any length flow through, and what is held of them does not grow.
+func TestDocumentsFlow(t *testing.T) {
+	m := documents(t)
+	const card = "4111111111111111"
+	for name, tt := range map[string]struct{ media, before, part, after, want string }{
+		"xml":      {"text/xml", "<customers>\n", "  <customer id=\"1\">\n    <name>Jane &amp; Joe</name>\n    <card kind=\"x\">" + card + "</card><gone><a>1</a></gone>\n  </customer>\n", "</customers>", "[redacted:card]"},
+		"html":     {"text/html", "<html><body><table>", "<tr><td>a <b>41111111</b>11111111</td><td><a href=\"/x?m=jane%40example.com\">y</a></td></tr><script>f('" + card + "')</script>\n", "</table></body></html>", "[redacted:card]"},
+		"one line": {"text/html", "<p>", "a <i>b</i> " + card + " <br>", "</p>", "[redacted:card]"},
+		"form":     {"application/x-www-form-urlencoded", "a=1", "&c=" + card + "&password=x&n=2", "&z=1", "redacted"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			d := m.NewDocument(tt.media, 4<<10)
+			defer d.Stop()
+			const parts = 2000
+			in, out, most := 0, 0, 0
+			write := func(s string) {
+				for s != "" {
+					n := min(1000, len(s))
+					p, err := d.Write([]byte(s[:n]))
+					if err != nil {
+						t.Fatal(err)
+					}
+					if bytes.Contains(p, []byte(card)) {
+						t.Fatalf("got out: %q", p)
+					}
+					in, out, most, s = in+n, out+len(p), max(most, d.Held()), s[n:]
+					if in > 20_000 && out < in/4 {
+						t.Fatalf("%d bytes of %d came out", out, in)
+					}
+				}
+			}
+			write(tt.before + strings.Repeat(tt.part, parts) + tt.after)
+			if _, err := d.Close(); err != nil {
+				t.Fatal(err)
+			}
+			found := 0
+			for _, f := range d.Findings() {
+				found += f.Count
+			}
+			if found < parts || most > 64<<10 {
+				t.Errorf("%d findings in %d parts, %d bytes held of %d", found, parts, most, in)
+			}
+		})
+	}
+	// What can only be masked whole is bounded, wherever it is cut.
+	for name, in := range map[string]string{
+		"text/xml":                          "<a><password><b>" + strings.Repeat("x", 5000) + "</b></password></a>",
+		"image/svg+xml":                     "<a>" + strings.Repeat("x", 5000) + "</a>",
+		"text/html":                         "<p>" + strings.Repeat("x <b>y</b>", 1000),
+		"application/xhtml+xml":             "<p title=\"" + strings.Repeat("x", 5000) + "\">",
+		"application/x-www-form-urlencoded": "a=" + strings.Repeat("x", 5000),
+	} {
+		for _, step := range []int{1, 1000, len(in)} {
+			if _, _, err := inSteps(m, name, []byte(in), step, 4<<10); !errors.Is(err, ErrTooLarge) {
+				t.Errorf("%s by %d: %v", name, step, err)
+			}
+		}
+	}
+}
+
+// A document that nobody reads to its end leaves nothing behind, and one that was
+// refused says so again.
+func TestDocumentStopped(t *testing.T) {
+	d := documents(t).NewDocument("text/xml", 0)
+	if _, err := d.Write([]byte("<a><b>")); err != nil {
+		t.Fatal(err)
+	}
+	d.Stop()
+	d.Stop()
+	d = documents(t).NewDocument("text/xml", 0)
+	_, first := d.Write([]byte("<a></b>"))
+	_, second := d.Write([]byte("<a/>"))
+	if _, third := d.Close(); first == nil || second == nil || third == nil {
+		t.Errorf("%v, %v, %v", first, second, third)
 	}
 }
 
@@ -147,6 +235,23 @@ func body2(c *CSV, in string, cuts ...int) (string, []Finding, error) {
 	return string(append(out, p...)), c.Findings(), err
 }
 
+// inSteps masks a document that comes in pieces, and returns the number of findings.
+func inSteps(m *Masker, contentType string, in []byte, step, limit int) ([]byte, int, error) {
+	d := m.NewDocument(contentType, limit)
+	defer d.Stop()
+	var out []byte
+	for len(in) > 0 {
+		n := min(step, len(in))
+		p, err := d.Write(bytes.Clone(in[:n]))
+		if err != nil {
+			return out, 0, err
+		}
+		out, in = append(out, p...), in[n:]
+	}
+	p, err := d.Close()
+	return append(out, p...), len(d.Findings()), err
+}
+
 // fuzzDocument checks what holds for every type: a planted value does not get
 // out, and without a finding nothing changes. read returns what a reader finds in
 // the body, all in one.
@@ -180,6 +285,14 @@ func fuzzDocument(f *testing.F, contentType string, plant func(before, value, af
 		}
 		if bytes.Contains(out, []byte(value)) {
 			t.Fatalf("%q became %q", in, out)
+		}
+		for _, step := range []int{1, 7} {
+			if media, _, _ := strings.Cut(contentType, ";"); OpensJSON(in) || m.NewDocument(media, 0) == nil {
+				break
+			}
+			if got, n, err := inSteps(m, contentType, in, step, len(in)+1); err != nil || !bytes.Equal(got, out) || n != len(found) {
+				t.Fatalf("%q by %d became %q, %v; whole %q", in, step, got, err, out)
+			}
 		}
 		_, wasErr := read(in)
 		text, err := read(out)

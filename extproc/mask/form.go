@@ -2,7 +2,9 @@ package mask
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
+	"io"
 	"net/url"
 	"strings"
 	"unicode/utf8"
@@ -12,27 +14,44 @@ import (
 // rules name its fields; user[password] is both the field of that name and the
 // path user.password.
 func (m *Masker) Form(body []byte) (out []byte, found []Finding, err error) {
-	if err := checkSize(body); err != nil {
-		return nil, nil, err
-	}
-	if !utf8.Valid(body) {
-		return nil, nil, fmt.Errorf("the form is not UTF-8: %w", ErrInvalid)
-	}
-	w := m.walker()
-	defer w.done()
+	return m.document("form", len(body)+1, newForm).everything(body)
+}
+
+// fields are those of a form.
+type fields struct {
+	d   *Document
+	at  int // the fields before are done
+	end int // up to here the next one is read
+}
+
+func newForm(d *Document) markup { return &fields{d: d} }
+
+func (f *fields) settled() int { return f.at }
+func (f *fields) left(n int)   { f.at, f.end = f.at-n, f.end-n }
+
+func (f *fields) parse(in *feed) error {
+	w := f.d.w
 	v := w.arrive(verdict{})
-	for i := 0; i <= len(body); {
-		end := len(body)
-		if n := bytes.IndexByte(body[i:], '&'); n >= 0 {
-			end = i + n
+	for {
+		c, err := in.ReadByte()
+		if err == nil && c != '&' {
+			if f.end++; f.end-f.at > f.d.limit {
+				return f.d.tooLarge()
+			}
+			continue
 		}
-		if err := w.field(body, i, end, v); err != nil {
-			return nil, nil, err
+		if err != nil && !errors.Is(err, io.EOF) {
+			return err
 		}
-		i = end + 1
+		if !utf8.Valid(f.d.src[f.at:f.end]) {
+			return fmt.Errorf("the form is not UTF-8: %w", ErrInvalid)
+		}
+		if failed := w.field(f.d.src, f.at, f.end, v); failed != nil || err != nil {
+			return failed
+		}
+		f.end++
+		f.at = f.end
 	}
-	out, err = w.finish(body)
-	return out, w.findings, err
 }
 
 const percentSigns = "%+"

@@ -19,25 +19,27 @@ import (
 // value beside them. Field paths apply to JSON in scripts alone. On an error
 // withhold the response.
 func (m *Masker) HTML(body []byte) (out []byte, found []Finding, err error) {
-	if err := checkSize(body); err != nil {
-		return nil, nil, err
-	}
-	if !utf8.Valid(body) {
-		return nil, nil, fmt.Errorf("the page is not UTF-8: %w", ErrInvalid)
-	}
-	h := &page{w: m.walker(), src: body}
-	defer h.w.done()
-	if err := h.parse(); err != nil {
-		return nil, nil, err
-	}
-	out, err = h.w.finish(body)
-	return out, h.w.findings, err
+	return m.document("html", len(body)+1, newPage).everything(body)
 }
 
 type page struct {
-	w    *walker
-	src  []byte
+	*Document
+	at   int      // what is before was read
 	text gathered // what is read as one text
+}
+
+func newPage(d *Document) markup { return &page{Document: d} }
+
+func (h *page) settled() int {
+	if len(h.text.parts) > 0 {
+		return h.text.parts[0].start
+	}
+	return h.at
+}
+
+func (h *page) left(n int) {
+	h.at -= n
+	h.text.cut(n)
 }
 
 // inline are elements that don't end a text: a reader sees none of them between
@@ -49,63 +51,79 @@ var inline = map[atom.Atom]bool{
 	atom.Sub: true, atom.Sup: true, atom.Time: true, atom.Tt: true, atom.U: true, atom.Var: true, atom.Wbr: true,
 }
 
-func (h *page) parse() error {
-	z := html.NewTokenizer(bytes.NewReader(h.src))
-	at, script := 0, ""
-	for {
+func (h *page) parse(in *feed) error {
+	z := html.NewTokenizer(in)
+	for script := ""; ; {
 		kind := z.Next()
-		start := at
-		at += len(z.Raw())
-		switch kind {
-		case html.ErrorToken:
+		if in.shut {
+			return io.ErrClosedPipe
+		}
+		start, end := h.at, h.at+len(z.Raw())
+		if kind == html.ErrorToken {
 			if !errors.Is(z.Err(), io.EOF) {
-				return fmt.Errorf("html at byte %d: not readable: %w", start, ErrInvalid)
+				return fmt.Errorf("html: not readable: %w", ErrInvalid)
 			}
+			end = len(h.src) // a tag that does not end
+		}
+		switch {
+		case end-start > h.limit:
+			return h.tooLarge()
+		case !utf8.Valid(h.src[start:end]):
+			return fmt.Errorf("the page is not UTF-8: %w", ErrInvalid)
+		}
+		err := h.token(z, kind, start, end, &script)
+		if h.at = end; err != nil || kind == html.ErrorToken {
+			return err
+		}
+	}
+}
+
+// token masks the next part. script says what kind of text stands here.
+func (h *page) token(z *html.Tokenizer, kind html.TokenType, start, end int, script *string) error {
+	switch kind {
+	case html.ErrorToken:
+		if err := h.flush(); err != nil {
+			return err
+		}
+		h.raw(start, end)
+	case html.TextToken:
+		switch *script {
+		case "":
+			h.text.add(h.src, start, end, "&", characterHTML)
+		case "json":
+			return h.w.value(h.src, start, end, verdict{}, "", nil, inScript)
+		default:
+			h.raw(start, end)
+		}
+	case html.StartTagToken, html.SelfClosingTagToken:
+		name, _ := z.TagName()
+		a := atom.Lookup(name)
+		if !inline[a] {
 			if err := h.flush(); err != nil {
 				return err
 			}
-			h.raw(start, len(h.src)) // a tag that does not end
-			return nil
-		case html.TextToken:
-			switch script {
-			case "":
-				h.text.add(h.src, start, at, "&", characterHTML)
-			case "json":
-				if err := h.w.value(h.src, start, at, verdict{}, "", nil, inScript); err != nil {
-					return err
-				}
-			default:
-				h.raw(start, at)
+		}
+		if err := h.attributes(start, end); err != nil {
+			return err
+		}
+		if *script = ""; a == atom.Script || a == atom.Style {
+			*script = "code"
+			if kind, ok := attributeOf(h.src[start:end], "type"); ok && isJSON(kind) {
+				*script = "json"
 			}
-		case html.StartTagToken, html.SelfClosingTagToken:
-			name, _ := z.TagName()
-			a := atom.Lookup(name)
-			if !inline[a] {
-				if err := h.flush(); err != nil {
-					return err
-				}
-			}
-			if err := h.attributes(start, at); err != nil {
+		}
+	case html.EndTagToken:
+		name, _ := z.TagName()
+		if *script = ""; !inline[atom.Lookup(name)] {
+			if err := h.flush(); err != nil {
 				return err
 			}
-			if script = ""; a == atom.Script || a == atom.Style {
-				script = "code"
-				if kind, ok := attributeOf(h.src[start:at], "type"); ok && isJSON(kind) {
-					script = "json"
-				}
-			}
-		case html.EndTagToken:
-			name, _ := z.TagName()
-			if script = ""; !inline[atom.Lookup(name)] {
-				if err := h.flush(); err != nil {
-					return err
-				}
-			}
-			h.raw(start, at) // end tags may have attributes, which nobody reads
-		default: // comments, document types
-			h.raw(start, at)
 		}
+		h.raw(start, end) // end tags may have attributes, which nobody reads
+	default: // comments, document types
+		h.raw(start, end)
 	}
+	return nil
 }
 
 // flush searches the text gathered so far.

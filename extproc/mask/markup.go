@@ -71,11 +71,16 @@ func (w *walker) finish(body []byte) ([]byte, error) {
 	if w.fault != nil {
 		return nil, w.fault
 	}
-	slices.SortStableFunc(w.edits, func(a, b edit) int {
+	return apply(body, ordered(w.edits)), nil
+}
+
+// ordered sorts edits that were found in any order, and merges those that overlap.
+func ordered(edits []edit) []edit {
+	slices.SortStableFunc(edits, func(a, b edit) int {
 		// Of two that begin together the longer one holds the other.
 		return cmp.Or(cmp.Compare(a.start, b.start), cmp.Compare(b.end, a.end))
 	})
-	return apply(body, untangle(w.edits)), nil
+	return untangle(edits)
 }
 
 // enterName moves to what has one of several names, as an element of XML that

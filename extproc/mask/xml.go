@@ -16,25 +16,19 @@ import (
 // in place. Document types are refused, and with them entities that one would
 // have to define. On an error withhold the response.
 func (m *Masker) XML(body []byte) (out []byte, found []Finding, err error) {
-	if err := checkSize(body); err != nil {
-		return nil, nil, err
-	}
-	x := &xmlDoc{w: m.walker(), src: body}
-	defer x.w.done()
-	if err := x.parse(); err != nil {
-		return nil, nil, err
-	}
-	out, err = x.w.finish(body)
-	return out, x.w.findings, err
+	return m.document("xml", len(body)+1, newXML).everything(body)
 }
 
 type xmlDoc struct {
-	w    *walker
-	src  []byte
+	*Document
+	gone int64 // bytes that have left
+	at   int   // what is before was read
 	open []*element
 	mute int // > 0 inside an element that is hidden whole
 	root bool
 }
+
+func newXML(d *Document) markup { return &xmlDoc{Document: d} }
 
 // element is one that is open.
 type element struct {
@@ -49,61 +43,100 @@ type element struct {
 	nth   map[string]int
 }
 
-func (x *xmlDoc) fail(at int64, what string) error {
-	return fmt.Errorf("xml at byte %d: %s: %w", at, what, ErrInvalid)
+// settled is before whatever an open element may still hide.
+func (x *xmlDoc) settled() int {
+	at := x.at
+	for _, e := range x.open {
+		switch {
+		case e.mine:
+			return min(at, e.start)
+		case len(e.text.parts) == 0:
+		case len(e.nth) == 0: // it may be hidden as one value
+			at = min(at, e.from)
+		default:
+			at = min(at, e.text.parts[0].start)
+		}
+	}
+	return at
 }
 
-func (x *xmlDoc) parse() error {
-	dec := xml.NewDecoder(bytes.NewReader(x.src))
+func (x *xmlDoc) left(n int) {
+	x.gone, x.at = x.gone+int64(n), x.at-n
+	for _, e := range x.open {
+		e.start, e.from = e.start-n, e.from-n
+		e.text.cut(n)
+	}
+}
+
+func (x *xmlDoc) fail(at int, what string) error {
+	return fmt.Errorf("xml at byte %d: %s: %w", x.gone+int64(at), what, ErrInvalid)
+}
+
+// maxNames bounds the names of the elements within one.
+const maxNames = 1 << 16
+
+func (x *xmlDoc) parse(in *feed) error {
+	dec := xml.NewDecoder(in) // which reads no further than it must
 	for {
-		at := dec.InputOffset()
 		t, err := dec.RawToken()
+		if in.shut {
+			return io.ErrClosedPipe
+		}
+		start := x.at
 		if errors.Is(err, io.EOF) {
 			if len(x.open) > 0 || !x.root {
-				return x.fail(at, "the document ends too early")
+				return x.fail(start, "the document ends too early")
 			}
+			x.at = len(x.src)
 			return nil
 		}
 		if err != nil {
-			return x.fail(at, "not well formed")
+			return x.fail(start, "not well formed")
 		}
-		start, end := int(at), int(dec.InputOffset())
-		switch t := t.(type) {
-		case xml.Directive:
-			return x.fail(at, "a document type, whose entities could stand for anything")
-		case xml.ProcInst:
-			if t.Target != "xml" {
-				x.aside(start, end)
-			}
-		case xml.Comment:
+		end := int(dec.InputOffset() - x.gone)
+		if end-start > x.limit {
+			return x.tooLarge()
+		}
+		if err := x.token(t, start, end); err != nil {
+			return err
+		}
+		x.at = end
+	}
+}
+
+func (x *xmlDoc) token(t xml.Token, start, end int) error {
+	switch t := t.(type) {
+	case xml.Directive:
+		return x.fail(start, "a document type, whose entities could stand for anything")
+	case xml.ProcInst:
+		if t.Target != "xml" {
 			x.aside(start, end)
-		case xml.StartElement:
-			if err := x.begin(t, start, end); err != nil {
-				return err
+		}
+	case xml.Comment:
+		x.aside(start, end)
+	case xml.StartElement:
+		return x.begin(t, start, end)
+	case xml.EndElement:
+		n := len(x.open)
+		if n == 0 || x.open[n-1].name != t.Name {
+			return x.fail(start, "an end tag without its start")
+		}
+		return x.end(start, end)
+	case xml.CharData:
+		if len(x.open) == 0 {
+			if len(bytes.TrimSpace(t)) > 0 && !bytes.Equal(t, []byte("\ufeff")) {
+				return x.fail(start, "text outside the document")
 			}
-		case xml.EndElement:
-			n := len(x.open)
-			if n == 0 || x.open[n-1].name != t.Name {
-				return x.fail(at, "an end tag without its start")
-			}
-			if err := x.end(start, end); err != nil {
-				return err
-			}
-		case xml.CharData:
-			if len(x.open) == 0 {
-				if len(bytes.TrimSpace(t)) > 0 && !bytes.Equal(t, []byte("\ufeff")) {
-					return x.fail(at, "text outside the document")
-				}
-				continue
-			}
-			text := &x.open[len(x.open)-1].text
-			if bytes.HasPrefix(x.src[start:end], []byte("<![CDATA[")) {
-				text.add(x.src, start+len("<![CDATA["), end-len("]]>"), "", nil)
-			} else {
-				text.add(x.src, start, end, "&", reference)
-			}
+			return nil
+		}
+		text := &x.open[len(x.open)-1].text
+		if bytes.HasPrefix(x.src[start:end], []byte("<![CDATA[")) {
+			text.add(x.src, start+len("<![CDATA["), end-len("]]>"), "", nil)
+		} else {
+			text.add(x.src, start, end, "&", reference)
 		}
 	}
+	return nil
 }
 
 // aside searches what is no content, and is sent all the same.
@@ -126,13 +159,13 @@ func names(n xml.Name) []string {
 func (x *xmlDoc) begin(t xml.StartElement, start, end int) error {
 	w := x.w
 	if len(x.open) >= w.m.maxDepth {
-		return fmt.Errorf("xml at byte %d: more than %d levels: %w", start, w.m.maxDepth, ErrTooDeep)
+		return fmt.Errorf("xml at byte %d: more than %d levels: %w", x.gone+int64(start), w.m.maxDepth, ErrTooDeep)
 	}
 	e := &element{name: t.Name, start: start, from: end, mark: w.mark()}
 	w.push()
 	if n := len(x.open); n == 0 {
 		if x.root {
-			return x.fail(int64(start), "a second root element")
+			return x.fail(start, "a second root element")
 		}
 		x.root = true
 		v := w.arrive(verdict{})
@@ -149,7 +182,12 @@ func (x *xmlDoc) begin(t xml.StartElement, start, end int) error {
 		if x.mute == 0 {
 			e.v = w.enterName(around.live, around.v, around.nth[t.Name.Local], names(t.Name)...)
 		}
-		around.nth[t.Name.Local]++
+		if around.nth[t.Name.Local]++; len(around.nth) > maxNames {
+			return fmt.Errorf("xml at byte %d: more than %d names in one element: %w", x.gone+int64(start), maxNames, ErrTooLarge)
+		}
+		if len(bytes.TrimSpace(around.text.b)) == 0 {
+			around.text.clear() // white space between elements, which need not wait for the end
+		}
 	}
 	e.live = w.cur
 	if e.mine = x.mute == 0 && e.v.how != howNone; e.mine {
@@ -179,12 +217,12 @@ func (x *xmlDoc) attributes(e *element, start, end int) error {
 			i++
 		}
 		if i >= len(tag) || tag[i] != '"' && tag[i] != '\'' {
-			return x.fail(int64(start), "an attribute without quotes")
+			return x.fail(start, "an attribute without quotes")
 		}
 		from := i + 1
 		n := bytes.IndexByte(tag[from:], tag[i])
 		if n < 0 {
-			return x.fail(int64(start), "an attribute that does not end")
+			return x.fail(start, "an attribute that does not end")
 		}
 		if err := x.attribute(e, name, start+from, start+from+n); err != nil {
 			return err
