@@ -233,6 +233,7 @@ const (
 	ChangeTokensRevoked    = "tokens.revoked"
 	ChangeToolsOffered     = "tools.offered" // Version is the connection, as below: its server describes tools otherwise than it did
 	ChangeToolsAccepted    = "tools.accepted"
+	ChangeToolsForgotten   = "tools.forgotten"
 	ChangeRevocationLifted = "revocation.lifted"
 
 	ChangeTokenExchanged = "token.exchanged" // Version is the new token's id

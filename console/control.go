@@ -36,6 +36,7 @@ type Control interface {
 	Revocations(ctx context.Context, all bool) ([]control.Revocation, error)
 	Tools(ctx context.Context, connection string) ([]control.Tool, error)
 	AcceptTools(ctx context.Context, connection string, list []control.Acceptance, author, reason string) error
+	ForgetTools(ctx context.Context, connection string, names []string, author, reason string) error
 }
 
 // Push asks for a policy to decide.
@@ -130,6 +131,7 @@ func (s *Server) control(mux *routes) {
 	mux.HandleFunc("GET /api/v1/policy/versions/{version}", s.controller(s.stored))
 	mux.HandleFunc("GET /api/v1/tools", s.controller(s.toolsOf))
 	mux.HandleFunc("POST /api/v1/tools/{connection}/accept", s.controller(s.acceptTools))
+	mux.HandleFunc("POST /api/v1/tools/{connection}/forget", s.controller(s.forgetTools))
 	mux.HandleFunc("GET /api/v1/grants", s.controller(s.grants))
 	mux.HandleFunc("POST /api/v1/grants", s.controller(s.grant))
 	mux.HandleFunc("DELETE /api/v1/grants/{id}", s.controller(s.takeBack))

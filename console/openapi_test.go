@@ -62,6 +62,7 @@ var operations = map[string]operation{
 	"GET /api/v1/policy/history":             {id: "listRollouts", summary: "What decided, the newest first.", query: []parameter{{"limit", "integer", "at most 200"}}, out: []Rollout{}},
 	"GET /api/v1/policy/versions/{version}":  {id: "getPolicy", summary: "A stored policy as it was pushed.", out: Push{}},
 	"GET /api/v1/tools":                      {id: "listTools", summary: "Tools of MCP servers, and what of them was accepted.", query: []parameter{{"connection", "string", "default: all"}}, out: []Tool{}},
+	"POST /api/v1/tools/{connection}/forget": {id: "forgetTools", summary: "Forgets tools that the server has no more.", in: Forget{}, out: ToolsForgotten{}},
 	"POST /api/v1/tools/{connection}/accept": {id: "acceptTools", summary: "Accepts definitions of tools.", in: Accept{}, out: ToolsAccepted{}},
 	"GET /api/v1/grants":                     {id: "listGrants", summary: "Grants.", query: []parameter{{"all", "boolean", "with those that are over"}}, out: []Grant{}},
 	"POST /api/v1/grants":                    {id: "grant", summary: "Lets somebody call something beyond the policy for a while.", in: Grant{}, out: Grant{}},

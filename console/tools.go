@@ -56,6 +56,17 @@ type ToolsAccepted struct {
 	Behind []string `json:"behind,omitempty"` // nodes that had not answered when the wait was over
 }
 
+// Forget forgets tools that the server has no more.
+type Forget struct {
+	Tools  []string `json:"tools"` // by name
+	Reason string   `json:"reason,omitempty"`
+}
+
+// ToolsForgotten tells that tools were forgotten.
+type ToolsForgotten struct {
+	Behind []string `json:"behind,omitempty"` // nodes that had not answered when the wait was over
+}
+
 func (s *Server) toolsOf(w http.ResponseWriter, r *http.Request, _ string) {
 	list, err := s.cfg.Control.Tools(r.Context(), r.URL.Query().Get("connection"))
 	if err != nil {
@@ -100,6 +111,19 @@ func (s *Server) acceptTools(w http.ResponseWriter, r *http.Request, by string) 
 	answer(w, ToolsAccepted{Behind: late})
 }
 
+func (s *Server) forgetTools(w http.ResponseWriter, r *http.Request, by string) {
+	var in Forget
+	if !read(w, r, 1<<20, &in, "tools, by name, and reason") {
+		return
+	}
+	late, err := behind(s.cfg.Control.ForgetTools(r.Context(), r.PathValue("connection"), in.Tools, by, in.Reason))
+	if err != nil {
+		s.uncontrolled(w, r, err)
+		return
+	}
+	answer(w, ToolsForgotten{Behind: late})
+}
+
 // Tools lists what is known of a connection's tools, or of all where it is "".
 func (c *Client) Tools(ctx context.Context, connection string) ([]Tool, error) {
 	var out []Tool
@@ -112,5 +136,15 @@ func (c *Client) AcceptTools(ctx context.Context, connection string, a Accept) (
 		Behind []string `json:"behind"`
 	}
 	err := c.do(ctx, http.MethodPost, "/api/v1/tools/"+url.PathEscape(connection)+"/accept", a, &out)
+	return out.Behind, err
+}
+
+// ForgetTools forgets tools that the server has no more, and returns the servers
+// that have not answered.
+func (c *Client) ForgetTools(ctx context.Context, connection string, f Forget) ([]string, error) {
+	var out struct {
+		Behind []string `json:"behind"`
+	}
+	err := c.do(ctx, http.MethodPost, "/api/v1/tools/"+url.PathEscape(connection)+"/forget", f, &out)
 	return out.Behind, err
 }

@@ -201,6 +201,46 @@ func (p *Plane) AcceptTools(ctx context.Context, connection string, list []Accep
 	return p.spreadTools(ctx, connection)
 }
 
+// ForgetTools forgets tools that the server has no more. One that comes back is
+// then new, whatever it was before.
+func (p *Plane) ForgetTools(ctx context.Context, connection string, names []string, author, reason string) error {
+	switch {
+	case len(reason) > maxReason:
+		return fmt.Errorf("%w: the reason is longer than %d bytes", ErrInvalid, maxReason)
+	case len(names) == 0:
+		return fmt.Errorf("%w: no tool is named", ErrInvalid)
+	}
+	ctx = begun(ctx)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	stored, err := p.cfg.Store.tools(ctx, connection)
+	if err != nil {
+		return err
+	}
+	var gone []Tool
+	var told []string
+	for _, name := range names {
+		i := slices.IndexFunc(stored, func(t Tool) bool { return t.Name == name })
+		switch {
+		case i < 0:
+			return fmt.Errorf("%w: connection %q has no tool %q; callgate tools list %s shows those there are", ErrInvalid, connection, name, connection)
+		case stored[i].State() != ToolGone:
+			return fmt.Errorf("%w: the server of connection %q offers tool %q; only those that it has no more are forgotten", ErrInvalid, connection, name)
+		}
+		told = append(told, tool.Visible(name)+" "+stored[i].Accepted.Hash[:12])
+		gone = append(gone, Tool{Connection: connection, Name: name})
+	}
+	if err := p.cfg.Store.putTools(ctx, connection, gone, nanos(p.cfg.Now().UTC())); err != nil {
+		return err
+	}
+	detail := strings.Join(told, "; ")
+	if reason != "" {
+		detail += ": " + reason
+	}
+	p.note(ctx, call.ChangeEvent{What: call.ChangeToolsForgotten, Version: connection, By: author, Detail: detail})
+	return p.spreadTools(ctx, connection)
+}
+
 // Tools lists what is known of a connection's tools, or of all where it is "".
 func (p *Plane) Tools(ctx context.Context, connection string) ([]Tool, error) {
 	return p.cfg.Store.tools(ctx, connection)

@@ -159,6 +159,38 @@ func TestToolPins(t *testing.T) {
 	}
 }
 
+// What is gone can be forgotten, and then comes back as new; nothing else can.
+func TestToolsForgotten(t *testing.T) {
+	r := newRig(t)
+	r.mcp(t, "pin: first_use")
+	r.report(t, pay("Pays."), `{"name":"get"}`)
+	r.report(t, `{"name":"get"}`)
+	for name, list := range map[string][]string{"nothing": nil, "one that is offered": {"get"}, "one that never was": {"none"}, "one of two": {"pay", "get"}} {
+		if err := r.ForgetTools(t.Context(), "tools", list, "https://idp|ann", ""); !errors.Is(err, ErrInvalid) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if err := r.ForgetTools(t.Context(), "tools", []string{"pay"}, "https://idp|ann", strings.Repeat("x", maxReason+1)); !errors.Is(err, ErrInvalid) {
+		t.Errorf("a long reason: %v", err)
+	}
+	if s := r.tool(t, "pay").State(); s != ToolGone || r.tool(t, "pay").Name == "" {
+		t.Errorf("a refusal forgot a part: %s", s)
+	}
+	if err := r.ForgetTools(t.Context(), "tools", []string{"pay"}, "https://idp|ann", "CHG-13"); err != nil {
+		t.Fatal(err)
+	}
+	if got := r.pins(t); got != "get accepted=true changed=false;" {
+		t.Errorf("%s", got)
+	}
+	if e := r.events[len(r.events)-1]; e.What != call.ChangeToolsForgotten || e.By != "https://idp|ann" || !strings.Contains(e.Detail, "pay ") || !strings.Contains(e.Detail, "CHG-13") {
+		t.Errorf("event %+v", e)
+	}
+	r.report(t, `{"name":"get"}`, pay("Pays."))
+	if s := r.tool(t, "pay").State(); s != ToolNew {
+		t.Errorf("a forgotten tool that comes back is %s", s)
+	}
+}
+
 // Where tools must be accepted, the first use accepts none.
 func TestToolPinsAccepted(t *testing.T) {
 	r := newRig(t)

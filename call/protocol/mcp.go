@@ -15,7 +15,8 @@ import (
 // 2025-06-18 to 2026-07-28): a POST carries one JSON-RPC message, a GET opens
 // the server's event stream, a DELETE ends the session. What is used names the
 // function: "tools/call search", "resources/read file:///x", "prompts/get
-// greet"; other messages go by their method.
+// greet", "completion/complete ref/prompt greet"; other messages go by their
+// method.
 type mcp struct{}
 
 // The functions of requests without a message, and of a client's answers to
@@ -85,7 +86,7 @@ func named(method string) (key string, ok bool) {
 	switch method {
 	case "tools/call", "prompts/get":
 		return "name", true
-	case "resources/read":
+	case "resources/read", "resources/subscribe", "resources/unsubscribe":
 		return "uri", true
 	}
 	return "", false
@@ -94,8 +95,11 @@ func named(method string) (key string, ok bool) {
 // use names what a message uses, and takes its arguments.
 func (inv *Invocation) use(m message) (name string, err error) {
 	params, object := m.params.(map[string]any)
-	if err := misspelt("params", params, []string{"name", "arguments", "uri", "_meta"}, false); err != nil {
+	if err := misspelt("params", params, []string{"name", "arguments", "uri", "ref", "_meta"}, false); err != nil {
 		return "", err
+	}
+	if m.method == "completion/complete" {
+		return "", inv.complete(m, params)
 	}
 	key, names := named(m.method)
 	if !names {
@@ -109,9 +113,9 @@ func (inv *Invocation) use(m message) (name string, err error) {
 		return "", malformed("%s needs params.%s, a text of at most %d bytes without control characters", m.method, key, maxName)
 	}
 	inv.Function = m.method + " " + name
-	if m.method == "resources/read" {
+	if key == "uri" {
 		if climbs(name) {
-			return name, malformed("the resource's uri has a dot segment or a backslash, which servers resolve differently; send the uri that is meant")
+			return name, errClimbs
 		}
 		return name, inv.params(map[string]any{"uri": name}, json.RawMessage(`{"uri":`+string(m.raw.uri)+`}`))
 	}
@@ -123,6 +127,28 @@ func (inv *Invocation) use(m message) (name string, err error) {
 	default:
 		return name, malformed("params.arguments of %s must be an object", m.method)
 	}
+}
+
+var errClimbs = malformed("the resource's uri has a dot segment or a backslash, which servers resolve differently; send the uri that is meant")
+
+// complete takes a request for the values that an argument of a prompt, or of a
+// resource template, can have: who may not use those is not to learn them so.
+func (inv *Invocation) complete(m message, params map[string]any) error {
+	ref, _ := params["ref"].(map[string]any)
+	if err := misspelt("params.ref", ref, []string{"type", "name", "uri"}, false); err != nil {
+		return err
+	}
+	kind, _ := ref["type"].(string)
+	key := map[string]string{"ref/prompt": "name", "ref/resource": "uri"}[kind]
+	name, _ := ref[key].(string)
+	if key == "" || name == "" || len(name) > maxName || strings.ContainsFunc(name, unicode.IsControl) {
+		return malformed("completion/complete needs params.ref: a type of ref/prompt with a name, or ref/resource with a uri, of at most %d bytes without control characters", maxName)
+	}
+	inv.Function = m.method + " " + kind + " " + name
+	if key == "uri" && climbs(name) {
+		return errClimbs
+	}
+	return inv.params(m.params, m.raw.params)
 }
 
 // maxEscapes is how often an escape may itself be escaped, and be seen through.

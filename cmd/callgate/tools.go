@@ -20,7 +20,7 @@ is new, or is not described as it was accepted, stands in no caller's list, and
 calls to it are denied or held, until somebody accepts the difference.`,
 	}
 	apiFlags(c.PersistentFlags())
-	c.AddCommand(newToolsList(), newToolsDiff(), newToolsAccept())
+	c.AddCommand(newToolsList(), newToolsDiff(), newToolsAccept(), newToolsForget())
 	return c
 }
 
@@ -167,6 +167,30 @@ what is offered since is not accepted with it.`,
 			return answered(err)
 		}
 		if _, err := fmt.Fprintf(c.OutOrStdout(), "%d tools of %s are accepted as they are offered\n", len(in.Tools), printable(args[0])); err != nil {
+			return err
+		}
+		return toldBehind(c.ErrOrStderr(), late)
+	}
+	return c
+}
+
+func newToolsForget() *cobra.Command {
+	c := &cobra.Command{Use: "forget CONNECTION TOOL...", Short: "Forget tools that the server has no more",
+		Long: `What was accepted of a tool stays pinned when the server offers it no more, so
+that it can come back only as it was. Forgotten, it comes back as new, and
+somebody has to accept it.`,
+		Args: cobra.MinimumNArgs(2), Example: "  callgate tools forget crm-tools old_search --reason CHG-13"}
+	reason := c.Flags().String("reason", "", "why; kept in the audit trail")
+	c.RunE = func(c *cobra.Command, args []string) error {
+		api, err := client(c)
+		if err != nil {
+			return err
+		}
+		late, err := api.ForgetTools(c.Context(), args[0], console.Forget{Tools: args[1:], Reason: *reason})
+		if err != nil {
+			return answered(err)
+		}
+		if _, err := fmt.Fprintf(c.OutOrStdout(), "%d tools of %s are forgotten\n", len(args)-1, printable(args[0])); err != nil {
 			return err
 		}
 		return toldBehind(c.ErrOrStderr(), late)

@@ -277,6 +277,14 @@ type File struct {
 	Name string `json:"name"`
 }
 
+// Forget Forget forgets tools that the server has no more.
+type Forget struct {
+	Reason *string `json:"reason,omitempty"`
+
+	// Tools by name
+	Tools *[]string `json:"tools"`
+}
+
 // Grant Grant lets somebody call something beyond the policy.
 type Grant struct {
 	Actors      *[]string  `json:"actors,omitempty"`
@@ -545,6 +553,12 @@ type ToolsAccepted struct {
 	Behind *[]string `json:"behind,omitempty"`
 }
 
+// ToolsForgotten ToolsForgotten tells that tools were forgotten.
+type ToolsForgotten struct {
+	// Behind nodes that had not answered when the wait was over
+	Behind *[]string `json:"behind,omitempty"`
+}
+
 // Unsealed Unsealed is what became of a wish to see an original.
 type Unsealed struct {
 	Approval *string `json:"approval,omitempty"`
@@ -673,6 +687,9 @@ type RevokeJSONRequestBody = Revocation
 
 // AcceptToolsJSONRequestBody defines body for AcceptTools for application/json ContentType.
 type AcceptToolsJSONRequestBody = Accept
+
+// ForgetToolsJSONRequestBody defines body for ForgetTools for application/json ContentType.
+type ForgetToolsJSONRequestBody = Forget
 
 // RequestEditorFn is the function signature for the RequestEditor callback function
 type RequestEditorFn func(ctx context.Context, req *http.Request) error
@@ -1009,6 +1026,20 @@ type ClientInterface interface {
 	//
 	// Corresponds with POST /api/v1/tools/{connection}/accept (the `AcceptTools` operationId).
 	AcceptTools(ctx context.Context, connection string, body AcceptToolsJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ForgetToolsWithBody Forgets tools that the server has no more.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /api/v1/tools/{connection}/forget (the `ForgetTools` operationId).
+	ForgetToolsWithBody(ctx context.Context, connection string, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ForgetTools Forgets tools that the server has no more.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /api/v1/tools/{connection}/forget (the `ForgetTools` operationId).
+	ForgetTools(ctx context.Context, connection string, body ForgetToolsJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 }
 
 // ListApprovals Held calls that the token's owner may decide or asked for, the newest first.
@@ -1683,6 +1714,40 @@ func (c *Client) AcceptToolsWithBody(ctx context.Context, connection string, con
 // Corresponds with POST /api/v1/tools/{connection}/accept (the `AcceptTools` operationId).
 func (c *Client) AcceptTools(ctx context.Context, connection string, body AcceptToolsJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewAcceptToolsRequest(c.Server, connection, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ForgetToolsWithBody Forgets tools that the server has no more.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /api/v1/tools/{connection}/forget (the `ForgetTools` operationId).
+func (c *Client) ForgetToolsWithBody(ctx context.Context, connection string, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewForgetToolsRequestWithBody(c.Server, connection, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ForgetTools Forgets tools that the server has no more.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /api/v1/tools/{connection}/forget (the `ForgetTools` operationId).
+func (c *Client) ForgetTools(ctx context.Context, connection string, body ForgetToolsJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewForgetToolsRequest(c.Server, connection, body)
 	if err != nil {
 		return nil, err
 	}
@@ -3022,6 +3087,53 @@ func NewAcceptToolsRequestWithBody(server string, connection string, contentType
 	return req, nil
 }
 
+// NewForgetToolsRequest calls the generic ForgetTools builder with application/json body
+func NewForgetToolsRequest(server string, connection string, body ForgetToolsJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewForgetToolsRequestWithBody(server, connection, "application/json", bodyReader)
+}
+
+// NewForgetToolsRequestWithBody constructs an http.Request for the ForgetTools method, with any body, and a specified content type
+func NewForgetToolsRequestWithBody(server string, connection string, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "connection", connection, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/tools/%s/forget", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	return req, nil
+}
+
 func (c *Client) applyEditors(ctx context.Context, req *http.Request, additionalEditors []RequestEditorFn) error {
 	for _, r := range c.RequestEditors {
 		if err := r(ctx, req); err != nil {
@@ -3359,6 +3471,20 @@ type ClientWithResponsesInterface interface {
 	//
 	// Corresponds with POST /api/v1/tools/{connection}/accept (the `AcceptTools` operationId).
 	AcceptToolsWithResponse(ctx context.Context, connection string, body AcceptToolsJSONRequestBody, reqEditors ...RequestEditorFn) (*AcceptToolsResponse, error)
+
+	// ForgetToolsWithBodyWithResponse Forgets tools that the server has no more.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /api/v1/tools/{connection}/forget (the `ForgetTools` operationId).
+	ForgetToolsWithBodyWithResponse(ctx context.Context, connection string, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*ForgetToolsResponse, error)
+
+	// ForgetToolsWithResponse Forgets tools that the server has no more.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /api/v1/tools/{connection}/forget (the `ForgetTools` operationId).
+	ForgetToolsWithResponse(ctx context.Context, connection string, body ForgetToolsJSONRequestBody, reqEditors ...RequestEditorFn) (*ForgetToolsResponse, error)
 }
 
 type ListApprovalsResponse struct {
@@ -4753,6 +4879,54 @@ func (r AcceptToolsResponse) ContentType() string {
 	return ""
 }
 
+type ForgetToolsResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *ToolsForgotten
+	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationproblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ForgetToolsResponse) GetJSON200() *ToolsForgotten {
+	return r.JSON200
+}
+
+// GetApplicationproblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r ForgetToolsResponse) GetApplicationproblemJSONDefault() *Problem {
+	return r.ApplicationproblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r ForgetToolsResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ForgetToolsResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ForgetToolsResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ForgetToolsResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
 // ListApprovalsWithResponse Held calls that the token's owner may decide or asked for, the newest first.
 //
 // Returns a wrapper object for the known response body format(s).
@@ -5297,6 +5471,32 @@ func (c *ClientWithResponses) AcceptToolsWithResponse(ctx context.Context, conne
 		return nil, err
 	}
 	return ParseAcceptToolsResponse(rsp)
+}
+
+// ForgetToolsWithBodyWithResponse Forgets tools that the server has no more.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /api/v1/tools/{connection}/forget (the `ForgetTools` operationId).
+func (c *ClientWithResponses) ForgetToolsWithBodyWithResponse(ctx context.Context, connection string, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*ForgetToolsResponse, error) {
+	rsp, err := c.ForgetToolsWithBody(ctx, connection, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseForgetToolsResponse(rsp)
+}
+
+// ForgetToolsWithResponse Forgets tools that the server has no more.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /api/v1/tools/{connection}/forget (the `ForgetTools` operationId).
+func (c *ClientWithResponses) ForgetToolsWithResponse(ctx context.Context, connection string, body ForgetToolsJSONRequestBody, reqEditors ...RequestEditorFn) (*ForgetToolsResponse, error) {
+	rsp, err := c.ForgetTools(ctx, connection, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseForgetToolsResponse(rsp)
 }
 
 // ParseListApprovalsResponse parses an HTTP response from a ListApprovalsWithResponse call
@@ -6239,6 +6439,39 @@ func ParseAcceptToolsResponse(rsp *http.Response) (*AcceptToolsResponse, error) 
 	switch {
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
 		var dest ToolsAccepted
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseForgetToolsResponse parses an HTTP response from a ForgetToolsWithResponse call
+func ParseForgetToolsResponse(rsp *http.Response) (*ForgetToolsResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ForgetToolsResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest ToolsForgotten
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
 			return nil, err
 		}
