@@ -58,17 +58,15 @@ func base64Opens(text []byte) bool {
 	// Mostly one of the first bytes can't stand in text. It must not be among the
 	// last three, since a character may be cut there.
 	a, b, c, d := base64Value[text[0]], base64Value[text[1]], base64Value[text[2]], base64Value[text[3]]
-	for n := 4; n+4 <= min(len(text), most); n += 4 {
+	for n, state := 4, 0; n+4 <= min(len(text), most); n += 4 {
 		e, f, g, h := base64Value[text[n]], base64Value[text[n+1]], base64Value[text[n+2]], base64Value[text[n+3]]
 		if a|b|c|d|e|f|g|h > 63 {
 			break
 		}
-		x, y, z := textOpens[a<<2|b>>4], textOpens[b<<4|c>>2], textOpens[c<<6|d]
-		if x == neverText || x == oneByte && (y == neverText || y == oneByte && z == neverText) {
-			return false
-		}
-		if x&y&z != oneByte {
-			break
+		for _, x := range [3]uint8{a<<2 | b>>4, b<<4 | c>>2, c<<6 | d} {
+			if state = int(textStates[state][x]); state == neverText {
+				return false
+			}
 		}
 		a, b, c, d = e, f, g, h
 	}
@@ -91,20 +89,32 @@ func base64Opens(text []byte) bool {
 	return isPrefix(out[:k])
 }
 
-// What a byte is where a character of a text begins.
-const (
-	neverText = iota
-	oneByte   // a character by itself
-	longer    // the first byte of one
-)
+// neverText is the state after a byte that can't stand in text where it stands.
+const neverText = 4
 
-var textOpens = func() (t [256]uint8) {
-	for c := range t {
-		switch {
-		case c < utf8.RuneSelf && printable([]byte{byte(c)}):
-			t[c] = oneByte
-		case c >= 0xC2 && c <= 0xF4:
-			t[c] = longer
+// textStates has, for how many more bytes a character has, how many it has after
+// the next byte. It lets more pass than utf8.Valid does.
+var textStates = func() (t [4][256]uint8) {
+	for state := range t {
+		for c := range t[state] {
+			next := uint8(neverText)
+			switch {
+			case state > 0:
+				if c&0xC0 == 0x80 {
+					next = uint8(state - 1)
+				}
+			case c < utf8.RuneSelf:
+				if printable([]byte{byte(c)}) {
+					next = 0
+				}
+			case c >= 0xC2 && c <= 0xDF:
+				next = 1
+			case c >= 0xE0 && c <= 0xEF:
+				next = 2
+			case c >= 0xF0 && c <= 0xF4:
+				next = 3
+			}
+			t[state][c] = next
 		}
 	}
 	return t

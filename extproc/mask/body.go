@@ -86,7 +86,7 @@ func (b *Body) Close() ([]byte, error) {
 	out, err := b.done(b.advance(true))
 	if err == nil {
 		b.err, b.buf = errClosed, nil
-		b.w.done()
+		b.w = b.w.retire()
 	}
 	return out, err
 }

@@ -62,7 +62,7 @@ func (c *CSV) Close() ([]byte, error) {
 	out, err := c.drain(true)
 	if err == nil {
 		c.err, c.buf = errClosed, nil
-		c.w.done()
+		c.w = c.w.retire()
 	}
 	return out, err
 }

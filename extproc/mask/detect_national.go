@@ -18,16 +18,19 @@ type nationalForm struct {
 // nationalTable is the forms prepared for the scan.
 type nationalTable struct {
 	announced [nationalCount][]nationalForm
-	plain     [20][]nationalForm
+	plain     [plainRuns][]nationalForm // by the length of their first run of digits
 
 	// What stands on both sides of a run of digits leaves hardly any form: side
 	// numbers the bytes that forms tell apart, and before and after have a bit for
 	// each form of plain that goes with one there.
 	side          [256]uint8
-	before, after [20][maxSides]uint32
+	before, after [plainRuns][maxSides]uint32
 }
 
-const maxSides = 16
+const (
+	plainRuns = 32 // more than maxCard
+	maxSides  = 16
+)
 
 // fitsBefore and fitsAfter tell whether a form goes with a byte on that side of its
 // first run of digits; 'a' is any letter.
@@ -127,14 +130,22 @@ func lead(form string) (n int) {
 // some tells whether some plain form goes with the first of the digits [i, end)
 // and with what stands on both sides of them.
 func (t *nationalTable) some(b []byte, i, end int) bool {
-	run := end - i
-	if run >= len(t.plain) {
-		return false
-	}
-	left := t.before[run][t.side[at(b, i-1)]&(maxSides-1)] & t.after[run][t.side[at(b, end)]&(maxSides-1)]
+	left := t.left(b, i, end)
+	return left != 0 && t.opens(left, end-i, b[i])
+}
+
+// left has a bit for each plain form that goes with what stands on both sides of
+// the digits [i, end), of which there are maxCard at most.
+func (t *nationalTable) left(b []byte, i, end int) uint32 {
+	run := (end - i) & (plainRuns - 1)
+	return t.before[run][t.side[at(b, i-1)]&(maxSides-1)] & t.after[run][t.side[at(b, end)]&(maxSides-1)]
+}
+
+// opens tells whether one of these forms begins with a digit.
+func (t *nationalTable) opens(left uint32, run int, digit byte) bool {
 	for ; left != 0; left &= left - 1 {
 		f := &t.plain[run][bits.TrailingZeros32(left)]
-		if c := f.form[f.lead]; c == 'd' || c == b[i] {
+		if c := f.form[f.lead]; c == 'd' || c == digit {
 			return true
 		}
 	}
@@ -146,16 +157,13 @@ func (t *nationalTable) some(b []byte, i, end int) bool {
 func (s *scanner) national(i, end int, announced detSet) (from, to int, det detector) {
 	on := s.e.on
 	t := &nationalForms
-	if run := end - i; run < len(t.plain) {
-		left := t.before[run][t.side[at(s.b, i-1)]] & t.after[run][t.side[at(s.b, end)]]
-		for ; left != 0; left &= left - 1 {
-			f := &t.plain[run][bits.TrailingZeros32(left)]
-			if !on.has(f.id) {
-				continue
-			}
-			if from, to = f.match(s, i); to > 0 && from >= s.floor() {
-				return from, to, f.id
-			}
+	for left := t.left(s.b, i, end); left != 0; left &= left - 1 {
+		f := &t.plain[end-i][bits.TrailingZeros32(left)]
+		if !on.has(f.id) {
+			continue
+		}
+		if from, to = f.match(s, i); to > 0 && from >= s.floor() {
+			return from, to, f.id
 		}
 	}
 	for set := announced & on & allNational; set != 0; set &= set - 1 {

@@ -37,6 +37,9 @@ func apply(src []byte, edits []edit) []byte {
 // first one's text. Only event streams need it, where edits of the joined data
 // and of the lines between can interleave.
 func untangle(edits []edit) []edit {
+	if len(edits) < 2 {
+		return edits
+	}
 	slices.SortStableFunc(edits, func(a, b edit) int { return cmp.Compare(a.start, b.start) })
 	out := edits[:0]
 	for _, e := range edits {

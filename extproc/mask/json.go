@@ -281,7 +281,7 @@ func (d *doc) stringValue(v verdict) error {
 	if err != nil {
 		return err
 	}
-	if d.mute == 0 && !d.w.quiet(d.src[d.i+1:end], d.odd, v) {
+	if d.mute == 0 && !d.w.plainString(d.src[d.i+1:end], d.i+1, d.odd, v) {
 		if err := d.w.stringValue(d, d.i+1, end, d.odd, d.live(), v); err != nil {
 			return err
 		}
@@ -314,8 +314,10 @@ func (d *doc) name() error {
 	} else {
 		to, err = d.stringEnd(from)
 	}
-	if long := d.tooLong(from, to); long != nil {
-		return long
+	if d.long != nil {
+		if long := d.tooLong(from, to); long != nil {
+			return long
+		}
 	}
 	if err != nil {
 		return err
@@ -437,7 +439,7 @@ func (d *doc) sign(sign byte) error {
 
 // leave ends the object or array whose last sign is at d.i.
 func (d *doc) leave() {
-	c := d.open[len(d.open)-1]
+	c := &d.open[len(d.open)-1]
 	d.open = d.open[:len(d.open)-1]
 	d.w.pop()
 	d.i++

@@ -185,6 +185,13 @@ type scanner struct {
 const minMatch = 6
 
 func (s *scanner) scan(b []byte) []match {
+	s.pass(b)
+	s.whole()
+	return s.matches
+}
+
+// pass is the one that finds all but what only the view as a whole tells.
+func (s *scanner) pass(b []byte) {
 	s.b, s.matches, s.run, s.noJWT, s.known, s.hintsAt, s.present = b, s.matches[:0], -1, 0, false, -1, s.present[:0]
 	class := &s.e.class
 	for i := 0; i < len(b); {
@@ -204,10 +211,6 @@ func (s *scanner) scan(b []byte) []match {
 			i = s.at(i, c)
 		}
 	}
-	if s.e.custom != nil || len(s.names) > 0 && len(s.matches) == 0 && s.values {
-		s.whole()
-	}
-	return s.matches
 }
 
 // at looks at a byte of some class and returns where to go on.
@@ -318,11 +321,14 @@ func (s *scanner) digits(i int) int {
 		if size >= 6 || size == 4 && i > 0 && isLetter(b[i-1]) && isLetter(at(b, end)) {
 			announced = s.announced(i) & allNational
 		}
-		if announced != 0 || nationalForms.some(b, i, end) {
+		if left := nationalForms.left(b, i, end); announced != 0 || left != 0 && nationalForms.opens(left, size, b[i]) {
 			if from, to, det := s.national(i, end, announced); to > 0 {
 				return s.found(match{start: from, end: to, det: det})
 			}
 		}
+	}
+	if size == 4 && !continues && s.date(i) {
+		return s.rest(i + dateSize)
 	}
 	if size < 9 && groupAfter(b, end) < 0 {
 		area := at(b, end) == ')' && at(b, i-1) == '(' // (415) 555-2671
@@ -334,7 +340,7 @@ func (s *scanner) digits(i int) int {
 		return s.rest(end) // the usual case: some number
 	}
 	g := &s.groups
-	g.read(b, i)
+	g.read(b, i, end)
 	for k := 1; k < g.n && s.e.inGroups; k++ {
 		if to := s.within(g.end[k-1], g.start[k]); to > 0 {
 			return to
@@ -401,6 +407,22 @@ func (s *scanner) within(i, end int) int {
 		}
 	}
 	return 0
+}
+
+const dateSize = len("2026-11-23")
+
+// date tells whether the four digits at i begin a date as machines write it, and
+// nothing says that it is something else. It is the usual case of groups of digits
+// of which too few are together for anything.
+func (s *scanner) date(i int) bool {
+	b, end := s.b, i+dateSize
+	if end > len(b) || b[i+4] != '-' || b[i+7] != '-' || !isDigit(b[i+5]) || !isDigit(b[i+6]) || !isDigit(b[i+8]) || !isDigit(b[i+9]) {
+		return false
+	}
+	if c := at(b, end); isDigit(c) || isSeparator(c) || separates[c] != 0 {
+		return false
+	}
+	return !s.e.joint['-'] && !s.e.inDigits && len(s.e.regions) == 0 && s.announced(i) == 0
 }
 
 // afterTwoLetters tells whether two letters stand before i, as before an IBAN's
@@ -472,22 +494,22 @@ func (g *groups) hollow(b []byte) bool {
 	return p != ' ' && p != '\t' && g.start[1] == g.end[0]+1 && !isSeparator(at(b, g.end[g.n-1]))
 }
 
-func (g *groups) read(b []byte, i int) {
+// read reads the run of groups of which the first is [i, end).
+func (g *groups) read(b []byte, i, end int) {
 	g.n, g.total, g.more = 0, 0, false
 	for {
-		st := i
-		for i < len(b) && isDigit(b[i]) && i-st <= maxCard {
-			i++
-		}
-		g.start[g.n], g.end[g.n] = st, i
+		g.start[g.n], g.end[g.n] = i, end
 		g.n++
-		g.total += i - st
+		g.total += end - i
 		if g.total > maxCard {
 			g.more = true
 			return
 		}
-		if i = groupAfter(b, i); i < 0 {
+		if i = groupAfter(b, end); i < 0 {
 			return
+		}
+		for end = i + 1; end < len(b) && isDigit(b[end]) && end-i <= maxCard; {
+			end++
 		}
 	}
 }

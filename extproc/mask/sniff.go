@@ -11,9 +11,17 @@ func looksJSON(text []byte) bool {
 	if !opensJSON(text) {
 		return false
 	}
-	text = bytes.Trim(text, " \t\r\n")
+	for len(text) > 0 && isSpace(text[0]) {
+		text = text[1:]
+	}
+	for len(text) > 0 && isSpace(text[len(text)-1]) {
+		text = text[:len(text)-1]
+	}
 	return len(text) >= 2 && (text[0] != '"' || text[len(text)-1] == '"')
 }
+
+// isSpace tells whether c may stand between the tokens of JSON.
+func isSpace(c byte) bool { return c == ' ' || c == '\t' || c == '\r' || c == '\n' }
 
 // opensJSON tells whether text could be the beginning of such a document.
 func opensJSON(text []byte) bool {

@@ -21,7 +21,7 @@ func (s *Stream) event(unit []byte, base int) ([]edit, error) {
 		}
 		from, ok := dataLine(unit[start:end])
 		if !ok {
-			w.text(unit[start:end], nil, start, false, true)
+			s.otherLine(unit[start:end], start)
 			continue
 		}
 		from += start
@@ -56,6 +56,19 @@ func (s *Stream) event(unit []byte, base int) ([]edit, error) {
 		return nil, err
 	}
 	return untangle(w.edits), nil
+}
+
+// otherLine searches a line that is no data. Most events of a stream have the same
+// name, which is looked at once.
+func (s *Stream) otherLine(line []byte, start int) {
+	if len(line) == 0 || bytes.Equal(line, s.harmless) {
+		return
+	}
+	before := len(s.w.edits)
+	s.w.text(line, nil, start, false, true)
+	if len(s.w.edits) == before && len(line) <= maxKeyLength && hasPrefix(line, "event:") && s.m.det.custom == nil {
+		s.harmless = append(s.harmless[:0], line...)
+	}
 }
 
 // lineEnd returns where the first line end in b is, or -1. It looks at a stretch at

@@ -25,9 +25,10 @@ type Stream struct {
 	bom   bool   // nothing was masked yet: a byte order mark may come
 	inKey bool   // text: inside a private key block
 
-	joined joined  // events: what has pieces in several of them
-	w      *walker // collects the findings of all units
-	err    error
+	joined   joined  // events: what has pieces in several of them
+	harmless []byte  // events: the last line with an event's name in which nothing was found
+	w        *walker // collects the findings of all units
+	err      error
 }
 
 // form is how a stream is cut into units.
@@ -115,6 +116,9 @@ func (s *Stream) drain(out []byte, last bool) ([]byte, error) {
 		end := s.unitEnd(from, last)
 		if end < 0 {
 			break
+		}
+		if out == nil {
+			out = make([]byte, 0, len(s.buf)+len(s.buf)/32)
 		}
 		unit := s.buf[from:end]
 		if s.oversized(unit) {

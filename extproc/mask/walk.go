@@ -58,25 +58,46 @@ const (
 )
 
 func (m *Masker) walker() *walker {
-	w := &walker{m: m}
-	w.names, _ = m.caches.Get().(*nameCache)
-	if w.names == nil {
-		w.names = &nameCache{seed: maphash.MakeSeed()}
+	w, _ := m.walkers.Get().(*walker)
+	if w == nil {
+		w = &walker{names: &nameCache{seed: maphash.MakeSeed()}}
+		w.scan.w, w.scan.strict = w, w.stricterMatch
+		w.spare = append(w.spare, make([]container, 0, 8))
 	}
-	w.scan.e, w.scan.w = &m.det, w
-	w.scan.strict = w.stricterMatch
-	w.states = append(w.states, m.paths.init...)
-	w.cur = liveStates{0, len(w.states)}
-	w.spare = append(w.spare, make([]container, 0, 8))
+	w.m, w.scan.e = m, &m.det
+	w.states = append(w.states[:0], m.paths.init...)
+	w.reset()
 	return w
 }
 
-// done gives back what other calls can use.
+// done gives the walker back for another call: it must not be used any more.
 func (w *walker) done() {
-	if w.names != nil {
-		w.m.caches.Put(w.names)
-		w.names = nil
+	const most = 64 << 10 // of a buffer that is kept
+	clear(w.edits)
+	clear(w.pieces)
+	clear(w.stack[:cap(w.stack)])
+	for i := range w.decoded {
+		if cap(w.decoded[i].b) > most {
+			w.decoded[i] = view{}
+		}
 	}
+	if cap(w.folded.b) > most {
+		w.folded = view{}
+	}
+	if cap(w.edits) > 1<<10 {
+		w.edits = nil
+	}
+	w.scan.b, w.scan.names = nil, nil
+	w.edits, w.pieces, w.findings, w.last = w.edits[:0], w.pieces[:0], nil, 0
+	w.level, w.joins, w.analyzed, w.fault = 0, false, nil, nil
+	w.m.walkers.Put(w)
+}
+
+// retire gives the walker back and returns one that only has its findings.
+func (w *walker) retire() *walker {
+	rest := &walker{m: w.m, findings: w.findings}
+	w.done()
+	return rest
 }
 
 // reset makes the walker ready for another body whose findings add to the same list.
@@ -139,6 +160,9 @@ func (w *walker) step(c *container, key []byte, named bool) {
 	switch {
 	case len(w.m.paths.steps) == 0:
 		c.mark = len(w.states)
+	case c.live.from == c.live.to: // no path leads here
+		c.mark = len(w.states)
+		w.cur, c.inner.is = liveStates{c.mark, c.mark}, 0
 	case named:
 		c.mark = len(w.states)
 		c.inner = w.advance(c.live, key, c.n, c.inner)
@@ -293,23 +317,32 @@ func (w *walker) rule(f match) int {
 
 func (w *walker) ruleHow(f match) how { return w.m.hows[w.rule(f)] }
 
-// quiet tells that a string is left as it is, as far as that shows at once: no
-// rule says anything of it, it holds nothing that a detector begins with, and is
-// no document.
-func (w *walker) quiet(text []byte, odd oddities, v verdict) bool {
-	if !odd.none() || v != (verdict{}) || len(w.stack) == 0 || w.m.det.custom != nil {
+// plainString masks the string text, which is at base, if that is the usual case,
+// and reports whether it was: no rule says anything of the string, its bytes stand
+// for themselves, and it is no document.
+func (w *walker) plainString(text []byte, base int, odd oddities, v verdict) bool {
+	if v != (verdict{}) || !odd.plain() || w.m.det.custom != nil {
 		return false
 	}
-	f := &w.stack[len(w.stack)-1]
-	if f.kind != frameKey || !f.info.quiet {
+	k := len(w.stack) - 1
+	for k >= 0 && w.stack[k].kind == frameIndex {
+		k--
+	}
+	if k >= 0 && w.stack[k].kind == frameKey && !w.stack[k].info.quiet {
 		return false
 	}
-	switch {
-	case len(text) < minBase64:
-	case odd&oddNoBase64 == 0 && base64Opens(text):
+	if len(text) > 0 && (text[0] <= ' ' || text[0] == '{' || text[0] == '[') || odd&oddNoBase64 == 0 && base64Opens(text) {
 		return false
 	}
-	return len(text) == 0 || text[0] > ' ' && text[0] != '{' && text[0] != '['
+	if odd.none() || len(text) < minMatch && !w.m.det.short {
+		return true
+	}
+	w.scan.names, w.scan.values = w.stack, true
+	w.scan.pass(text)
+	if len(w.scan.matches) > 0 {
+		w.hideFound(text, nil, nil, base, true, true)
+	}
+	return true
 }
 
 // stringValue masks the string whose content is src[from:to].
@@ -457,7 +490,14 @@ func (w *walker) text(text []byte, at viewMap, base int, inJSON, values bool) {
 
 // hideMatches runs the detectors over a view that fold maps to the text.
 func (w *walker) hideMatches(view []byte, fold, at viewMap, base int, inJSON, values bool) {
-	for _, f := range w.matches(view, values) {
+	if len(w.matches(view, values)) > 0 {
+		w.hideFound(view, fold, at, base, inJSON, values)
+	}
+}
+
+// hideFound hides what the scan has found.
+func (w *walker) hideFound(view []byte, fold, at viewMap, base int, inJSON, values bool) {
+	for _, f := range w.scan.matches {
 		h := w.ruleHow(f)
 		if h == howDrop && !values {
 			h = howRedact
@@ -547,6 +587,15 @@ func integer(n []byte) []byte {
 	}
 	if i == len(n) {
 		return n
+	}
+	if n[i] == '.' && i > 0 { // mostly a price: a fraction and no exponent
+		k := i + 1
+		for k < len(n) && isDigit(n[k]) {
+			k++
+		}
+		if k == len(n) && len(bytes.Trim(n[i+1:], "0")) > 0 {
+			return nil
+		}
 	}
 	n = bytes.TrimPrefix(n, []byte("-"))
 	exp := 0
