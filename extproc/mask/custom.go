@@ -146,9 +146,7 @@ func (t *customTable) add(c *Custom, rule int) {
 
 func (t *customTable) mark(class *[256]byteClass) {
 	for c, is := range t.literals.anchor {
-		if is {
-			class[c] |= classAnchor
-		}
+		class[c] |= is
 	}
 }
 

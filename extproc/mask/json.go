@@ -311,6 +311,10 @@ func (d *doc) name() error {
 	if info != nil {
 		to = from + len(info.raw)
 		d.resume, d.odd = to, 0
+		if info.clean && info.simple && d.mute == 0 && len(d.w.m.aliases) == 0 && (d.long == nil || to-from <= d.long.window) {
+			d.simpleName(info)
+			return d.named(to)
+		}
 	} else {
 		to, err = d.stringEnd(from)
 	}
@@ -330,6 +334,22 @@ func (d *doc) name() error {
 		c.mark = d.w.mark()
 	}
 	d.enter(c)
+	return d.named(to)
+}
+
+// simpleName enters the member with a name that decides nothing.
+func (d *doc) simpleName(info *nameInfo) {
+	c, w := &d.open[len(d.open)-1], d.w
+	w.stack[len(w.stack)-1] = frame{info: info, kind: frameKey}
+	c.inner, c.mark = c.v, len(w.states)
+	if len(w.m.paths.steps) > 0 {
+		w.step(c, info.raw, false)
+		d.enter(c)
+	}
+}
+
+// named goes on after the name that ends at to.
+func (d *doc) named(to int) error {
 	d.i, d.want = to+1, wantColon
 	// Mostly the colon and the value follow at once.
 	if d.i+1 < len(d.src) && d.src[d.i] == ':' && d.src[d.i+1] > ' ' {

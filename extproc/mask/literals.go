@@ -10,7 +10,7 @@ type literals struct {
 	from   [8192]uint16      // of the anchor and what follows
 	some   [8192 / 32]uint32 // bits of both that are set: most lookups end here
 	chains [][]uint16
-	anchor [256]bool
+	anchor [256]byteClass // classUpto and classFrom
 }
 
 // literal is a text of at least three bytes.
@@ -72,14 +72,14 @@ func (t *literals) add(text string, fold bool, rule int) {
 			best, l.at = r, i
 		}
 	}
-	c := l.text[l.at]
-	t.anchor[c] = true
-	if fold && isLetter(c) {
-		t.anchor[c&^0x20] = true
-	}
-	table, w := &t.from, l.at
+	table, w, side := &t.from, l.at, classFrom
 	if l.at >= 2 {
-		table, w = &t.upto, l.at-2
+		table, w, side = &t.upto, l.at-2, classUpto
+	}
+	c := l.text[l.at]
+	t.anchor[c] |= side
+	if fold && isLetter(c) {
+		t.anchor[c&^0x20] |= side
 	}
 	slot := &table[trigram(l.text[w], l.text[w+1], l.text[w+2])]
 	if *slot == 0 {

@@ -22,6 +22,7 @@ type nameInfo struct {
 	telling bool     // it announces a secret
 	leafy   bool     // it may make something of any value: byName or bare
 	quiet   bool     // it says nothing of any value
+	simple  bool     // nor does a rule or a path
 	secrets []uint16 // keyed rules of the secret table that it satisfies
 }
 
@@ -187,6 +188,7 @@ var wordTails = []string{"", "no", "nr", "num", "number", "id", "code", "s", "nu
 // describe works out what a name says.
 func (m *Masker) describe(raw []byte) *nameInfo {
 	info := &nameInfo{rule: -1, byName: detCount, inPaths: m.pathNames[string(raw)]}
+	defer func() { info.simple = info.rule < 0 && !info.inPaths }()
 	if len(raw) > 4*maxKeyLength {
 		return info
 	}

@@ -35,7 +35,10 @@ const (
 	classAssign                       // name=value
 	classColon                        // IPv6
 	classPlus                         // telephone
-	classAnchor                       // the rarest byte of some literal
+	classUpto                         // the rarest byte of some literal, known by what is before it
+	classFrom                         // or by what is after it
+
+	classAnchor = classUpto | classFrom
 )
 
 // Detectors that begin with a digit.
@@ -71,9 +74,7 @@ func (e *engine) init(on detSet, keywords bool) {
 	if on&setOf(detAPIKey, detPrivateKey, detJWT) != 0 {
 		e.sec = secrets()
 		for c, is := range e.sec.literals.anchor {
-			if is {
-				e.class[c] |= classAnchor
-			}
+			e.class[c] |= is
 		}
 	}
 	if e.sec != nil {
@@ -104,16 +105,18 @@ func (e *engine) init(on detSet, keywords bool) {
 
 // maybe tells whether some literal's anchor may be b[i]: nearly none is.
 func (e *engine) maybe(b []byte, i int) bool {
-	some := uint32(0)
-	if i >= 2 {
-		h := trigram(b[i-2], b[i-1], b[i])
-		some = e.some[h/32] >> (h % 32)
+	c := e.class[b[i]]
+	if c&classUpto != 0 && i > 1 {
+		if h := trigram(b[i-2], b[i-1], b[i]); e.some[h/32]>>(h%32)&1 != 0 {
+			return true
+		}
 	}
-	if i+2 < len(b) {
-		h := trigram(b[i], b[i+1], b[i+2])
-		some |= e.some[h/32] >> (h % 32)
+	if c&classFrom != 0 && i+2 < len(b) {
+		if h := trigram(b[i], b[i+1], b[i+2]); e.some[h/32]>>(h%32)&1 != 0 {
+			return true
+		}
 	}
-	return some&1 != 0
+	return false
 }
 
 // joints sets joint: numbers are read as a whole, and what begins within one is to
@@ -450,7 +453,7 @@ func (s *scanner) rest(i int) int {
 		switch {
 		case run > 0 && (isDigit(at(b, i)) || groupAfter(b, i) >= 0):
 			return i - run
-		case i < len(b) && s.e.class[b[i]] == classAnchor && isLetter(b[i]) && !isN(b[i]) && !s.e.maybe(b, i):
+		case i < len(b) && s.e.class[b[i]]&^classAnchor == 0 && isLetter(b[i]) && !isN(b[i]) && !s.e.maybe(b, i):
 			i++
 		default:
 			return i

@@ -136,7 +136,10 @@ func (w *walker) enterKey(d *doc, from, to int, info *nameInfo, c *container) {
 	top := &w.stack[len(w.stack)-1]
 	*top = frame{info: info, kind: frameKey, guard: true} // a finding in the name must not show it
 	hit := false
-	if w.m.det.any && len(key) >= minMatch && !info.clean {
+	if !info.clean && (!w.m.det.any || len(key) < minMatch) {
+		info.clean = true
+	}
+	if !info.clean {
 		// A name that announces a secret is no assignment, and has no names around it.
 		n := len(w.edits)
 		w.text(key, at, from, true, false)
@@ -588,12 +591,13 @@ func integer(n []byte) []byte {
 	if i == len(n) {
 		return n
 	}
-	if n[i] == '.' && i > 0 { // mostly a price: a fraction and no exponent
-		k := i + 1
+	if n[i] == '.' { // mostly a price: a fraction, and no exponent
+		k, zeros := i+1, true
 		for k < len(n) && isDigit(n[k]) {
+			zeros = zeros && n[k] == '0'
 			k++
 		}
-		if k == len(n) && len(bytes.Trim(n[i+1:], "0")) > 0 {
+		if k == len(n) && !zeros {
 			return nil
 		}
 	}
