@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"log/slog"
 	"net/url"
+	"path"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -20,6 +22,7 @@ import (
 	"github.com/callgate/callgate/config"
 	"github.com/callgate/callgate/extauthz/connection"
 	"github.com/callgate/callgate/extauthz/credential"
+	"github.com/callgate/callgate/policies"
 )
 
 // connect builds one connection for the decision service.
@@ -54,12 +57,23 @@ func connect(ctx context.Context, c config.Connection, own ownDetectors, sources
 	return &connection.Connection{
 		Name: c.Name, Version: c.Version, Protocol: call.Protocol(c.Protocol), Proof: strings.TrimPrefix(c.Proof, "none"), SessionHeader: c.SessionHeader, Shadow: c.Mode == "shadow", Authorities: c.Match.Authorities, Path: c.Match.Path, Services: c.Match.Services,
 		Parser: parser, Batches: batches, Credential: secret, Mask: masks(c, own), RequestMask: requestMasks(c, own), MaxBody: int64(c.MaxBody), MaxResponse: int64(c.MaxResponse),
-		Response: call.ResponseSettings{LookBehind: int64(c.LookBehind), Binary: c.Binary},
+		Response: call.ResponseSettings{LookBehind: int64(c.LookBehind), Binary: c.Binary, Private: len(c.Mask) > 0},
 		Record: call.RecordSettings{MaxBody: int64(c.Record.MaxBody), Response: c.Record.Response, Headers: c.Record.Headers,
 			Unrecorded: c.Record.Unavailable == "allow",
 			Originals:  c.Record.Originals,
 			KeepBodies: int64(time.Duration(c.Record.Keep.Bodies).Seconds()), KeepCalls: int64(time.Duration(c.Record.Keep.Calls).Seconds())},
 	}, nil
+}
+
+// private reports whether a rule masks responses of a connection, for some callers
+// or calls.
+func private(p config.Policy, connection string) bool {
+	return slices.ContainsFunc(p.Rules, func(r config.Rule) bool {
+		return r.Action == policies.Mask && !r.Shadow && (len(r.Connections) == 0 || slices.ContainsFunc(r.Connections, func(glob string) bool {
+			ok, err := path.Match(glob, connection) // as in rules: names have no slash
+			return ok || err != nil
+		}))
+	})
 }
 
 // firstReflection is how long a start or a change of policy waits for a

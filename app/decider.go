@@ -202,6 +202,7 @@ func (d *decider) compile(wire *policyv1.Policy) (*heldPolicy, error) {
 			h.cancel()
 			return nil, fmt.Errorf("%s: connection %q: %w", c.Position, c.Name, err)
 		}
+		built.Response.Private = built.Response.Private || private(pol, c.Name)
 		list = append(list, built)
 	}
 	if h.connections, err = connection.NewSet(list); err != nil {

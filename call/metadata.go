@@ -126,6 +126,9 @@ type ResponseSettings struct {
 	LookBehind int64 `json:"look_behind,omitempty"`
 	// Binary says what becomes of a response that can't be masked.
 	Binary string `json:"binary,omitempty"` // deny, pass
+	// Private says that what callers get differs by who they are, so that no
+	// cache may give to one what another got.
+	Private bool `json:"private,omitempty"`
 }
 
 // What becomes of a response that can't be masked.

@@ -70,6 +70,9 @@ func (d *decision) remove() []string {
 	}
 	if len(d.mask.Rules) > 0 {
 		out = append(out, masked...)
+		if entityTags(d.call.Request.Headers, "if-none-match") {
+			out = append(out, "if-none-match") // it comes whole
+		}
 	}
 	for _, f := range d.call.Request.Headers {
 		if strings.HasPrefix(f.Name, call.HeaderPrefix) && f.Name != call.HeaderCallID {
@@ -252,6 +255,7 @@ func fix(c *connection.Connection) fixedMetadata {
 		response: object(map[string]*structpb.Value{
 			"look_behind": structpb.NewNumberValue(float64(c.Response.LookBehind)),
 			"binary":      structpb.NewStringValue(c.Response.Binary),
+			"private":     structpb.NewBoolValue(c.Response.Private),
 		}),
 		record: object(map[string]*structpb.Value{
 			"max_body": structpb.NewNumberValue(float64(c.Record.MaxBody)),

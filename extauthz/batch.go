@@ -50,6 +50,11 @@ func (d *decision) batch() (*authv3.CheckResponse, error) {
 		}
 		members[i].judge(e.Err)
 	}
+	if d.conn.Response.Private {
+		if no := d.unconditional(); no != nil {
+			refuseAll(members, no.reason, no.message)
+		}
+	}
 	d.maskMembers(members)
 	passed := 0
 	for _, m := range members {

@@ -103,7 +103,13 @@ func (d *decision) run(req *authv3.CheckRequest) (*authv3.CheckResponse, error) 
 		return d.refuse(decided)
 	}
 	d.mask, decided.Relaxed, d.ownMask = d.mask.For(d.call.Identity, decided)
-	if no = d.credential(); no != nil {
+	if len(d.mask.Rules) > 0 {
+		no = d.unconditional()
+	}
+	if no == nil {
+		no = d.credential()
+	}
+	if no != nil {
 		return d.refuse(call.Decision{Outcome: call.Deny, Rule: decided.Rule, Reason: no.reason, Message: no.message,
 			Shadow: decided.Shadow, Approval: decided.Approval})
 	}

@@ -74,6 +74,9 @@ func (r *response) handle(req *extprocv3.ProcessingRequest) ([]*extprocv3.Proces
 		if err == nil {
 			r.trailers, mutation, err = r.maskHeaders(r.trailers, mutation)
 		}
+		if r.masker != nil { // what describes the function's own bytes is not true
+			mutation.RemoveHeaders = append(mutation.RemoveHeaders, validators...)
+		}
 		if err != nil {
 			return r.withhold(err)
 		}
@@ -149,6 +152,9 @@ func (r *response) begin(req *extprocv3.ProcessingRequest, m *extprocv3.HttpHead
 		if r.mode == extprocfilterv3.ProcessingMode_NONE && masker != nil && !m.GetEndOfStream() {
 			return r.withhold(errors.New("envoy does not send the response body, so it can't be masked; set response_body_mode"))
 		}
+	}
+	if !r.through {
+		r.headers, r.mutation = r.private(r.headers, r.mutation)
 	}
 	r.server.cfg.Metrics.responses.WithLabelValues(r.meta.Connection).Inc()
 	r.tape = call.NewTape(r.meta.Record.MaxBody)
