@@ -28,6 +28,7 @@ var rooms = map[string][]string{
 	"extauthz":                 {"call", "call/protocol", "call/redact", "extauthz/identity", "extauthz/connection", "extauthz/credential"},
 	"extauthz/identity":        {"call"},
 	"extauthz/identity/saml":   {"call", "extauthz/identity"},
+	"tokens/postgres":          {"tokens"},
 	"tokens":                   {"call", "extauthz/identity", "extauthz/identity/saml", "sqlitefile"},
 	"extauthz/connection":      {"call", "call/protocol"},
 	"extauthz/credential":      {"call"},

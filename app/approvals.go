@@ -35,12 +35,8 @@ func openApprovals(ctx context.Context, cfg config.Approvals, log *slog.Logger) 
 		}
 		return s, nil
 	}
-	conf := postgres.Config{URL: cfg.Postgres.URL, MaxConnections: int(cfg.Postgres.MaxConnections), Log: log}
-	if cfg.Postgres.Password != (config.Secret{}) {
-		conf.Password = cfg.Postgres.Password.Read
-	}
-	var err error
-	if conf.TLS, err = postgresTLS(cfg.Postgres); err != nil {
+	conf, err := postgresConfig(cfg.Postgres, log)
+	if err != nil {
 		return nil, err
 	}
 	s, err := postgres.New(ctx, conf)
@@ -53,6 +49,16 @@ func openApprovals(ctx context.Context, cfg config.Approvals, log *slog.Logger) 
 		log.WarnContext(ctx, "starting without the approval store; calls that need approval are denied until it is there", "error", err)
 	}
 	return s, nil
+}
+
+func postgresConfig(cfg config.Postgres, log *slog.Logger) (postgres.Config, error) {
+	conf := postgres.Config{URL: cfg.URL, MaxConnections: int(cfg.MaxConnections), Log: log}
+	if cfg.Password != (config.Secret{}) {
+		conf.Password = cfg.Password.Read
+	}
+	var err error
+	conf.TLS, err = postgresTLS(cfg)
+	return conf, err
 }
 
 // startBound is how long a start waits for a database that may be away.

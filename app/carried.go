@@ -48,17 +48,10 @@ type baggage struct {
 const maxCarried = 16 << 10
 
 func newCarried(key []byte) (*carried, error) {
-	own, err := hkdf.Key(sha256.New, key, nil, "callgate: what is carried from a decision to its response", 32)
-	if err != nil {
-		return nil, fmt.Errorf("derive the key of what is carried: %w", err)
-	}
-	block, err := aes.NewCipher(own)
-	if err != nil {
-		return nil, fmt.Errorf("derive the key of what is carried: %w", err)
-	}
 	c := &carried{}
-	if c.aead, err = cipher.NewGCMWithRandomNonce(block); err != nil {
-		return nil, fmt.Errorf("derive the key of what is carried: %w", err)
+	var err error
+	if c.aead, err = sealing(key, "callgate: what is carried from a decision to its response"); err != nil {
+		return nil, err
 	}
 	opts := cbor.CoreDetEncOptions()
 	opts.ShortestFloat = cbor.ShortestFloatNone // a number is of the kind that it was
@@ -67,6 +60,19 @@ func newCarried(key []byte) (*carried, error) {
 	}
 	c.dec, err = cbor.DecOptions{DefaultMapType: reflect.TypeFor[map[string]any](), IntDec: cbor.IntDecConvertSigned}.DecMode()
 	return c, err
+}
+
+// sealing encrypts under a key that is derived from a secret, for one use of it.
+func sealing(secret []byte, use string) (cipher.AEAD, error) {
+	key, err := hkdf.Key(sha256.New, secret, nil, use, 32)
+	if err != nil {
+		return nil, fmt.Errorf("derive a key: %w", err)
+	}
+	block, err := aes.NewCipher(key)
+	if err != nil {
+		return nil, fmt.Errorf("derive a key: %w", err)
+	}
+	return cipher.NewGCMWithRandomNonce(block)
 }
 
 // use makes c carry what these policies, by version, look at.

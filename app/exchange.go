@@ -9,11 +9,13 @@ import (
 
 	"github.com/lestrrat-go/jwx/v2/jwk"
 
+	approvalsdb "github.com/callgate/callgate/approvals/postgres"
 	"github.com/callgate/callgate/call"
 	"github.com/callgate/callgate/config"
 	"github.com/callgate/callgate/extauthz/identity"
 	"github.com/callgate/callgate/extauthz/identity/saml"
 	"github.com/callgate/callgate/tokens"
+	"github.com/callgate/callgate/tokens/postgres"
 )
 
 // assertions verifies SAML assertions; nil where no provider is configured.
@@ -73,10 +75,42 @@ func (p *people) openTokens(ctx context.Context, a *App) error {
 		cfg.Delegation = append(cfg.Delegation, tokens.Delegation{Actors: call.Approvers(d.Actors), Subjects: call.Approvers(d.Subjects)})
 	}
 	var err error
+	if cfg.Store == "" {
+		if cfg.Shared, err = sharedTokens(ctx, a); err != nil {
+			return err
+		}
+	}
 	if p.tokens, err = tokens.New(ctx, cfg); err != nil {
 		return fmt.Errorf("%w (identity.exchange.store)", err)
 	}
 	return nil
+}
+
+// tokenConnections is how many connections to the database tokens take: each is
+// used for a few rows at an exchange.
+const tokenConnections = 2
+
+// sharedTokens keeps tokens' keys and used assertions beside approvals. The keys
+// are encrypted by what processes with the console share, console.key.
+func sharedTokens(ctx context.Context, a *App) (tokens.Store, error) {
+	secret, err := consoleKey(a.cfg)
+	if err != nil {
+		return nil, err
+	}
+	seal, err := sealing(secret, "callgate: keys of tokens")
+	if err != nil {
+		return nil, err
+	}
+	conf, err := postgresConfig(a.cfg.Approvals.Postgres, a.log)
+	if err != nil {
+		return nil, err
+	}
+	conf.MaxConnections = tokenConnections
+	pool, err := approvalsdb.Pool(ctx, conf)
+	if err != nil {
+		return nil, fmt.Errorf("store of tokens: %w (approvals.postgres)", err)
+	}
+	return postgres.New(pool, seal), nil
 }
 
 // tokenHandler answers for the issuer of tokens; nil where there is none.

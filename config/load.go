@@ -169,7 +169,7 @@ func (c *Config) paths(base string) {
 	if c.Audit.Ledger.KeysFile == "" {
 		c.Audit.Ledger.KeysFile = filepath.Join(c.StateDir, "ledger.keys")
 	}
-	if c.Identity.Exchange.Store == "" {
+	if c.Identity.Exchange.Store == "" && c.Approvals.Postgres.URL == "" {
 		c.Identity.Exchange.Store = filepath.Join(c.StateDir, "tokens.db")
 	}
 	if !c.Audit.Ledger.remote() {

@@ -46,7 +46,8 @@ type Exchange struct {
 	Lifetime  time.Duration `yaml:"lifetime"` // the longest life of a token. Default 5m
 	Rotate    time.Duration `yaml:"rotate"`   // how old a signing key may become. Default 720h
 	// Store is the file with the signing keys and with the assertions that were
-	// exchanged. Default: tokens.db in state_dir.
+	// exchanged. Default: tokens.db in state_dir; with approvals.postgres, that
+	// database, so that all processes with the console take an assertion once.
 	Store string `yaml:"store"`
 	// CAFile is trusted for the issuer instead of the system's roots, by
 	// decision servers that fetch its keys.

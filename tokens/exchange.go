@@ -40,7 +40,7 @@ const (
 // party is whom a token or assertion speaks for.
 type party struct {
 	call.Identity
-	once []used // assertions that are used by it
+	once []Used // assertions that are used by it
 }
 
 // exchange gives a token.
@@ -99,7 +99,7 @@ func (i *Issuer) exchange(ctx context.Context, r *request) (*given, *fault) {
 	}
 	// From here on an assertion is used up, so all else has been looked at.
 	switch err := i.once(ctx, list); {
-	case errors.Is(err, errUsed):
+	case errors.Is(err, ErrUsed):
 		return nil, no(invalidRequest, "the assertion was exchanged before, and is for one use; get a new one")
 	case err != nil:
 		i.cfg.Log.ErrorContext(ctx, "whether an assertion was used before can't be told; no token is given", "error", err)
@@ -140,7 +140,7 @@ func (i *Issuer) party(ctx context.Context, which, text, kind string) (party, *f
 		return party{}, refused(which, err)
 	}
 	// It is remembered for as long as it could be shown again.
-	return party{Identity: id, once: []used{{sha256.Sum256([]byte(id.Issuer + "\x00" + id.TokenID)), id.Expires.Add(2 * i.cfg.ClockSkew)}}}, nil
+	return party{Identity: id, once: []Used{{sha256.Sum256([]byte(id.Issuer + "\x00" + id.TokenID)), id.Expires.Add(2 * i.cfg.ClockSkew)}}}, nil
 }
 
 // mayAct makes sure that the subject's token names the actor (RFC 8693 §4.4), or
@@ -310,7 +310,11 @@ func (i *Issuer) sign(claims map[string]any) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("encode the claims: %w", err)
 	}
-	key := i.keys.Load().signing
+	known := i.keys.Load()
+	if known == nil {
+		return "", errors.New("there is no key yet: the store of tokens is away")
+	}
+	key := known.signing
 	h := jws.NewHeaders()
 	for name, v := range map[string]any{jws.TypeKey: "at+jwt", jws.KeyIDKey: key.KeyID()} {
 		if err := h.Set(name, v); err != nil {

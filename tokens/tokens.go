@@ -7,7 +7,6 @@ package tokens
 
 import (
 	"context"
-	_ "embed"
 	"fmt"
 	"log/slog"
 	"sync/atomic"
@@ -17,11 +16,7 @@ import (
 
 	"github.com/callgate/callgate/call"
 	"github.com/callgate/callgate/extauthz/identity/saml"
-	"github.com/callgate/callgate/sqlitefile"
 )
-
-//go:embed schema.sql
-var schema1 string
 
 // Verifier says whom a token speaks for. Its errors are *identity.Error.
 type Verifier interface {
@@ -55,7 +50,10 @@ type Config struct {
 	// ClockSkew is forgiven by those who verify tokens.
 	ClockSkew time.Duration
 	// Store is the file with the keys, and with what was exchanged.
-	Store      string
+	Store string
+	// Shared takes the place of the file where several processes exchange. It
+	// may be away: then nothing is exchanged until it is there.
+	Shared     Store
 	Verifier   Verifier
 	Assertions Assertions // nil: none is taken
 	Delegation []Delegation
@@ -70,9 +68,9 @@ type Config struct {
 
 // Issuer gives tokens. It is safe for concurrent use.
 type Issuer struct {
-	cfg  Config
-	db   *sqlitefile.DB
-	keys atomic.Pointer[keys]
+	cfg   Config
+	store Store
+	keys  atomic.Pointer[keys] // nil: not known yet
 }
 
 // New opens the store, and makes the first key where there is none.
@@ -80,30 +78,42 @@ func New(ctx context.Context, cfg Config) (*Issuer, error) {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
-	db, err := sqlitefile.Open(ctx, cfg.Store, []string{schema1})
-	if err != nil {
-		return nil, fmt.Errorf("open the store of tokens %s: %w", cfg.Store, err)
+	i := &Issuer{cfg: cfg, store: cfg.Shared}
+	if i.store == nil {
+		var err error
+		if i.store, err = openFile(ctx, cfg.Store); err != nil {
+			return nil, fmt.Errorf("open the store of tokens %s: %w", cfg.Store, err)
+		}
 	}
-	i := &Issuer{cfg: cfg, db: db}
-	if err := i.turn(ctx); err != nil {
-		_ = db.Close() // the first error counts
+	switch err := i.turn(ctx); {
+	case err == nil:
+	case cfg.Shared != nil:
+		cfg.Log.WarnContext(ctx, "starting without the store of tokens; nothing is exchanged, and no token of ours is believed, until it is there", "error", err)
+	default:
+		_ = i.store.Close() // the first error counts
 		return nil, err
 	}
 	return i, nil
 }
 
-// turnEvery is how often it is looked whether a key is due.
-const turnEvery = time.Minute
+const (
+	// turnEvery is how often it is looked whether a key is due.
+	turnEvery = time.Minute
+	// turnAgain is how soon, while none is known.
+	turnAgain = 2 * time.Second
+)
 
 // Run makes new keys as they are due until ctx ends.
 func (i *Issuer) Run(ctx context.Context) error {
-	tick := time.NewTicker(turnEvery)
-	defer tick.Stop()
 	for {
+		wait := turnEvery
+		if i.keys.Load() == nil {
+			wait = turnAgain
+		}
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-tick.C:
+		case <-time.After(wait):
 		}
 		if err := i.turn(ctx); err != nil && ctx.Err() == nil {
 			i.cfg.Log.ErrorContext(ctx, "looking after the keys of tokens; the known ones stay in use", "error", err)
@@ -112,7 +122,12 @@ func (i *Issuer) Run(ctx context.Context) error {
 }
 
 // Keys are the public keys of the tokens that are valid now, or may be soon.
-func (i *Issuer) Keys() jwk.Set { return i.keys.Load().public }
+func (i *Issuer) Keys() jwk.Set {
+	if k := i.keys.Load(); k != nil {
+		return k.public
+	}
+	return jwk.NewSet()
+}
 
 // Close closes the store.
-func (i *Issuer) Close() error { return i.db.Close() }
+func (i *Issuer) Close() error { return i.store.Close() }

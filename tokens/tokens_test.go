@@ -444,7 +444,7 @@ func TestAssertionsAreUsedOnce(t *testing.T) {
 	r.Issuer = again
 	r.refuses(t, invalidRequest, of("one")...)
 	// Where it can't be told, none is taken.
-	if _, err := again.db.Write.Exec("WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i+1 FROM n WHERE i < ?) INSERT INTO used SELECT CAST(i AS BLOB), ? FROM n", mostUsed, start.Add(time.Hour).Unix()); err != nil {
+	if _, err := again.store.(*file).db.Write.Exec("WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i+1 FROM n WHERE i < ?) INSERT INTO used SELECT CAST(i AS BLOB), ? FROM n", mostUsed, start.Add(time.Hour).Unix()); err != nil {
 		t.Fatal(err)
 	}
 	r.refuses(t, unavailable, of("two")...)

@@ -93,6 +93,16 @@ func New(ctx context.Context, cfg Config) (*Store, error) {
 	return s, nil
 }
 
+// Pool is a pool of connections as cfg describes them, for what else lies in the
+// same database.
+func Pool(ctx context.Context, cfg Config) (*pgxpool.Pool, error) {
+	conf, err := poolConfig(cfg)
+	if err != nil {
+		return nil, err
+	}
+	return pgxpool.NewWithConfig(ctx, conf)
+}
+
 // poolConfig turns the configuration into the driver's. The environment's PG*
 // variables and the files of libpq change nothing of what is set here.
 func poolConfig(cfg Config) (*pgxpool.Config, error) {

@@ -64,6 +64,9 @@ func (s *MCP) Describe(name, description string) {
 		})
 }
 
+// Withdraw takes a tool away.
+func (s *MCP) Withdraw(name string) { s.served.RemoveTools(name) }
+
 // URL of the server, which answers in event streams.
 func (s *MCP) URL() string { return s.base() + "/mcp" }
 

@@ -107,4 +107,33 @@ func (f *fleet) pinnedTools(t *testing.T, session *mcp.ClientSession) {
 	}) {
 		t.Errorf("%+v %v", list, err)
 	}
+
+	// What the server has no more stays pinned until somebody forgets it.
+	if out, err := f.cli(t, f.bob, "tools", "forget", "tools", "get_customer"); err == nil || !strings.Contains(out, "only those that it has no more are forgotten") {
+		t.Errorf("%v: %s", err, out)
+	}
+	f.MCP.Withdraw("get_customer")
+	state := func() string {
+		list, err := f.api().Tools(t.Context(), "tools")
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, one := range list {
+			if one.Tool == "get_customer" {
+				return one.State
+			}
+		}
+		return ""
+	}
+	await("the tool is not gone", func() bool {
+		f.MCP.Describe("export_all", "Everything, and once more: "+time.Now().String()) // has the server asked again
+		names()
+		return state() == "gone"
+	})
+	if out, err := f.cli(t, f.alice, "tools", "forget", "tools", "get_customer"); err == nil {
+		t.Errorf("alice forgets: %s", out)
+	}
+	if out, err := f.cli(t, f.bob, "tools", "forget", "tools", "get_customer", "--reason", "a test"); err != nil || state() != "" {
+		t.Errorf("%v: %s", err, out)
+	}
 }
