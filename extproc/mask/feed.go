@@ -142,7 +142,7 @@ func (d *Document) Close() ([]byte, error) {
 	out, err := d.take(nil, true)
 	if err == nil {
 		d.err = errClosed
-		d.w.done()
+		d.w = d.w.retire()
 	}
 	d.Stop()
 	return out, err
@@ -210,7 +210,7 @@ func (d *Document) everything(body []byte) (out []byte, found []Finding, err err
 		return nil, nil, err
 	}
 	out = apply(body, ordered(d.w.edits))
-	d.w.done()
+	d.w = d.w.retire()
 	return out, d.w.findings, nil
 }
 
