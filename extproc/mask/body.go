@@ -86,7 +86,7 @@ func (b *Body) Close() ([]byte, error) {
 	out, err := b.done(b.advance(true))
 	if err == nil {
 		b.err, b.buf = errClosed, nil
-		b.w = b.w.retire()
+		b.w.done()
 	}
 	return out, err
 }

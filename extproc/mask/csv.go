@@ -62,7 +62,7 @@ func (c *CSV) Close() ([]byte, error) {
 	out, err := c.drain(true)
 	if err == nil {
 		c.err, c.buf = errClosed, nil
-		c.w = c.w.retire()
+		c.w.done()
 	}
 	return out, err
 }

@@ -140,11 +140,11 @@ func (d *Document) Close() ([]byte, error) {
 		return nil, d.err
 	}
 	out, err := d.take(nil, true)
+	d.Stop()
 	if err == nil {
 		d.err = errClosed
-		d.w = d.w.retire()
+		d.w.done()
 	}
-	d.Stop()
 	return out, err
 }
 
@@ -210,7 +210,8 @@ func (d *Document) everything(body []byte) (out []byte, found []Finding, err err
 		return nil, nil, err
 	}
 	out = apply(body, ordered(d.w.edits))
-	d.w = d.w.retire()
+	d.Stop()
+	d.w.done()
 	return out, d.w.findings, nil
 }
 

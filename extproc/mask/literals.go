@@ -8,7 +8,7 @@ type literals struct {
 	list   []literal
 	upto   [8192]uint16      // by the hash of the anchor and what is before it: 1 + index into chains
 	from   [8192]uint16      // of the anchor and what follows
-	some   [8192 / 32]uint32 // bits of both that are set: most lookups end here
+	bits   [8192 / 32]uint32 // of both that are set: most lookups end here
 	chains [][]uint16
 	anchor [256]byteClass // classUpto and classFrom
 }
@@ -84,7 +84,7 @@ func (t *literals) add(text string, fold bool, rule int) {
 	slot := &table[trigram(l.text[w], l.text[w+1], l.text[w+2])]
 	if *slot == 0 {
 		h := trigram(l.text[w], l.text[w+1], l.text[w+2])
-		t.some[h/32] |= 1 << (h % 32)
+		t.bits[h/32] |= 1 << (h % 32)
 		t.chains = append(t.chains, nil)
 		*slot = uint16(len(t.chains))
 	}
@@ -106,6 +106,19 @@ func (t *literals) candidates(b []byte, i int) (upto, from []uint16) {
 		}
 	}
 	return upto, from
+}
+
+// some tells whether some text stands around its anchor at b[i].
+func (t *literals) some(b []byte, i int) bool {
+	upto, from := t.candidates(b, i)
+	for _, chain := range [2][]uint16{upto, from} {
+		for _, n := range chain {
+			if _, ok := t.list[n].stands(b, i); ok {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // stands tells whether the text stands around its anchor at b[i], and where it

@@ -54,7 +54,7 @@ func (m *Masker) concealWhole(h how, value []byte) []byte {
 	case howHash, howToken:
 		v := view{}
 		folded, _ := v.fold(value)
-		s := scanner{e: everyDetector(), strict: func(a, _ match) match { return a }}
+		s := scanner{e: everyDetector()}
 		d := detCount
 		if f := s.scan(folded); len(f) == 1 && f[0].start == 0 && f[0].end == len(folded) {
 			d = f[0].det

@@ -78,11 +78,11 @@ func (e *engine) init(on detSet, keywords bool) {
 		}
 	}
 	if e.sec != nil {
-		e.some = e.sec.literals.some
+		e.some = e.sec.literals.bits
 	}
 	if e.custom != nil {
 		e.custom.mark(&e.class)
-		for h, some := range e.custom.literals.some {
+		for h, some := range e.custom.literals.bits {
 			e.some[h] |= some
 		}
 	}
@@ -165,10 +165,9 @@ func (f match) kind() string {
 // scanner runs the detectors over one view. The matches ascend and don't overlap.
 type scanner struct {
 	e      *engine
-	w      *walker                // knows what names say; nil where there are none to ask
-	names  []frame                // names around the value; nil for plain text
-	values bool                   // names may stand before values in the text
-	strict func(a, b match) match // which of two overlapping matches decides
+	w      *walker // knows what names say; nil where there are none to ask
+	names  []frame // names around the value; nil for plain text
+	values bool    // names may stand before values in the text
 
 	b       []byte
 	matches []match
@@ -252,12 +251,20 @@ func (s *scanner) found(m match) int {
 	if n := len(s.matches); n > 0 && m.start < s.matches[n-1].end {
 		last := &s.matches[n-1]
 		start, end := min(last.start, m.start), max(last.end, m.end)
-		*last = s.strict(*last, m)
+		*last = s.stricter(*last, m)
 		last.start, last.end = start, end
 		return end
 	}
 	s.matches = append(s.matches, m)
 	return m.end
+}
+
+// stricter tells which of two overlapping matches decides.
+func (s *scanner) stricter(a, b match) match {
+	if s.w != nil && s.w.ruleHow(b) > s.w.ruleHow(a) {
+		return b
+	}
+	return a
 }
 
 // insert is found for a match that is not the last: custom patterns and words are
@@ -270,7 +277,7 @@ func (s *scanner) insert(m match) {
 	j := i
 	for j < len(s.matches) && s.matches[j].start < m.end {
 		start, end := min(s.matches[j].start, m.start), max(s.matches[j].end, m.end)
-		m = s.strict(s.matches[j], m)
+		m = s.stricter(s.matches[j], m)
 		m.start, m.end = start, end
 		j++
 	}

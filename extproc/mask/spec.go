@@ -146,7 +146,7 @@ type Masker struct {
 	keys       map[string]int      // normalised key name to rule index
 	det        engine
 	detRule    [detCount]int // rule index by detector, -1 when off
-	walkers    *sync.Pool    // of *walker, for calls that are over
+	scratch    *sync.Pool    // of *scratch, of calls that are over
 	cipher     *ff1.Cipher   // of tokens, nil where no rule makes them
 
 	ctx context.Context // of the call, where there are analyzers to ask
@@ -170,7 +170,7 @@ const (
 func Compile(spec Spec, opt Options) (*Masker, error) {
 	m := &Masker{
 		keys:        make(map[string]int),
-		walkers:     new(sync.Pool),
+		scratch:     new(sync.Pool),
 		pathRule:    -1,
 		hashKey:     slices.Clone(opt.HashKey),
 		maxDepth:    orDefault(opt.MaxDepth, 256),

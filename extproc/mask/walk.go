@@ -14,27 +14,34 @@ import (
 // It is used once, by one goroutine.
 type walker struct {
 	m        *Masker
-	edits    []edit // of the text being walked, in its coordinates
 	findings []Finding
 	last     int // index of the finding counted last
 
-	states []int // live path states, a stretch per depth
+	scratch
+	kept *scratch // where it goes when the call is over
+
 	cur    liveStates
-	stack  []frame // names from the body's root to here
 	level  int     // JSON in strings around here
-	spare  [][]container
 	joins  bool    // pieces of longer texts are left to be searched together
 	pieces []piece // found in the event
 
-	scan    scanner
-	names   *nameCache
-	prev    uint16 // the slot of the last member's name
-	decoded []view // buffers by level
-	folded  view
-	path    []byte // scratch
+	scan scanner
+	prev uint16 // the slot of the last member's name
 
 	analyzed map[string][]match // what analyzers said, by text
 	fault    error              // an analyzer could not say: withhold the response
+}
+
+// scratch is memory that calls hand on to each other.
+type scratch struct {
+	names   *nameCache
+	edits   []edit  // of the text being walked, in its coordinates
+	states  []int   // live path states, a stretch per depth
+	stack   []frame // names from the body's root to here
+	spare   [][]container
+	decoded []view // by level
+	folded  view
+	path    []byte
 }
 
 // liveStates is the stretch of walker.states that holds the path states alive at
@@ -58,23 +65,25 @@ const (
 )
 
 func (m *Masker) walker() *walker {
-	w, _ := m.walkers.Get().(*walker)
-	if w == nil {
-		w = &walker{names: &nameCache{seed: maphash.MakeSeed()}}
-		w.scan.w, w.scan.strict = w, w.stricterMatch
-		w.spare = append(w.spare, make([]container, 0, 8))
+	kept, _ := m.scratch.Get().(*scratch)
+	if kept == nil {
+		kept = &scratch{names: &nameCache{seed: maphash.MakeSeed()}, spare: [][]container{make([]container, 0, 8)}}
 	}
-	w.m, w.scan.e = m, &m.det
+	w := &walker{m: m, scratch: *kept, kept: kept}
+	w.scan.e, w.scan.w = &m.det, w
 	w.states = append(w.states[:0], m.paths.init...)
 	w.reset()
 	return w
 }
 
-// done gives the walker back for another call: it must not be used any more.
+// done gives back what other calls can use. The walker can't walk any more, but has
+// its findings.
 func (w *walker) done() {
 	const most = 64 << 10 // of a buffer that is kept
 	clear(w.edits)
-	clear(w.pieces)
+	if cap(w.edits) > most/64 {
+		w.edits = nil
+	}
 	clear(w.stack[:cap(w.stack)])
 	for i := range w.decoded {
 		if cap(w.decoded[i].b) > most {
@@ -84,20 +93,9 @@ func (w *walker) done() {
 	if cap(w.folded.b) > most {
 		w.folded = view{}
 	}
-	if cap(w.edits) > 1<<10 {
-		w.edits = nil
-	}
-	w.scan.b, w.scan.names = nil, nil
-	w.edits, w.pieces, w.findings, w.last = w.edits[:0], w.pieces[:0], nil, 0
-	w.level, w.joins, w.analyzed, w.fault = 0, false, nil, nil
-	w.m.walkers.Put(w)
-}
-
-// retire gives the walker back and returns one that only has its findings.
-func (w *walker) retire() *walker {
-	rest := &walker{m: w.m, findings: w.findings}
-	w.done()
-	return rest
+	*w.kept = w.scratch
+	w.m.scratch.Put(w.kept)
+	w.scratch, w.kept, w.scan = scratch{}, nil, scanner{}
 }
 
 // reset makes the walker ready for another body whose findings add to the same list.
@@ -304,13 +302,6 @@ func (m *Masker) stricterVerdict(a, b verdict) verdict {
 	return a
 }
 
-func (w *walker) stricterMatch(a, b match) match {
-	if w.ruleHow(b) > w.ruleHow(a) {
-		return b
-	}
-	return a
-}
-
 func (w *walker) rule(f match) int {
 	if f.det >= detCount {
 		return f.rule
@@ -341,6 +332,9 @@ func (w *walker) plainString(text []byte, base int, odd oddities, v verdict) boo
 		return true
 	}
 	w.scan.names, w.scan.values = w.stack, true
+	if w.scan.nothingInUUID(text) {
+		return true
+	}
 	w.scan.pass(text)
 	if len(w.scan.matches) > 0 {
 		w.hideFound(text, nil, nil, base, true, true)
