@@ -108,6 +108,7 @@ type App struct {
 	messages  *messages
 	detectors *detectors
 	carried   *carried
+	sessions  *sessions
 	listeners map[string]net.Listener
 
 	decider     *decider
@@ -155,7 +156,10 @@ func New(ctx context.Context, cfg *config.Config, opts Options) (_ *App, err err
 	if a.carried, err = newCarried(a.hashKey); err != nil {
 		return nil, err
 	}
-	a.authz = extauthz.New(extauthz.Config{Identifier: a.people.verifier, Approvals: a.people.approvals, Recorder: a.trail.recorder, Backlog: a.trail.backlog, Redact: a.redact, Requests: extproc.NewRequests(a.hashKey, a.detectors, a.messages), Carrier: a.carried,
+	if a.sessions, err = newSessions(); err != nil {
+		return nil, err
+	}
+	a.authz = extauthz.New(extauthz.Config{Identifier: a.people.verifier, Approvals: a.people.approvals, Recorder: a.trail.recorder, Backlog: a.trail.backlog, Redact: a.redact, Requests: extproc.NewRequests(a.hashKey, a.detectors, a.messages), Carrier: a.carried, Sessions: a.sessions,
 		Now: opts.Now, Log: a.log, Metrics: extauthz.NewMetrics(a.registry)})
 	a.xds = xds.New(xds.Config{Nodes: cfg.Envoy.Nodes, Follow: mayFollow(cfg.Control), Report: mayReport(cfg.Control), Node: mayBe(cfg.Control.Nodes), Log: a.log, Metrics: xds.NewMetrics(a.registry)})
 	if err := a.openPolicies(ctx); err != nil {
@@ -286,7 +290,7 @@ func (a *App) serveEnvoys(ctx context.Context, l net.Listener) error {
 		authv3.RegisterAuthorizationServer(parting, stopping{})
 	}
 	if a.has(ExtProc) {
-		responses := extproc.New(extproc.Config{Recorder: a.trail.recorder, Backlog: a.trail.backlog, Messages: a.messages, Visible: a.decider, Pinned: a.decider, Judge: a.decider, Detectors: a.detectors, HashKey: a.hashKey, Sealer: a.release, Redact: a.redact,
+		responses := extproc.New(extproc.Config{Recorder: a.trail.recorder, Backlog: a.trail.backlog, Messages: a.messages, Visible: a.decider, Pinned: a.decider, Judge: a.decider, Detectors: a.detectors, Sessions: a.sessions, HashKey: a.hashKey, Sealer: a.release, Redact: a.redact,
 			MaxResponse: 8 << 20, Memory: int64(a.cfg.Masking.Memory), Timeout: a.cfg.Masking.Timeout, Now: a.opts.Now, Log: a.log, Metrics: extproc.NewMetrics(a.registry)})
 		procv3.RegisterExternalProcessorServer(present, responses)
 		procv3.RegisterExternalProcessorServer(parting, responses)

@@ -97,6 +97,8 @@ type Again struct {
 	After time.Duration
 	// StatusURL answers, to the caller's own token, how far the approval is.
 	StatusURL string
-	// PageURL is for the person behind the caller.
+	// PageURL is for the person behind the caller. Elicits tells that the caller
+	// said, when its MCP session began, that it can show such a page.
 	PageURL string
+	Elicits bool
 }

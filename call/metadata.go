@@ -56,6 +56,9 @@ type Metadata struct {
 	Response ResponseSettings `json:"response,omitzero"`
 	// Record says how the response is recorded.
 	Record RecordSettings `json:"record,omitzero"`
+	// Elicits is set where an MCP session begins whose client can show its person
+	// a page (elicitation in URL mode).
+	Elicits bool `json:"elicits,omitempty"`
 	// Request is set where the request is masked.
 	Request *RequestMask `json:"request,omitempty"`
 	// Batch is set where the request is a batch: CallID is then that of its

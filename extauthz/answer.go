@@ -127,6 +127,11 @@ func (d *decision) denial(decided call.Decision) *authv3.CheckResponse {
 	if p == "" && strings.HasPrefix(d.call.Request.Headers.Get("content-type"), "application/grpc") {
 		p = call.GRPC // an unknown connection's caller still speaks its own protocol
 	}
+	if s := d.server.cfg.Sessions; s != nil && p == call.MCP && decided.Reason == call.ReasonApprovalPending && decided.Approval != nil {
+		if id := d.call.Request.Headers.Get("mcp-session-id"); id != "" {
+			decided.Approval.Again.Elicits = s.Elicits(d.call.Connection, id)
+		}
+	}
 	return d.denialOf(decided, protocol.Deny(p, &d.call.Request, d.call.RPCID, d.call.ID, decided))
 }
 
@@ -175,6 +180,9 @@ func (d *decision) metadata(decided call.Decision) *structpb.Struct {
 		switch d.call.Protocol {
 		case call.MCP: // any response may hold a list of functions
 			f["caller"], f["policy"] = caller(d.call.Identity), structpb.NewStringValue(d.active.Version)
+			if protocol.Elicits(&d.call.Request, d.call.Function) {
+				f["elicits"] = structpb.NewBoolValue(true)
+			}
 		case call.OpenAI: // or calls of tools, which are judged as the caller's
 			f["caller"], f["policy"] = caller(d.call.Identity), structpb.NewStringValue(d.active.Version)
 			d.carry(f)

@@ -65,6 +65,12 @@ type Carrier interface {
 	Carry(c *call.Call, version string) (string, error)
 }
 
+// Sessions tells what is known of MCP sessions.
+type Sessions interface {
+	// Elicits reports whether the client of a session can show its person a page.
+	Elicits(connection, session string) bool
+}
+
 // Config is what a [Server] needs.
 type Config struct {
 	Identifier Identifier
@@ -76,6 +82,9 @@ type Config struct {
 	// Carrier is for answers of models; nil: their tool calls are judged by what
 	// Envoy may see.
 	Carrier Carrier
+	// Sessions knows MCP sessions; nil: what a client can is only believed where
+	// the request itself says it.
+	Sessions Sessions
 	// Redact hides credentials in what is recorded beside the body.
 	Redact  *redact.Redactor
 	Log     *slog.Logger

@@ -49,6 +49,12 @@ type Detectors interface {
 	Detector(ref string) *mask.Custom
 }
 
+// Sessions is told of MCP sessions.
+type Sessions interface {
+	// Note notes that the client of a session can show its person a page.
+	Note(connection, session string)
+}
+
 // Config is what a [Server] needs.
 type Config struct {
 	Recorder Recorder
@@ -56,6 +62,8 @@ type Config struct {
 	Messages Messages
 	// Visible says what stands in lists of tools; nil: all does.
 	Visible Visible
+	// Sessions is told of MCP sessions that begin; nil: nobody is.
+	Sessions Sessions
 	// Detectors are those of the user's own; nil: there are none.
 	Detectors Detectors
 	// Pinned says which tools are described as they were accepted; nil: all

@@ -156,6 +156,9 @@ func (r *response) begin(req *extprocv3.ProcessingRequest, m *extprocv3.HttpHead
 	if !r.through {
 		r.headers, r.mutation = r.private(r.headers, r.mutation)
 	}
+	if id := r.headers.Get("mcp-session-id"); r.meta.Elicits && id != "" && r.status == 200 && r.server.cfg.Sessions != nil {
+		r.server.cfg.Sessions.Note(r.meta.Connection, id)
+	}
 	r.server.cfg.Metrics.responses.WithLabelValues(r.meta.Connection).Inc()
 	r.tape = call.NewTape(r.meta.Record.MaxBody)
 	r.outcome = protocol.NewOutcome(r.meta, r.headers)

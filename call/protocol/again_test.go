@@ -68,6 +68,35 @@ func TestComeAgainGRPC(t *testing.T) {
 	}
 }
 
+// Whether a session's client can show a page is read of the request that begins it.
+func TestElicits(t *testing.T) {
+	for body, want := range map[string]bool{
+		`{"jsonrpc":"2.0","id":1,"method":"initialize","params":{"protocolVersion":"2025-11-25","capabilities":{"elicitation":{"form":{},"url":{}}}}}`: true,
+		`{"jsonrpc":"2.0","id":1,"method":"initialize","params":{"protocolVersion":"2025-11-25","capabilities":{"elicitation":{"form":{}}}}}`:          false,
+		`{"jsonrpc":"2.0","id":1,"method":"initialize","params":{"protocolVersion":"2025-06-18","capabilities":{"elicitation":{}}}}`:                   false,
+		`{"jsonrpc":"2.0","id":1,"method":"initialize","params":{"protocolVersion":"2025-06-18","capabilities":{}}}`:                                   false,
+		`{"jsonrpc":"2.0","id":1,"method":"initialize","params":{"capabilities":{"elicitation":{"url":null}}}}`:                                        false,
+		`{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"x","capabilities":{"elicitation":{"url":{}}}}}`:                               false,
+	} {
+		req := request("POST /mcp", body, "content-type", jsonBody)
+		inv, err := mcp{}.Parse(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := Elicits(req, inv.Function); got != want {
+			t.Errorf("%s: %t", body, got)
+		}
+	}
+	d := pending()
+	d.Approval.Again.Elicits = true
+	for p, want := range map[call.Protocol]bool{call.MCP: true, call.JSONRPC: false} {
+		out := Deny(p, request("POST /mcp", `{"jsonrpc":"2.0","id":7,"method":"tools/call","params":{"name":"x"}}`), json.RawMessage("7"), someID, d)
+		if got := strings.Contains(string(out.Body), "-32042"); got != want {
+			t.Errorf("%s: %s", p, out.Body)
+		}
+	}
+}
+
 // A page to show comes to those clients that say in the request that they can.
 func TestComeAgainMCP(t *testing.T) {
 	const call1 = `{"jsonrpc":"2.0","id":7,"method":"tools/call","params":{"name":"x","_meta":{"io.modelcontextprotocol/clientCapabilities":%}}}`

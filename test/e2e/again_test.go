@@ -60,6 +60,7 @@ func TestComeAgain(t *testing.T) {
 	withRules(t, comeAgain, func() {
 		t.Run("http", comeAgainHTTP)
 		t.Run("mcp", comeAgainMCP)
+		t.Run("mcp with a page", comeAgainElicited)
 		t.Run("grpc", comeAgainGRPC)
 	})
 }
@@ -164,6 +165,52 @@ func comeAgainMCP(t *testing.T) {
 	}
 	if next, _ := pending(70); next == id {
 		t.Error("an approval passed twice")
+	}
+}
+
+// A client that can show its person a page is given the approval's, as the error
+// of the official client that stands for that.
+func comeAgainElicited(t *testing.T) {
+	shown := &mcp.ClientOptions{
+		Capabilities:       &mcp.ClientCapabilities{Elicitation: &mcp.ElicitationCapabilities{URL: &mcp.URLElicitationCapabilities{}}},
+		ElicitationHandler: func(context.Context, *mcp.ElicitRequest) (*mcp.ElicitResult, error) { return &mcp.ElicitResult{Action: "accept"}, nil },
+	}
+	transport := &mcp.StreamableClientTransport{Endpoint: "http://" + shared.Addrs.Envoy + "/mcp", HTTPClient: &http.Client{Transport: bearer{shared.agent}}}
+	s, err := mcp.NewClient(&mcp.Implementation{Name: "e2e", Version: "1"}, shown).Connect(t.Context(), transport, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	refund := &mcp.CallToolParams{Name: "issue_refund", Arguments: map[string]any{"customer": "c-1", "amount": 80, "currency": "EUR", "reason": "broken"}}
+	_, err = s.CallTool(t.Context(), refund)
+	var wire *jsonrpc.Error
+	if !errors.As(err, &wire) || wire.Code != mcp.CodeURLElicitationRequired {
+		t.Fatalf("session of %s: %v", s.InitializeResult().ProtocolVersion, err)
+	}
+	var data struct {
+		Approval     string
+		Elicitations []mcp.ElicitParams
+	}
+	if err := json.Unmarshal(wire.Data, &data); err != nil || len(data.Elicitations) != 1 {
+		t.Fatalf("%s: %v", wire.Data, err)
+	}
+	e := data.Elicitations[0]
+	if e.Mode != "url" || e.ElicitationID != data.Approval || e.Message == "" || !strings.HasPrefix(e.URL, "http://"+shared.Addrs.Console+"/a/"+data.Approval+"?") {
+		t.Errorf("%+v", e)
+	}
+	// The link leads to the page, which wants a login.
+	client := &http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+	resp, err := client.Get(e.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp.Body.Close()
+	if resp.StatusCode != http.StatusSeeOther || resp.Header.Get("location") != "/approvals/"+data.Approval {
+		t.Errorf("%s: %s to %s", e.URL, resp.Status, resp.Header.Get("location"))
+	}
+	shared.approve(t, data.Approval)
+	if res, err := s.CallTool(t.Context(), &mcp.CallToolParams{Name: refund.Name, Arguments: refund.Arguments}); err != nil || res.IsError {
+		t.Errorf("%+v %v", res, err)
 	}
 }
 
