@@ -172,8 +172,10 @@ func comeAgainMCP(t *testing.T) {
 // of the official client that stands for that.
 func comeAgainElicited(t *testing.T) {
 	shown := &mcp.ClientOptions{
-		Capabilities:       &mcp.ClientCapabilities{Elicitation: &mcp.ElicitationCapabilities{URL: &mcp.URLElicitationCapabilities{}}},
-		ElicitationHandler: func(context.Context, *mcp.ElicitRequest) (*mcp.ElicitResult, error) { return &mcp.ElicitResult{Action: "accept"}, nil },
+		Capabilities: &mcp.ClientCapabilities{Elicitation: &mcp.ElicitationCapabilities{URL: &mcp.URLElicitationCapabilities{}}},
+		ElicitationHandler: func(context.Context, *mcp.ElicitRequest) (*mcp.ElicitResult, error) {
+			return &mcp.ElicitResult{Action: "accept"}, nil
+		},
 	}
 	transport := &mcp.StreamableClientTransport{Endpoint: "http://" + shared.Addrs.Envoy + "/mcp", HTTPClient: &http.Client{Transport: bearer{shared.agent}}}
 	s, err := mcp.NewClient(&mcp.Implementation{Name: "e2e", Version: "1"}, shown).Connect(t.Context(), transport, nil)
