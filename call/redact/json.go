@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"slices"
 	"strings"
+	"unicode/utf8"
 )
 
 // Hidden is what was hidden in a path and query, as the function reads it: it
@@ -32,19 +33,16 @@ func (r *Redactor) Arguments(doc json.RawMessage, hidden Hidden) json.RawMessage
 		out   bytes.Buffer
 		kept  int // doc up to here is in out
 		stack []level
-		dec   = json.NewDecoder(bytes.NewReader(doc))
 	)
-	dec.UseNumber()
-	for {
-		start := int(dec.InputOffset())
-		tok, err := dec.Token()
-		if err != nil {
-			break // the end; validity was checked above
-		}
-		end := int(dec.InputOffset())
-		for start < end && strings.IndexByte(" \t\r\n,:", doc[start]) >= 0 {
+	for start, end := 0, 0; ; start = end {
+		for start < len(doc) && strings.IndexByte(" \t\r\n,:", doc[start]) >= 0 {
 			start++
 		}
+		if start == len(doc) {
+			break
+		}
+		end = tokenEnd(doc, start)
+		tok := doc[start:end]
 		var top level // what tok stands in
 		if len(stack) > 0 {
 			top = stack[len(stack)-1]
@@ -54,21 +52,29 @@ func (r *Redactor) Arguments(doc json.RawMessage, hidden Hidden) json.RawMessage
 			stack[len(stack)-1].wantKey = !isKey
 		}
 		hide := top.hide || top.object && !isKey && (strongName(top.key) || len(stack) == 1 && slices.Contains(hidden.names, top.key))
-		text, isText := tok.(string)
+		text, isText := "", tok[0] == '"'
+		if isText {
+			if text = string(tok[1 : len(tok)-1]); bytes.IndexByte(tok, '\\') >= 0 || !utf8.Valid(tok) {
+				if err := json.Unmarshal(tok, &text); err != nil {
+					return nil
+				}
+			}
+		}
+		was := text
 		switch {
-		case tok == json.Delim('{') || tok == json.Delim('['):
-			stack = append(stack, level{object: tok == json.Delim('{'), wantKey: tok == json.Delim('{'), hide: hide})
+		case tok[0] == '{' || tok[0] == '[':
+			stack = append(stack, level{object: tok[0] == '{', wantKey: tok[0] == '{', hide: hide})
 			continue
-		case tok == json.Delim('}') || tok == json.Delim(']'):
+		case tok[0] == '}' || tok[0] == ']':
 			stack = stack[:len(stack)-1]
 			continue
 		case isKey:
 			stack[len(stack)-1].key = text
 			text = r.shaped(text)
-		case tok == nil: // tells nothing
+		case tok[0] == 'n': // null tells nothing
 			continue
 		case !isText && hide:
-			text = r.Secret(string(doc[start:end]))
+			text = r.Secret(string(tok))
 		case !isText:
 			continue
 		case hide || len(stack) == 1 && slices.Contains(hidden.values, text):
@@ -76,7 +82,7 @@ func (r *Redactor) Arguments(doc json.RawMessage, hidden Hidden) json.RawMessage
 		default:
 			text = r.shaped(text)
 		}
-		if text == tok {
+		if isText && text == was {
 			continue
 		}
 		quoted, err := json.Marshal(text)
@@ -92,4 +98,26 @@ func (r *Redactor) Arguments(doc json.RawMessage, hidden Hidden) json.RawMessage
 	}
 	out.Write(doc[kept:])
 	return out.Bytes()
+}
+
+// tokenEnd is where the token of a valid document ends that begins at start.
+func tokenEnd(doc []byte, start int) int {
+	switch doc[start] {
+	case '{', '}', '[', ']':
+		return start + 1
+	case '"':
+		for i := start + 1; ; i++ {
+			switch doc[i] {
+			case '\\':
+				i++
+			case '"':
+				return i + 1
+			}
+		}
+	}
+	end := start
+	for end < len(doc) && strings.IndexByte(" \t\r\n,:]}", doc[end]) < 0 {
+		end++
+	}
+	return end
 }

@@ -205,7 +205,8 @@ func FuzzTarget(f *testing.F) {
 }
 
 func FuzzArguments(f *testing.F) {
-	for _, s := range []string{`{"a":[1,{"password":"x"}]}`, `[[]]`, `"x"`, `{"token":{}}`} {
+	for _, s := range []string{`{"a":[1,{"password":"x"}]}`, `[[]]`, `"x"`, `{"token":{}}`, `{"k\u0065y":"sk-aaaaaaaaaaaaaaaaaaaaaaaaaa","b":[null,true,-1e5,"\"\\"]}`,
+		"{\"a\":\"\xff\",\"\xff\":1}", `{"pass\"word":1,"x":{"secret":[1,null,{"a":"b"}]}}`, ` { "a" : [ ] , "b":{ } } `} {
 		f.Add(s)
 	}
 	r := redactor(f)

@@ -33,6 +33,14 @@ var shapes = compile(
 	[]string{"://"}, `[^\s/:@"'<>]{0,64}:[^\s/@"'<>]{1,128}@`, // the password in a URL
 )
 
+// withinWords says by their first byte which shapes may begin inside a word.
+var withinWords = func() (out [256]bool) {
+	for b, list := range shapes {
+		out[b] = slices.ContainsFunc(list, func(s shape) bool { return s.inWord })
+	}
+	return out
+}()
+
 // compile lists the shapes by their first byte.
 func compile(table ...any) (byFirst [256][]shape) {
 	for i := 0; i < len(table); i += 2 {
@@ -54,9 +62,19 @@ func find(text string) (at [][2]int) {
 	noJWT := 0 // none begins before
 	for i := 0; i < len(text); {
 		n := 0
-		for _, s := range shapes[text[i]] {
+		list := shapes[text[i]]
+		// Most bytes of a text stand in words, where nearly nothing begins.
+		inside := (list != nil || text[i]|0x20 == 'b') && endsWord(text[:i])
+		if list == nil && text[i]|0x20 != 'b' || inside && !withinWords[text[i]] {
+			i++
+			continue
+		}
+		for _, s := range list {
+			if inside && !s.inWord {
+				continue
+			}
 			jwt := s.literal == "eyJ"
-			if jwt && i < noJWT || !strings.HasPrefix(text[i:], s.literal) || !s.inWord && endsWord(text[:i]) {
+			if jwt && i < noJWT || !strings.HasPrefix(text[i:], s.literal) {
 				continue
 			}
 			if m := s.rest.FindStringIndex(text[i+len(s.literal):]); m != nil {
@@ -70,7 +88,7 @@ func find(text string) (at [][2]int) {
 				}
 			}
 		}
-		if text[i]|0x20 == 'b' && len(text)-i > len("bearer") && strings.EqualFold(text[i:i+len("bearer")], "bearer") && !endsWord(text[:i]) {
+		if text[i]|0x20 == 'b' && !inside && len(text)-i > len("bearer") && strings.EqualFold(text[i:i+len("bearer")], "bearer") {
 			if m := token(text[i+len("bearer"):]); m > 0 {
 				n = len("bearer") + m
 			}
@@ -107,6 +125,12 @@ func inToken(c byte) bool {
 }
 
 func endsWord(s string) bool {
+	if s == "" {
+		return false
+	}
+	if b := s[len(s)-1]; b < utf8.RuneSelf {
+		return b != '-' && inToken(b)
+	}
 	r, _ := utf8.DecodeLastRuneInString(s)
 	return r != utf8.RuneError && (unicode.IsLetter(r) || unicode.IsDigit(r) || r == '_')
 }
