@@ -90,7 +90,7 @@ func oneServerCluster(t testing.TB, cfg Config) Config {
 // What is true of one server is true of distributed tables.
 func TestCluster(t *testing.T) {
 	for name, test := range map[string]func(*testing.T){
-		"Migrate": TestMigrate, "OneCompleteRow": TestOneCompleteRow, "LateLeg": TestLateLeg, "LegsOnOtherSpools": TestLegsOnOtherSpools,
+		"Migrate": TestMigrate, "Copy": TestCopy, "OneCompleteRow": TestOneCompleteRow, "LateLeg": TestLateLeg, "LegsOnOtherSpools": TestLegsOnOtherSpools,
 		"LateLegOnAnotherSpool": TestLateLegOnAnotherSpool, "UnknownOutcomes": TestUnknownOutcomes,
 		"StateLost": TestStateLost, "Views": TestViews, "ApprovalsHistory": TestApprovalsHistory, "Tail": TestTail, "Completeness": TestCompleteness, "LocalTables": testLocalTables,
 	} {

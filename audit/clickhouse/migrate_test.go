@@ -57,6 +57,27 @@ func TestMigrate(t *testing.T) {
 	}
 }
 
+// The database that other tests get is as migrations make it.
+func TestCopy(t *testing.T) {
+	t.Parallel()
+	_, cfg := database(t)
+	if serverAddr != "" {
+		t.Skip("it is made by migrations there")
+	}
+	source := openDB(t, Config{URL: "http://" + sharedEngine(t), Password: cfg.Password, Database: "callgate_template" + cfg.Cluster.Name})
+	copied := openDB(t, Config{URL: "http://" + sharedEngine(t), Password: cfg.Password, Database: cfg.Database})
+	for what, sql := range map[string]string{
+		"tables":     `SELECT arrayStringConcat(groupArray(q), '\n') FROM (SELECT replaceAll(create_table_query, currentDatabase(), 'x') AS q FROM system.tables WHERE database = currentDatabase() ORDER BY name)`,
+		"migrations": "SELECT toString(groupArray((version, name))) FROM (SELECT DISTINCT version, name FROM schema_migrations ORDER BY version)",
+	} {
+		var want string
+		if err := source.conn.QueryRow(t.Context(), sql).Scan(&want); err != nil || len(want) < 100 {
+			t.Fatalf("%s: %q, %v", what, want, err)
+		}
+		eventually(t, copied, want, sql)
+	}
+}
+
 // A server that would fail at the first late leg is refused at once.
 func TestOldServer(t *testing.T) {
 	t.Parallel()
