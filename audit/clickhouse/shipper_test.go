@@ -82,7 +82,7 @@ func eventually(t testing.TB, db *DB, want, sql string, args ...any) {
 	t.Helper()
 	var got string
 	var err error
-	patience := 30 * time.Second
+	patience := time.Minute
 	if serverAddr != "" {
 		patience = 5 * time.Minute // it may be far away, or a cluster
 	}

@@ -90,13 +90,13 @@ func testTypes(s *server, table string, compression *clickhouse.Compression) {
 		r.J.SetValueAtPath("args.name", "x")
 		return r
 	}
-	const rows = 3000
-	for from := 0; from < rows; from += 1000 {
+	const rows, each = 900, 300
+	for from := 0; from < rows; from += each {
 		batch, err := c.PrepareBatch(t.Context(), "INSERT INTO "+table)
 		if err != nil {
 			t.Fatal(err)
 		}
-		for i := from; i < from+1000; i++ {
+		for i := from; i < from+each; i++ {
 			r := make(i)
 			if err := batch.Append(r.S, r.U, r.T, r.M, r.A, r.N, r.E, r.L, r.I, r.F, r.B, string(r.X[:]), r.J, r.Pair); err != nil {
 				t.Fatal(err)
@@ -156,7 +156,7 @@ func testTypes(s *server, table string, compression *clickhouse.Compression) {
 	if _, err := c.Query(t.Context(), "SELEKT"); !errors.As(err, &ex) || ex.Code != 62 && ex.Code != 47 {
 		t.Errorf("got %v, want a syntax error", err)
 	}
-	broken, err := c.Query(t.Context(), "SELECT number, throwIf(number = 3000000) FROM numbers(10000000)")
+	broken, err := c.Query(t.Context(), "SELECT number, throwIf(number = 500000) FROM numbers(1000000)")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -305,7 +305,7 @@ func TestHugeResultInBoundedMemory(t *testing.T) {
 	s := run(t, t.TempDir())
 	s.want(s.post("SELECT 1"), "1\n")
 	before := resident(t, s.PID())
-	const rows, width = 2_000_000, 1000 // 2 GB
+	const rows, width = 1_000_000, 1000 // 1 GB, which is more than may be held
 	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://"+s.Addr(),
 		strings.NewReader(fmt.Sprintf("SELECT repeat('x', %d) FROM numbers(%d)", width, rows)))
 	if err != nil {

@@ -22,8 +22,8 @@ import (
 func TestFormatsOfSeveralBlocks(t *testing.T) {
 	t.Parallel()
 	s := run(t, filepath.Join(t.TempDir(), "data"))
-	const n = 200_000
-	const sql = "SELECT number AS \"a\"\"\nb\", toString(number) AS s FROM numbers(200000) FORMAT "
+	const n = 20_000
+	const sql = "SELECT number AS \"a\"\"\nb\", toString(number) AS s FROM numbers(20000) SETTINGS max_block_size = 5000 FORMAT "
 	get := func(format string) string {
 		t.Helper()
 		a := s.post(sql + format)

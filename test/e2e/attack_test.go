@@ -4,6 +4,7 @@ import (
 	"crypto/tls"
 	"fmt"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 	"time"
@@ -139,18 +140,33 @@ func TestUnknownPlaces(t *testing.T) {
 
 // A service that is away or slow is a clean answer and a whole row.
 func TestUpstreamTrouble(t *testing.T) {
-	a := shared.call(t, http1(), shared.alice, "GET", "/crm/slow?ms=20000", "")
-	if a.status != 504 {
-		t.Errorf("slow: %d %s", a.status, a.body)
-	}
-	row := shared.row(t, a.id(), "decision", "allow", "http_status", 504, "finished", "seen")
-	if got := fmt.Sprint(row["response_flags"]); got != "[UT]" {
-		t.Errorf("flags %s", got)
-	}
+	release := make(chan struct{})
+	function := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		select {
+		case <-release:
+		case <-r.Context().Done():
+		}
+	}))
+	defer function.Close()
+	defer close(release)
+	withRules(t, func(rules string) string {
+		return strings.Replace(rules, "rules:\n", "connections:\n  - {name: silent, protocol: http, match: {path: /silent}, upstream: {url: \""+function.URL+"\", timeout: 1s}}\n"+
+			"rules:\n  - {name: silent, connections: [silent], action: allow}\n", 1)
+	}, func() {
+		a := shared.call(t, http1(), shared.alice, "GET", "/silent", "")
+		if a.status != 504 {
+			t.Errorf("silent: %d %s", a.status, a.body)
+		}
+		row := shared.row(t, a.id(), "decision", "allow", "http_status", 504, "finished", "seen")
+		if got := fmt.Sprint(row["response_flags"]); got != "[UT]" {
+			t.Errorf("flags %s", got)
+		}
+	})
 }
 
 // The listener speaks TLS with a certificate that came by SDS.
 func TestTLSListener(t *testing.T) {
+	t.Parallel()
 	w, stop, err := start(t.Context(), demoTLS(t), true)
 	if err != nil {
 		t.Fatal(err)

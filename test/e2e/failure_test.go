@@ -21,7 +21,9 @@ import (
 // kill -9 of the serving process in the middle of load: every call whose answer
 // a caller saw has exactly one row afterwards, and so has every decided one.
 func TestKillServe(t *testing.T) {
-	w, stop, err := start(t.Context(), demo.Config{Dir: filepath.Join(t.TempDir(), "stack"), AnyPorts: true}, true)
+	t.Parallel()
+	w, stop, err := start(t.Context(), demo.Config{Dir: filepath.Join(t.TempDir(), "stack"), AnyPorts: true,
+		Env: []string{"CALLGATE_AUDIT_CLICKHOUSE_SETTLE_AFTER=2s"}}, true)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -70,7 +72,7 @@ func TestKillServe(t *testing.T) {
 	// Legs that died with a process are waited for before a row is written
 	// without them.
 	var decided, rows, distinct int
-	for deadline := time.Now().Add(60 * time.Second); ; time.Sleep(500 * time.Millisecond) {
+	for deadline := time.Now().Add(60 * time.Second); ; time.Sleep(200 * time.Millisecond) {
 		decided = number(t, w, "SELECT count(DISTINCT call_id) AS n FROM events WHERE kind = 'decided'")
 		rows = number(t, w, "SELECT count() AS n FROM calls")
 		distinct = number(t, w, "SELECT count(DISTINCT call_id) AS n FROM calls")
@@ -107,6 +109,7 @@ func TestMissingServices(t *testing.T) {
 		"extproc,accesslog,xds,console":  func(a answer) bool { return a.status == 503 && !strings.Contains(a.body, "4242") },
 	} {
 		t.Run(roles, func(t *testing.T) {
+			t.Parallel()
 			w, stop, err := start(t.Context(), demo.Config{Dir: filepath.Join(t.TempDir(), "stack"), AnyPorts: true, Roles: roles}, true)
 			if err != nil {
 				t.Fatal(err)
@@ -184,6 +187,7 @@ func TestStartErrors(t *testing.T) {
 
 // At the spool's bound calls are denied rather than let through unrecorded.
 func TestFullSpool(t *testing.T) {
+	t.Parallel()
 	w, stop, err := start(t.Context(), demo.Config{Dir: filepath.Join(t.TempDir(), "stack"), AnyPorts: true, NoEngine: true,
 		Env: []string{"CALLGATE_AUDIT_SPOOL_MAX_BYTES=1MiB"}}, true)
 	if err != nil {

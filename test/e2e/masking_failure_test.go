@@ -18,6 +18,7 @@ import (
 // with 502 and a reason, and the call's row says why. CALLGATE_SOAK also stops the
 // masking service in the middle of a call, which takes Envoy some seconds to see.
 func TestMaskingFails(t *testing.T) {
+	t.Parallel()
 	w, stop, err := start(t.Context(), demo.Config{Dir: filepath.Join(t.TempDir(), "stack"), AnyPorts: true,
 		Env: []string{"CALLGATE_MASKING_MEMORY=16MiB", "CALLGATE_MASKING_TIMEOUT=2s"}}, true)
 	if err != nil {
