@@ -57,7 +57,7 @@ func connect(ctx context.Context, c config.Connection, own ownDetectors, sources
 	return &connection.Connection{
 		Name: c.Name, Version: c.Version, Protocol: call.Protocol(c.Protocol), Proof: strings.TrimPrefix(c.Proof, "none"), SessionHeader: c.SessionHeader, Shadow: c.Mode == "shadow", Authorities: c.Match.Authorities, Path: c.Match.Path, Services: c.Match.Services,
 		Parser: parser, Batches: batches, Credential: secret, Mask: masks(c, own), RequestMask: requestMasks(c, own), MaxBody: int64(c.MaxBody), MaxResponse: int64(c.MaxResponse),
-		Response: call.ResponseSettings{LookBehind: int64(c.LookBehind), Binary: c.Binary, Private: len(c.Mask) > 0},
+		Response: call.ResponseSettings{LookBehind: int64(c.LookBehind), Binary: c.Binary, Texts: c.EventTexts, Private: len(c.Mask) > 0},
 		Record: call.RecordSettings{MaxBody: int64(c.Record.MaxBody), Response: c.Record.Response, Headers: c.Record.Headers,
 			Unrecorded: c.Record.Unavailable == "allow",
 			Originals:  c.Record.Originals,

@@ -49,6 +49,9 @@ func checkMasks(p config.Policy) error {
 				errs = append(errs, config.Error{Position: c.OriginalsPosition(), Message: fmt.Sprintf("connection %q: record.originals: %v", c.Name, err)})
 			}
 		}
+		if _, err := mask.Compile(mask.Spec{Texts: c.EventTexts}, mask.Options{}); err != nil {
+			errs = append(errs, config.Error{Position: c.EventTextsPosition(), Message: fmt.Sprintf("connection %q: event_texts: %v", c.Name, err)})
+		}
 		for _, m := range c.MaskRequests {
 			check(c.Position, fmt.Sprintf("connection %q: mask_requests", c.Name), m)
 		}

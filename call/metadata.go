@@ -129,6 +129,8 @@ type ResponseSettings struct {
 	LookBehind int64 `json:"look_behind,omitempty"`
 	// Binary says what becomes of a response that can't be masked.
 	Binary string `json:"binary,omitempty"` // deny, pass
+	// Texts are paths in events that hold pieces of longer texts.
+	Texts []string `json:"texts,omitempty"`
 	// Private says that what callers get differs by who they are, so that no
 	// cache may give to one what another got.
 	Private bool `json:"private,omitempty"`

@@ -83,6 +83,10 @@ type Connection struct {
 	// LookBehind is how much of a flowing response is searched together, so
 	// that a value cut in two is found; nothing leaves before. Default 64KiB.
 	LookBehind Bytes `yaml:"look_behind"`
+	// EventTexts are field paths in the data of events at which pieces of a longer
+	// text stand, which are searched together, beside those of the well-known APIs
+	// of language models; "$" is data that is such a piece itself. Default: none.
+	EventTexts []string `yaml:"event_texts"`
 	// Binary says what becomes of a response that a mask applies to and that
 	// can't be read to be masked: "deny" (default) withholds it, "pass" lets
 	// it through and records that.

@@ -50,6 +50,15 @@ func (c Connection) OriginalsPosition() Position {
 	return c.Position
 }
 
+// EventTextsPosition is where the connection says which texts go over several
+// events.
+func (c Connection) EventTextsPosition() Position {
+	if at, ok := c.at["event_texts"]; ok {
+		return at
+	}
+	return c.Position
+}
+
 // MaskPosition is where a rule's mask stands.
 func (r Rule) MaskPosition() Position {
 	if at, ok := r.at["mask"]; ok {

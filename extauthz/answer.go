@@ -275,6 +275,9 @@ func fix(c *connection.Connection) fixedMetadata {
 			"keep_calls":  structpb.NewNumberValue(float64(c.Record.KeepCalls)),
 		}),
 	}
+	if len(c.Response.Texts) > 0 {
+		f.response.GetStructValue().Fields["texts"] = texts(c.Response.Texts)
+	}
 	if len(c.Record.Originals) > 0 {
 		f.record.GetStructValue().Fields["originals"] = texts(c.Record.Originals)
 	}

@@ -39,15 +39,16 @@ func (m *maskers) get(meta call.Metadata) (*mask.Masker, error) {
 	if meta.Protocol == call.MCP && meta.Response.Binary != call.BinaryPass {
 		blobs = []string{"result.content[*].data", "result.content[*].resource.blob", "result.contents[*].blob", "result.messages[*].content.data", "result.messages[*].content.resource.blob"}
 	}
-	return m.of(meta.Mask, roots, blobs)
+	return m.of(meta.Mask, roots, blobs, meta.Response.Texts)
 }
 
-// of compiles a mask for bodies whose documents begin at roots.
-func (m *maskers) of(rules call.Mask, roots, blobs []string) (*mask.Masker, error) {
+// of compiles a mask for bodies whose documents begin at roots, with files in base64
+// at blobs, and texts that go over several events at texts.
+func (m *maskers) of(rules call.Mask, roots, blobs, texts []string) (*mask.Masker, error) {
 	if len(rules.Rules) == 0 {
 		return nil, nil
 	}
-	spec := mask.Spec{Rules: make([]mask.Rule, len(rules.Rules)), Roots: roots, Blobs: blobs}
+	spec := mask.Spec{Rules: make([]mask.Rule, len(rules.Rules)), Roots: roots, Blobs: blobs, Texts: texts}
 	for i, r := range rules.Rules {
 		spec.Rules[i] = mask.Rule{Name: r.Name, Paths: r.Paths, Keys: r.Keys, Detect: r.Detect, How: r.How}
 	}

@@ -88,7 +88,7 @@ func (r *response) streamRequest(ok []*extprocv3.ProcessingResponse) ([]*extproc
 	if !r.editing.streamed {
 		return r.withhold(errors.New("envoy does not hand the request body over as it comes, so it can't be masked; set request_body_mode to FULL_DUPLEX_STREAMED"))
 	}
-	masker, err := r.server.requests.maskers.of(r.editing.mask.Mask, nil, nil)
+	masker, err := r.server.requests.maskers.of(r.editing.mask.Mask, nil, nil, nil)
 	if err == nil && masker == nil {
 		err = errors.New("there is no mask for the request's messages")
 	}

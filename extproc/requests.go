@@ -37,7 +37,7 @@ func NewRequests(hashKey []byte, custom Detectors, messages Messages) *Requests 
 // an SQL text, or steers the exchange (a header), is an error if it holds what the
 // function must not be sent: then the request must not go.
 func (r *Requests) Mask(ctx context.Context, rules call.Mask, c *call.Call, inPath []string) (path string, body []byte, hidden []call.Masked, err error) {
-	masker, err := r.maskers.of(rules, requestRoots[c.Protocol], nil)
+	masker, err := r.maskers.of(rules, requestRoots[c.Protocol], nil, nil)
 	if err != nil || masker == nil {
 		return c.Request.Path, c.Request.Body, nil, err
 	}
@@ -195,7 +195,7 @@ func (r *response) maskRequest(body []byte) ([]byte, error) {
 }
 
 func (r *response) maskBody(body []byte, function string) ([]byte, error) {
-	masker, err := r.server.requests.maskers.of(r.editing.mask.Mask, requestRoots[r.meta.Protocol], nil)
+	masker, err := r.server.requests.maskers.of(r.editing.mask.Mask, requestRoots[r.meta.Protocol], nil, nil)
 	if err != nil {
 		return nil, err
 	}
@@ -228,7 +228,7 @@ func (r *response) maskPath(path string) (string, error) {
 	if hashOf([]byte(path)) != edit.JudgedPath {
 		return "", errors.New("the request's path is not the one that was judged")
 	}
-	masker, err := r.server.requests.maskers.of(edit.Mask, requestRoots[r.meta.Protocol], nil)
+	masker, err := r.server.requests.maskers.of(edit.Mask, requestRoots[r.meta.Protocol], nil, nil)
 	if err != nil {
 		return "", err
 	}

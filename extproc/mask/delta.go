@@ -18,6 +18,9 @@ var deltas = []string{
 	"candidates[*].content.parts[*].text",
 }
 
+// plainData is the path of data that is a text itself, as it is or as a JSON string.
+const plainData = "$"
+
 // tailBytes is how much at the end of a text may be the beginning of a value with
 // spaces in it.
 const tailBytes = 96
@@ -27,7 +30,9 @@ type piece struct {
 	channel    string
 	text       []byte  // decoded
 	at         viewMap // to the bytes from start on
-	start, end int     // in the event
+	start, end int     // in the event's data
+	data       viewMap // from there to the event, where it has several lines
+	plain      bool    // text as it is, not inside JSON
 }
 
 // joined searches the texts whose pieces are in one event each, and holds the
@@ -150,13 +155,16 @@ func (j *joined) settle(c *channel, last bool) error {
 			to = start // it may go on
 			break
 		}
-		repl := quote(w.m.conceal(w.ruleHow(f), f, seen[f.start:f.end]))
+		repl := w.m.conceal(w.ruleHow(f), f, seen[f.start:f.end])
 		for _, p := range c.parts {
 			a, b := max(start, p.off), min(end, p.off+len(p.text))
 			if a >= b {
 				continue
 			}
-			p.event.edits = append(p.event.edits, edit{p.start + p.at.start(a-p.off), p.start + p.at.end(b-p.off), repl, f.kind()})
+			if !p.plain {
+				repl = quote(repl)
+			}
+			p.event.edits = append(p.event.edits, edit{p.data.start(p.start + p.at.start(a-p.off)), p.data.end(p.start + p.at.end(b-p.off)), repl, f.kind()})
 			repl = nil
 		}
 		w.report(w.rule(f), f.kind(), f.detail)

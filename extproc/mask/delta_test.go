@@ -110,3 +110,87 @@ func TestDeltasFlow(t *testing.T) {
 		t.Errorf("%v, %d bytes held", err, s.Held())
 	}
 }
+
+// Values are cut in two at every byte, in texts that the policy names: at a path, in
+// data that is text, in JSON strings, in data of several lines.
+func TestDeltasNamed(t *testing.T) {
+	spec := Spec{Rules: []Rule{{Name: "all", Detect: []string{"card", "email", "secret"}, How: Partial}}}
+	named := spec
+	named.Texts = []string{"message.part", "log[*].line", "$"}
+	m := mustCompile(t, named)
+	const text = "pay 4111 1111 1111 1111 to jane.doe@example.com, \u00e9 and then go on with what was said before"
+	want := strings.NewReplacer("4111 1111 1111 1111", "****1111", "jane.doe", "***").Replace(text)
+	for name, tt := range map[string]struct {
+		event func(string) string
+		read  func(string) string // of the data
+	}{
+		"path":      {func(s string) string { return "data: {\"message\":{\"part\":" + s + "}}\n\n" }, func(d string) string { return regexp.MustCompile(`"part":(".*")`).FindStringSubmatch(d)[1] }},
+		"elements":  {func(s string) string { return "data: {\"log\":[{\"line\":" + s + "}]}\n\n" }, func(d string) string { return regexp.MustCompile(`"line":(".*")`).FindStringSubmatch(d)[1] }},
+		"two lines": {func(s string) string { return "data: {\"message\":\ndata:  {\"part\":" + s + "}}\n\n" }, func(d string) string { return regexp.MustCompile(`"part":(".*")`).FindStringSubmatch(d)[1] }},
+		"a string":  {func(s string) string { return "event: token\ndata: " + s + "\n\n" }, func(d string) string { return d }},
+		"plain":     {func(s string) string { p, _ := jsonText(s); return "event: token\ndata: " + p + "\n\n" }, func(d string) string { b, _ := json.Marshal(d); return string(b) }},
+	} {
+		read := func(stream string) string {
+			var all strings.Builder
+			for _, event := range strings.Split(stream, "\n\n") {
+				var data []string
+				for _, line := range strings.Split(event, "\n") {
+					if d, ok := strings.CutPrefix(line, "data:"); ok {
+						data = append(data, strings.TrimPrefix(d, " "))
+					}
+				}
+				if len(data) == 0 || data[0] == "[DONE]" || strings.Contains(data[0], "unrelated") {
+					continue
+				}
+				piece, err := jsonText(tt.read(strings.Join(data, " ")))
+				if err != nil {
+					t.Fatalf("%s: %v in %q", name, err, event)
+				}
+				all.WriteString(piece)
+			}
+			return all.String()
+		}
+		check := func(pieces ...string) {
+			t.Helper()
+			var in strings.Builder
+			for i, p := range pieces {
+				b, err := json.Marshal(p)
+				if err != nil {
+					t.Fatal(err)
+				}
+				in.WriteString(tt.event(string(b)))
+				if i == 0 {
+					in.WriteString(": a comment\n\nevent: other\ndata: {\"unrelated\":true}\n\n")
+				}
+			}
+			in.WriteString("data: [DONE]\n\n")
+			got, _, err := stream(m, sse, in.String(), 0, in.Len()/3, in.Len()/2)
+			if err != nil || read(got) != want {
+				t.Fatalf("%s %q: %q\n%v", name, pieces, got, err)
+			}
+			if strings.Count(got, "\n\n") != strings.Count(in.String(), "\n\n") || !strings.Contains(got, "{\"unrelated\":true}") {
+				t.Errorf("%s: events are missing in %q", name, got)
+			}
+		}
+		for cut := range text {
+			if cut > 0 {
+				check(text[:cut], text[cut:])
+			}
+		}
+		check(strings.SplitAfter(text, "")...)
+	}
+	// Where the policy does not name them, events don't wait for each other.
+	s := mustCompile(t, spec).NewStream(sse, 0)
+	if out, err := s.Write([]byte("data: 4111 1111\n\n")); err != nil || len(out) == 0 {
+		t.Errorf("%q %v", out, err)
+	}
+	if _, err := Compile(Spec{Texts: []string{"a["}}, Options{}); err == nil {
+		t.Error("a path that can't be read is taken")
+	}
+}
+
+func jsonText(s string) (string, error) {
+	var out string
+	err := json.Unmarshal([]byte(s), &out)
+	return out, err
+}

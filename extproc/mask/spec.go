@@ -27,6 +27,11 @@ type Spec struct {
 	// Blobs are paths of files in base64. One that is text is masked as text, as
 	// all base64 of text is; any other is hidden, since it can't be searched.
 	Blobs []string `json:"blobs,omitempty"`
+
+	// Texts are paths in events at which a piece of a longer text stands, beside
+	// those of well-known APIs: a value may be cut in two between two events. "$"
+	// is data that is such a text itself, as it is or as a JSON string.
+	Texts []string `json:"texts,omitempty"`
 }
 
 // Rule hides every value that one of its paths, keys or detectors names.
@@ -138,16 +143,17 @@ type Masker struct {
 	hows  []how    // by rule index
 	paths pathSet
 	// eventPaths has the places of pieces of longer texts, too.
-	eventPaths pathSet
-	hasPaths   bool
-	pathNames  map[string]bool     // names that paths have
-	aliases    map[string][]string // see Renamed
-	pathRule   int                 // the strictest rule that has paths, for typeUnreadable
-	keys       map[string]int      // normalised key name to rule index
-	det        engine
-	detRule    [detCount]int // rule index by detector, -1 when off
-	scratch    *sync.Pool    // of *scratch, of calls that are over
-	cipher     *ff1.Cipher   // of tokens, nil where no rule makes them
+	eventPaths  pathSet
+	plainEvents bool // data is a piece of a longer text itself
+	hasPaths    bool
+	pathNames   map[string]bool     // names that paths have
+	aliases     map[string][]string // see Renamed
+	pathRule    int                 // the strictest rule that has paths, for typeUnreadable
+	keys        map[string]int      // normalised key name to rule index
+	det         engine
+	detRule     [detCount]int // rule index by detector, -1 when off
+	scratch     *sync.Pool    // of *scratch, of calls that are over
+	cipher      *ff1.Cipher   // of tokens, nil where no rule makes them
 
 	ctx context.Context // of the call, where there are analyzers to ask
 
@@ -289,12 +295,13 @@ func Compile(spec Spec, opt Options) (*Masker, error) {
 	}
 	m.paths.finish()
 	m.eventPaths.steps, m.eventPaths.start = slices.Clone(m.paths.steps), slices.Clone(m.paths.start)
-	for _, p := range deltas {
+	for _, p := range slices.Concat(deltas, spec.Texts) {
 		steps, err := parsePath(p)
 		if err != nil {
-			return nil, fmt.Errorf("path %q: %w", p, err)
+			return nil, fmt.Errorf("text of events %q: %w", p, err)
 		}
 		m.eventPaths.add(steps, deltaRule)
+		m.plainEvents = m.plainEvents || p == plainData
 	}
 	m.eventPaths.finish()
 	m.pathNames = m.eventPaths.names() // the others' too

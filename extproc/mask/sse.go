@@ -1,6 +1,9 @@
 package mask
 
-import "bytes"
+import (
+	"bytes"
+	"slices"
+)
 
 // event returns the edits of one event of an event stream, as the HTML standard
 // frames it: the data lines joined by line ends are one text; other lines are
@@ -11,6 +14,7 @@ func (s *Stream) event(unit []byte, base int) ([]edit, error) {
 	var data view // joined, once there is a second line
 	w.pieces = w.pieces[:0]
 	lines, first, firstEnd := 0, 0, 0
+	var name []byte
 	for i := base; i < len(unit); {
 		start, end := i, len(unit)
 		if n := lineEnd(unit[i:]); n >= 0 {
@@ -21,6 +25,9 @@ func (s *Stream) event(unit []byte, base int) ([]edit, error) {
 		}
 		from, ok := dataLine(unit[start:end])
 		if !ok {
+			if v, is := bytes.CutPrefix(unit[start:end], []byte("event:")); is {
+				name = v
+			}
 			s.otherLine(unit[start:end], start)
 			continue
 		}
@@ -37,25 +44,51 @@ func (s *Stream) event(unit []byte, base int) ([]edit, error) {
 			data.copyTo(unit, end)
 		}
 	}
-	var err error
-	switch lines {
-	case 0:
-	case 1:
-		w.joins, w.pieces = true, w.pieces[:0]
-		err = w.anything(unit[first:firstEnd], nil, first)
-		w.joins = false
-		for i := range w.pieces {
-			w.pieces[i].start += first
-			w.pieces[i].end += first
-		}
-		channelsOf(unit, w.pieces)
-	default:
-		err = w.anything(data.b, data.at, 0)
+	if lines == 0 {
+		return untangle(w.edits), nil
 	}
-	if err != nil {
+	text, at, offset := data.b, data.at, 0
+	if lines == 1 {
+		text, at, offset = unit[first:firstEnd], nil, first
+	}
+	if err := s.data(unit, text, at, offset, name); err != nil {
 		return nil, err
 	}
 	return untangle(w.edits), nil
+}
+
+// data masks an event's data, which at maps to the bytes of the event that begin at
+// offset. What is a piece of a longer text is left to where that is put together.
+func (s *Stream) data(unit, text []byte, at viewMap, offset int, name []byte) error {
+	w := s.w
+	w.joins, w.pieces = true, w.pieces[:0]
+	defer func() { w.joins = false }()
+	switch {
+	case !s.m.plainEvents:
+		if err := w.anything(text, at, offset); err != nil {
+			return err
+		}
+	case looksJSON(text):
+		edits, ok, err := w.attempt(text, w.arrive(verdict{}))
+		if err != nil {
+			return err
+		}
+		if ok {
+			w.adopt(edits, at, offset, false)
+			break
+		}
+		fallthrough
+	case !bytes.Equal(text, []byte("[DONE]")):
+		w.pieces = append(w.pieces, piece{channel: plainData + " " + string(name), text: bytes.Clone(text), at: slices.Clone(at), start: offset, end: offset + len(text), plain: true})
+		return nil
+	}
+	for i := range w.pieces {
+		w.pieces[i].start += offset
+		w.pieces[i].end += offset
+		w.pieces[i].data = slices.Clone(at)
+	}
+	channelsOf(unit, w.pieces)
+	return nil
 }
 
 // otherLine searches a line that is no data. Most events of a stream have the same

@@ -363,7 +363,7 @@ func (w *walker) stringValue(d *doc, from, to int, odd oddities, live liveStates
 	}
 	if v.is&isDelta != 0 && w.joins && w.level == 0 && len(text) > 0 {
 		w.path = w.appendPath(w.path[:0])
-		w.pieces = append(w.pieces, piece{string(w.path), bytes.Clone(text), slices.Clone(at), from, to})
+		w.pieces = append(w.pieces, piece{channel: string(w.path), text: bytes.Clone(text), at: slices.Clone(at), start: from, end: to})
 		return nil
 	}
 	if v.is&isBlob != 0 && len(text) > 0 {

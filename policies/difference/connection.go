@@ -131,6 +131,7 @@ var settingEffects = map[string]func(Field) (Effect, string){
 	"max_body":              bounded("larger requests get through", "only smaller requests get through"),
 	"max_response":          bounded("larger parts of responses are masked, and not withheld", "only smaller parts of responses are masked; larger ones are withheld"),
 	"look_behind":           opposed(bounded("more of a response is searched together", "less of a response is searched together: a long value may be cut in two unseen")),
+	"event_texts":           opposed(listed("more texts of events are searched over several of them", "fewer texts of events are searched over several of them")),
 	"binary":                toggled("pass", Widens, "responses that can't be read get through unmasked", "responses that can't be read are withheld"),
 	"grpc.streaming":        listed("more methods are judged by their headers alone", "fewer methods are judged by their headers alone"),
 	"graphql.max_depth":     bounded("deeper operations get through", "only flatter operations get through"),
