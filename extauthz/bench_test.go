@@ -85,7 +85,7 @@ func BenchmarkCheck(b *testing.B) {
 }
 
 // issued returns a Verifier and a token that it believes.
-func issued(b *testing.B) (*identity.Verifier, string) {
+func issued(b testing.TB) (*identity.Verifier, string) {
 	key, err := rsa.GenerateKey(rand.Reader, 2048)
 	must(b, err)
 	public, err := jwk.FromRaw(key.Public())
@@ -120,7 +120,7 @@ func issued(b *testing.B) (*identity.Verifier, string) {
 	return v, string(token)
 }
 
-func must(b *testing.B, err error) {
+func must(b testing.TB, err error) {
 	b.Helper()
 	if err != nil {
 		b.Fatal(err)
