@@ -24,8 +24,12 @@ import (
 	"github.com/callgate/callgate/policies/counts"
 )
 
-// decideFor is how long one subject is measured in a round.
-const decideFor = time.Second
+// decideFor is how long one subject is measured in a round, in turns of which each
+// takes its part: the machine is another one from moment to moment.
+const (
+	decideFor = time.Second
+	turns     = 10
+)
 
 type nowhere struct{}
 
@@ -66,16 +70,23 @@ func benchPolicy(ctx context.Context) ([]row, error) {
 	var rates [3][]float64
 	var hits, misses, ratios []float64
 	for round := range rounds {
-		for i, s := range servers {
-			req := policyRequest(fmt.Sprintf("crm%d", sizes[i]/2), token)
-			n, began := 0, time.Now()
-			for ; time.Since(began) < decideFor; n++ {
-				resp, err := s.Check(ctx, req)
-				if err != nil || resp.GetOkResponse() == nil {
-					return nil, fmt.Errorf("a call was not let through: %v, %v", resp, err)
+		var done [3]int
+		var used [3]time.Duration
+		for range turns {
+			for i, s := range servers {
+				req := policyRequest(fmt.Sprintf("crm%d", sizes[i]/2), token)
+				before := ownCPU()
+				for began := time.Now(); time.Since(began) < decideFor/turns; done[i]++ {
+					resp, err := s.Check(ctx, req)
+					if err != nil || resp.GetOkResponse() == nil {
+						return nil, fmt.Errorf("a call was not let through: %v, %v", resp, err)
+					}
 				}
+				used[i] += ownCPU() - before
 			}
-			rates[i] = append(rates[i], float64(n)/time.Since(began).Seconds())
+		}
+		for i := range servers {
+			rates[i] = append(rates[i], float64(done[i])/used[i].Seconds())
 		}
 		hit, miss, err := tokenRates(ctx, is, verifier, token, round)
 		if err != nil {
@@ -94,11 +105,11 @@ func benchPolicy(ctx context.Context) ([]row, error) {
 	}
 	push = append(push, peer...)
 	return append([]row{
-		newRow("policy_10_decisions_s", "decisions/s on one core, 10 rules", "", rates[0]),
-		newRow("policy_1000_vs_10", "ratio of decisions/s", "10 rules over one connection", over(rates[1], rates[0])),
-		newRow("policy_10000_vs_10", "ratio of decisions/s", "10 rules over one connection", over(rates[2], rates[0])),
-		newRow("token_hit_s", "tokens/s on one core, verified before", "", hits),
-		newRow("token_miss_s", "tokens/s on one core, RS256 never seen", "", misses),
+		newRow("policy_10_decisions_s", "decisions/s of CPU time, 10 rules", "", rates[0]),
+		newRow("policy_1000_vs_10", "ratio of decisions/s of CPU time", "10 rules over one connection", over(rates[1], rates[0])),
+		newRow("policy_10000_vs_10", "ratio of decisions/s of CPU time", "10 rules over one connection", over(rates[2], rates[0])),
+		newRow("token_hit_s", "tokens/s of CPU time, verified before", "", hits),
+		newRow("token_miss_s", "tokens/s of CPU time, RS256 never seen", "", misses),
 		newRow("token_miss_vs_hit", "ratio", "a token verified before", ratios),
 		newRow("policy_mib", "MiB of heap for 10,000 rules", "", []float64{mib}),
 	}, push...), nil
@@ -192,18 +203,18 @@ func tokenRates(ctx context.Context, is *issuer, v *identity.Verifier, seen stri
 			return 0, 0, err
 		}
 	}
-	n, began := 0, time.Now()
-	for ; time.Since(began) < decideFor/2; n++ {
+	n, before := 0, ownCPU()
+	for began := time.Now(); time.Since(began) < decideFor/2; n++ {
 		if _, err := v.Verify(ctx, seen); err != nil {
 			return 0, 0, err
 		}
 	}
-	hit = float64(n) / time.Since(began).Seconds()
-	began = time.Now()
+	hit = float64(n) / (ownCPU() - before).Seconds()
+	before = ownCPU()
 	for _, t := range fresh {
 		if _, err := v.Verify(ctx, t); err != nil {
 			return 0, 0, errors.Join(errors.New("a good token was refused"), err)
 		}
 	}
-	return hit, newTokens / time.Since(began).Seconds(), nil
+	return hit, newTokens / (ownCPU() - before).Seconds(), nil
 }
