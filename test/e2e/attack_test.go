@@ -150,7 +150,7 @@ func TestUpstreamTrouble(t *testing.T) {
 	defer function.Close()
 	defer close(release)
 	withRules(t, func(rules string) string {
-		return strings.Replace(rules, "rules:\n", "connections:\n  - {name: silent, protocol: http, match: {path: /silent}, upstream: {url: \""+function.URL+"\", timeout: 1s}}\n"+
+		return strings.Replace(rules, "rules:\n", "connections:\n  - {name: silent, protocol: http, match: {path: /silent}, upstream: {url: \""+function.URL+"/\", timeout: 1s}, functions: [{name: wait, method: GET, path: /}]}\n"+
 			"rules:\n  - {name: silent, connections: [silent], action: allow}\n", 1)
 	}, func() {
 		a := shared.call(t, http1(), shared.alice, "GET", "/silent", "")
