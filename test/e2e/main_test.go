@@ -204,6 +204,9 @@ func (w *world) try(ctx context.Context, c *http.Client, token, method, path, bo
 	}
 	defer resp.Body.Close()
 	data, err := io.ReadAll(resp.Body)
+	for name, values := range resp.Trailer {
+		resp.Header["Trailer-"+name] = values
+	}
 	return answer{resp.StatusCode, resp.Header, string(data)}, err
 }
 

@@ -160,6 +160,26 @@ var returns = []returned{
 		w.Header().Set("location", "https://elsewhere.example/?card=4111%201111%201111%201111&m="+plantedMail)
 		w.WriteHeader(http.StatusFound)
 	}, shown{302, "", ""}},
+	{"a challenge", func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("www-authenticate", `Bearer realm="`+plantedMail+`", error_description="card `+plantedCard+`"`)
+		w.Header().Set("content-type", "application/json")
+		w.WriteHeader(http.StatusUnauthorized)
+		_, _ = io.WriteString(w, sensitive)
+	}, shown{401, cleaned, ""}},
+	{"a redirect with a body", func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("location", "/next?password="+plantedPhone)
+		w.Header().Set("refresh", "0; url=/next?m="+strings.Replace(plantedMail, "@", "%40", 1))
+		w.Header().Set("content-type", "text/html")
+		w.WriteHeader(http.StatusSeeOther)
+		_, _ = io.WriteString(w, `<a href="/next?password=`+plantedPhone+`&m=`+plantedMail+`">`+plantedCard+`</a>`)
+	}, shown{303, "", "[redacted:card]"}},
+	{"trailers with a digest", func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("content-type", "application/json")
+		w.Header().Set("trailer", "repr-digest, password")
+		_, _ = io.WriteString(w, sensitive)
+		w.Header().Set("repr-digest", "sha-256=:"+plantedCard+":")
+		w.Header().Set("password", plantedPhone)
+	}, shown{200, cleaned, ""}},
 	{"not modified", func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("etag", `"`+plantedCard+`"`)
 		w.Header().Set("x-owner", plantedMail)

@@ -193,7 +193,7 @@ func uploads(t *testing.T) []byte {
 	return data
 }
 
-// serveUploads serves it: Upload counts bytes, Chat and Say repeat what they hear.
+// serveUploads serves it: Upload counts bytes, Chat and Say repeat what they hear, and Say can fail.
 func serveUploads(t *testing.T) string {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -204,7 +204,17 @@ func serveUploads(t *testing.T) string {
 	s.RegisterService(&grpc.ServiceDesc{ServiceName: "test.Files", HandlerType: (*any)(nil), Methods: []grpc.MethodDesc{
 		{MethodName: "Say", Handler: func(_ any, _ context.Context, decode func(any) error, _ grpc.UnaryServerInterceptor) (any, error) {
 			m := new(wrapperspb.StringValue)
-			return m, decode(m)
+			if err := decode(m); err != nil {
+				return nil, err
+			}
+			if m.GetValue() == "fail" { // with a status that says too much
+				st, err := status.New(codes.Internal, "no card "+plantedCard+", 100% sure").WithDetails(wrapperspb.String(plantedMail))
+				if err != nil {
+					return nil, err
+				}
+				return nil, st.Err()
+			}
+			return m, nil
 		}},
 	}, Streams: []grpc.StreamDesc{
 		{StreamName: "Upload", ClientStreams: true, Handler: func(_ any, stream grpc.ServerStream) error {
