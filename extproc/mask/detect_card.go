@@ -195,23 +195,65 @@ func contains(b []byte, s string) bool {
 	return false
 }
 
-// ordinal tells whether the value stands under a name such as order_id, whose
-// numbers pass for cards one time in ten of those that begin as cards do.
+// ordinal tells whether the number at i stands under a name such as order_id, or
+// after one in text, whose numbers pass for cards one time in ten of those that
+// begin as cards do. What speaks of cards as well is none.
 func (s *scanner) ordinal(i int) bool {
-	if s.w == nil {
+	if s.w == nil || s.announced(i).has(detCard) {
 		return false
 	}
-	if end := trimBack(s.b, i); end > 0 && (s.b[end-1] == '=' || s.b[end-1] == ':') {
-		end = trimBack(s.b, end-1)
-		start := end
-		for start > 0 && end-start < maxKeyLength && isName(s.b[start-1]) {
+	if i > 0 {
+		return s.ordinalBefore(i)
+	}
+	// The name itself, or "id" in an order. An array's elements have its name.
+	k := len(s.names) - 1
+	for k >= 0 && s.names[k].kind == frameIndex {
+		k--
+	}
+	if k < 0 || s.names[k].kind != frameKey {
+		return false
+	}
+	switch of := s.names[k].info.ordinal; {
+	case of&(wordOrdinal|wordOrdinalName) != 0:
+		return true
+	case of&wordID == 0:
+		return false
+	}
+	for k--; k >= 0 && s.names[k].kind == frameIndex; k-- {
+	}
+	return k >= 0 && s.names[k].kind == frameKey && s.names[k].info.ordinal&wordOrdinalParent != 0
+}
+
+// ordinalBefore looks at the word before i, or at up to three of which the last one
+// announces a number: "order_id ", "order no. ", "Invoice: ", "order #". What only
+// names a thing needs a sign: people write all sorts of things after the word order.
+func (s *scanner) ordinalBefore(i int) bool {
+	b := s.b
+	end, sign := trimBack(b, i), false
+	if end > 0 && (b[end-1] == '=' || b[end-1] == ':' || b[end-1] == '#') {
+		end, sign = trimBack(b, end-1), true
+	}
+	for words, start := 0, end; words < 3; words++ {
+		if words > 0 {
+			if start == 0 || b[start-1] != ' ' {
+				break
+			}
 			start--
 		}
-		return s.w.name(s.b[start:end]).ordinal
+		from := start
+		for start > 0 && end-start < maxKeyLength && isName(b[start-1]) {
+			start--
+		}
+		if start == from {
+			break
+		}
+		of := s.w.name(b[start:end]).ordinal
+		if of&wordOrdinal != 0 || sign && of&wordOrdinalName != 0 {
+			return true
+		}
+		if words == 0 && of&wordNumber == 0 {
+			return false
+		}
 	}
-	if i > 0 || len(s.names) == 0 {
-		return false
-	}
-	f := &s.names[len(s.names)-1]
-	return f.kind == frameKey && f.info.ordinal && !f.info.hints.has(detCard)
+	return false
 }

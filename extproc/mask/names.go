@@ -18,7 +18,7 @@ type nameInfo struct {
 	person  bool     // what it names is a person, so that "name" in it is one's name
 	bare    bool     // it is "name" itself
 	version bool     // it announces a version
-	ordinal bool     // it announces an order, a parcel, a point in time: numbers under it are no cards
+	ordinal wordKind // how it announces an order, a parcel, a point in time, whose numbers are no cards: wordOrdinal to wordNumber
 	telling bool     // it announces a secret
 	leafy   bool     // it may make something of any value: byName or bare
 	quiet   bool     // it says nothing of any value
@@ -79,11 +79,19 @@ var (
 	personParents = []string{"customer", "user", "person", "contact", "patient", "employee", "owner", "holder", "cardholder", "recipient", "sender", "author", "member",
 		"client", "passenger", "guest", "driver", "student", "teacher", "guardian", "beneficiary", "applicant", "subscriber", "resident", "traveller", "traveler", "buyer", "payer", "payee",
 		"customers", "users", "people", "persons", "contacts", "patients", "employees", "owners", "members", "clients", "passengers", "guests", "students"}
-	// ordinalWords name what looks like a card number by chance one time in ten,
-	// as whole names: what is written in groups, as cards are, counts all the same.
-	ordinalWords = []string{"orderid", "ordernumber", "orderno", "ordernr", "orderref", "order", "invoiceid", "invoicenumber", "invoiceno", "trackingnumber", "trackingid",
-		"trackingno", "tracking", "shipmentid", "parcelid", "parcelnumber", "traceid", "spanid", "timestamp", "ts", "transactionid", "requestid", "correlationid", "messageid",
-		"eventid", "batchid", "sku", "gtin", "ean", "upc", "isbn", "serialnumber", "serialno", "imei", "createdat", "updatedat", "nanos", "micros"}
+	// ordinalWords name what looks like a card number by chance one time in ten:
+	// what is written in groups, as cards are, counts all the same. They say it
+	// wherever they stand, also in text before a number without a sign.
+	ordinalWords = []string{"orderid", "ordernumber", "orderno", "ordernr", "orderref", "orderreference", "purchaseordernumber", "purchaseorderno", "invoiceid", "invoicenumber", "invoiceno", "invoiceref",
+		"trackingnumber", "trackingid", "trackingno", "trackingref", "shipmentid", "shipmentnumber", "parcelid", "parcelnumber", "parcelno", "traceid", "spanid", "transactionid", "requestid", "correlationid",
+		"messageid", "eventid", "batchid", "serialnumber", "serialno", "bestellnummer", "auftragsnummer", "rechnungsnummer", "sendungsnummer", "numerodecommande", "numerodepedido"}
+	// ordinalNames do so as the whole name of a field, or before a sign.
+	ordinalNames = []string{"order", "orders", "purchaseorder", "ponumber", "invoice", "tracking", "timestamp", "ts", "sku", "gtin", "ean", "upc", "isbn", "imei", "createdat", "updatedat", "nanos", "micros"}
+	// ordinalParents are objects whose "id" does so, as one of idNames. Their
+	// "number" may be that of a card that they were paid with.
+	ordinalParents = []string{"order", "orders", "purchaseorder", "purchaseorders", "invoice", "invoices", "shipment", "shipments", "parcel", "parcels", "tracking"}
+	idNames        = []string{"id", "no", "nr", "ref", "reference"}
+	numberNames    = []string{"number", "num"}
 )
 
 type wordKind uint16
@@ -93,7 +101,11 @@ const (
 	wordAddress
 	wordBirth
 	wordParent
-	wordOrdinal
+	wordOrdinal // of what numbers, wherever it stands
+	wordOrdinalName
+	wordOrdinalParent
+	wordID
+	wordNumber
 	wordVersion
 	wordTelling   // announces a secret
 	wordUntelling // but not this one
@@ -155,7 +167,8 @@ var nameTable = sync.OnceValue(func() *nameWords {
 		words []string
 		mode  matchMode
 		kind  wordKind
-	}{{personWords, exactly, wordPerson}, {addressWords, exactly, wordAddress}, {birthWords, exactly, wordBirth}, {personParents, exactly, wordParent}, {ordinalWords, exactly, wordOrdinal},
+	}{{personWords, exactly, wordPerson}, {addressWords, exactly, wordAddress}, {birthWords, exactly, wordBirth}, {personParents, exactly, wordParent}, {ordinalWords, anywhere, wordOrdinal}, {ordinalNames, exactly, wordOrdinalName},
+		{ordinalParents, exactly, wordOrdinalParent}, {idNames, exactly, wordID | wordNumber}, {numberNames, exactly, wordNumber},
 		{versionWords, anywhere, wordVersion}, {tellingWords, anywhere, wordTelling | wordKey}, {untellingWords, anywhere, wordUntelling}, {keyWords, anywhere, wordKey}} {
 		for _, w := range l.words {
 			t.add(nameWord{word: w, mode: l.mode, kind: l.kind})
@@ -230,7 +243,7 @@ func (m *Masker) describe(raw []byte) *nameInfo {
 		info.byName = detBirth
 	}
 	info.person = kind&wordParent != 0
-	info.ordinal = kind&wordOrdinal != 0
+	info.ordinal = kind & (wordOrdinal | wordOrdinalName | wordOrdinalParent | wordID | wordNumber)
 	info.version = kind&wordVersion != 0
 	info.bare = string(n) == "name" && m.det.on.has(detPerson)
 	info.leafy = info.byName != detCount || info.bare
