@@ -22,11 +22,14 @@
 // its bytes came from, so an edit found three levels deep in JSON inside JSON
 // strings is mapped back to the bytes on the wire.
 //
-// All detectors share one pass (scan.go): a 256-entry class table decides per
-// byte whether anything can start there, and literals (literals.go) guard the
-// regular expressions of secrets.go and gitleaks.go. What a name says of its value
-// (names.go) is worked out once per name. Work is linear in the input; every look back and
-// look ahead is bounded or advances the scan.
+// All detectors share one pass (scan.go): a 256-entry class table (engine.go) decides
+// per byte whether anything can start there, numbers are read once for all detectors
+// of numbers (detect_digits.go), and literals (literals.go) guard the regular
+// expressions of secrets.go and gitleaks.go. What one detector refuses is still
+// looked at by the others. What a name says of its value (names.go) is worked out
+// once per name. A string that is nothing but itself takes a short way
+// (walker.plainString). Work is linear in the input; every look back and look ahead
+// is bounded or advances the scan.
 //
 // # What fails closed
 //

@@ -1,5 +1,50 @@
 package mask
 
+// inID tells whether groups 0..k are a part of a longer identifier of hexadecimal
+// form: a hash, a trace id, a UUID. Those have runs of digits by chance.
+func inID(b []byte, g *groups, k int) bool {
+	least := 8 // digits in parts stand in short words only
+	if k == 0 {
+		least = 24 // or 16: "cc4111111111111111" is a card, and a span id is none
+	}
+	for _, n := range [...]int{0, k} {
+		lo, hi := g.start[n], g.end[n]
+		size := hi - lo
+		for lo > 0 && hi-lo < maxID && isAlnum(b[lo-1]) {
+			lo--
+		}
+		for hi < len(b) && hi-lo < 2*maxID && isAlnum(b[hi]) {
+			hi++
+		}
+		if t := hi - lo; t > size && (t >= least || t == 16) && allHex(b[lo:hi]) {
+			return true
+		}
+	}
+	const uuid = 36
+	lo, hi := g.start[0], g.end[k]
+	for lo > 0 && hi-lo <= uuid && (isHex(b[lo-1]) || b[lo-1] == '-') {
+		lo--
+	}
+	for hi < len(b) && hi-lo <= uuid && (isHex(b[hi]) || b[hi] == '-') {
+		hi++
+	}
+	t := b[lo:hi]
+	return len(t) == uuid && t[8] == '-' && t[13] == '-' && t[18] == '-' && t[23] == '-' &&
+		allHex(t[:8]) && allHex(t[9:13]) && allHex(t[14:18]) && allHex(t[19:23]) && allHex(t[24:])
+}
+
+// maxID is more than the hexadecimal form of any usual hash has.
+const maxID = 160
+
+func allHex(b []byte) bool {
+	for _, c := range b {
+		if !isHex(c) {
+			return false
+		}
+	}
+	return true
+}
+
 // uuidSize is the length of a UUID as text (RFC 9562 §4).
 const uuidSize = 36
 
