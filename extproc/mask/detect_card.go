@@ -199,7 +199,7 @@ func contains(b []byte, s string) bool {
 // after one in text, whose numbers pass for cards one time in ten of those that
 // begin as cards do. What speaks of cards as well is none.
 func (s *scanner) ordinal(i int) bool {
-	if s.w == nil || s.announced(i).has(detCard) {
+	if s.w == nil || s.nameHints().has(detCard) {
 		return false
 	}
 	if i > 0 {
@@ -247,11 +247,15 @@ func (s *scanner) ordinalBefore(i int) bool {
 		if start == from {
 			break
 		}
-		of := s.w.name(b[start:end]).ordinal
-		if of&wordOrdinal != 0 || sign && of&wordOrdinalName != 0 {
+		n := s.w.name(b[start:end])
+		switch {
+		case n.hints.has(detCard):
+			return false
+		case sign && n.ordinal&wordOrdinal != 0:
 			return true
-		}
-		if words == 0 && of&wordNumber == 0 {
+		case n.ordinal&wordOrdinal != 0, sign && n.ordinal&wordOrdinalName != 0:
+			return !s.announced(i).has(detCard) // nothing before it speaks of cards
+		case words == 0 && n.ordinal&wordNumber == 0:
 			return false
 		}
 	}

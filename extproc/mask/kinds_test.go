@@ -284,7 +284,7 @@ func TestOrdinals(t *testing.T) {
 	m := detecting(t, "card")
 	shows(t, m, `{"order":{"id":"4111111111111111"}}`, `{"orders":[{"id":4111111111111111}]}`, `{"merchant_order_id":"4111111111111111"}`, `{"order_ids":["4111111111111111"]}`, `{"invoice":{"ref":4111111111111111}}`,
 		"order no. 4111111111111111 left", "Order #4111111111111111", "order number: 4111111111111111", "Invoice No. 4111111111111111", "tracking number 4111111111111111", "transaction id 4111111111111111",
-		"Bestellnummer: 4111111111111111", "my order: 4111111111111111")
+		"Bestellnummer: 4111111111111111", "my order: 4111111111111111", "card=none order_id=4111111111111111")
 	shows(t, m, `{"order_id":4111111111111111}`, `{"orderNumber":"4111111111111111"}`, `{"tracking_number":"4111111111111111"}`, "order_id: 4111111111111111", "order_id=4111111111111111 x")
 	hides(t, m, "card", [][2]string{
 		{`{"order_id":"4111 1111 1111 1111"}`, `{"order_id":"{}"}`},
@@ -294,7 +294,7 @@ func TestOrdinals(t *testing.T) {
 		// Names that don't number, and what speaks of cards.
 		{`{"id":"4111111111111111"}`, `{"id":"{}"}`}, {`{"reference":4111111111111111}`, `{"reference":"{}"}`}, {`{"order":{"payment":{"id":"4111111111111111"}}}`, `{"order":{"payment":{"id":"{}"}}}`},
 		{`{"order":{"card":{"id":"4111111111111111"}}}`, `{"order":{"card":{"id":"{}"}}}`}, {`{"card_order_id":"4111111111111111"}`, `{"card_order_id":"{}"}`}, {`{"card":{"order_id":"4111111111111111"}}`, `{"card":{"order_id":"{}"}}`},
-		{"the order 4111111111111111 came", "the order {} came"}, {"card for order no. 4111111111111111", "card for order no. {}"}, {"order no. 4111 1111 1111 1111", "order no. {}"},
+		{"the order 4111111111111111 came", "the order {} came"}, {"card for order no. 4111111111111111", "card for order no. {}"}, {"card of order: 4111111111111111", "card of order: {}"}, {"order no. 4111 1111 1111 1111", "order no. {}"},
 		{"order number is 4111111111111111", "order number is {}"}, {"number 4111111111111111", "number {}"}, {"order no. 17, 4111111111111111", "order no. 17, {}"},
 	})
 }
