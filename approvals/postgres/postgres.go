@@ -204,15 +204,15 @@ func (s *Store) within(ctx context.Context, do func(*transaction) error) error {
 	if err := s.ready(ctx); err != nil {
 		return err
 	}
-	var doubt *proof
-	return s.on(ctx, func(c *pgxpool.Conn) error {
-		if doubt != nil {
-			switch done, err := doubt.holds(ctx, c); {
-			case err != nil:
-				return fmt.Errorf("%w: %w", errInDoubt, err)
-			case done:
-				return nil
+	var doubt *proof // of what is not known to have been done
+	err := s.on(ctx, func(c *pgxpool.Conn) error {
+		again := doubt != nil
+		if again {
+			done, err := doubt.holds(ctx, c)
+			if done || err != nil {
+				return err
 			}
+			doubt = nil
 		}
 		tx := &transaction{conn: c.Conn(), batch: &pgx.Batch{}}
 		tx.batch.Queue("BEGIN")
@@ -221,7 +221,7 @@ func (s *Store) within(ctx context.Context, do func(*transaction) error) error {
 			tx.batch.Queue("COMMIT")
 			err = tx.send(ctx, nil)
 			if err != nil && c.Conn().IsClosed() && !pgconn.SafeToRetry(err) {
-				if doubt != nil || tx.proof == nil || ctx.Err() != nil {
+				if again || tx.proof == nil {
 					return fmt.Errorf("%w: %w", errInDoubt, err)
 				}
 				doubt = tx.proof
@@ -237,6 +237,10 @@ func (s *Store) within(ctx context.Context, do func(*transaction) error) error {
 		}
 		return err
 	})
+	if err != nil && doubt != nil {
+		return fmt.Errorf("%w: %w", errInDoubt, err)
+	}
+	return err
 }
 
 // transaction gathers statements until one is needed that answers.
