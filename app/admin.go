@@ -13,6 +13,7 @@ import (
 	"github.com/callgate/callgate/audit"
 	"github.com/callgate/callgate/audit/clickhouse"
 	"github.com/callgate/callgate/call"
+	"github.com/callgate/callgate/config"
 	"github.com/callgate/callgate/console"
 	"github.com/callgate/callgate/extauthz/identity"
 	"github.com/callgate/callgate/xds"
@@ -48,14 +49,34 @@ func (a *App) serveConsole(ctx context.Context, l net.Listener) error {
 		mux.Handle("POST "+notify.SlackPath, slack)
 		defer slack.Wait()
 	}
-	if t := a.cfg.Console.TLS; t.CertFile != "" {
-		pair, err := tls.LoadX509KeyPair(t.CertFile, t.KeyFile)
+	if a.cfg.Console.TLS.CertFile != "" {
+		conf, err := consoleTLS(a.cfg)
 		if err != nil {
-			return fmt.Errorf("read console.tls: %w", err)
+			return err
 		}
-		l = tls.NewListener(l, &tls.Config{Certificates: []tls.Certificate{pair}, MinVersion: tls.VersionTLS12, NextProtos: []string{"http/1.1"}})
+		l = tls.NewListener(l, conf)
 	}
 	return serveHTTP(ctx, l, mux)
+}
+
+// consoleTLS is how the console speaks TLS. Callers that are known by client
+// certificates may show theirs, to ask how far their approvals are; whose it is,
+// is looked at where it counts.
+func consoleTLS(cfg *config.Config) (*tls.Config, error) {
+	pair, err := tls.LoadX509KeyPair(cfg.Console.TLS.CertFile, cfg.Console.TLS.KeyFile)
+	if err != nil {
+		return nil, fmt.Errorf("read console.tls: %w", err)
+	}
+	out := &tls.Config{Certificates: []tls.Certificate{pair}, MinVersion: tls.VersionTLS12, NextProtos: []string{"http/1.1"}}
+	callers, err := certificates(cfg.Identity.MTLS)
+	if err != nil {
+		return nil, err
+	}
+	if callers != nil {
+		// Browsers offer only what these have signed.
+		out.ClientAuth, out.ClientCAs = tls.RequestClientCert, callers.Roots
+	}
+	return out, nil
 }
 
 // persons identifies those who use the console by tokens that are for it.

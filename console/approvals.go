@@ -222,7 +222,19 @@ func (s *Server) answerDelegation(w http.ResponseWriter, r *http.Request, d appr
 }
 
 func (s *Server) delegations(w http.ResponseWriter, r *http.Request, who call.Identity) {
-	list, err := s.cfg.Approvals.Delegations(r.Context(), who, r.URL.Query().Get("all") == "true")
+	q := r.URL.Query()
+	all := q.Get("all") == "true"
+	var list []approvals.Delegation
+	var err error
+	switch {
+	case q.Get("everyone") != "true":
+		list, err = s.cfg.Approvals.Delegations(r.Context(), who, all)
+	case len(who.Actors) > 0 || !s.cfg.Controllers.Include(who):
+		refuse(w, http.StatusForbidden, "everybody's delegations are shown to those in control.administrators; leave everyone out for your own")
+		return
+	default:
+		list, err = s.cfg.Approvals.EveryDelegation(r.Context(), all)
+	}
 	if err != nil {
 		s.failed(w, r, err)
 		return

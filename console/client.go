@@ -101,11 +101,11 @@ func (c *Client) Delegate(ctx context.Context, d Delegate) (Delegation, error) {
 	return out, c.do(ctx, http.MethodPost, "/api/v1/delegations", d, &out)
 }
 
-// Delegations lists those that the token's owner gave or has; with all those
-// that are over, too.
-func (c *Client) Delegations(ctx context.Context, all bool) ([]Delegation, error) {
+// Delegations lists those that the token's owner gave or has, or everyone's, which
+// administrators may see; with all those that are over, too.
+func (c *Client) Delegations(ctx context.Context, all, everyone bool) ([]Delegation, error) {
 	var out []Delegation
-	return out, c.do(ctx, http.MethodGet, fmt.Sprintf("/api/v1/delegations?all=%t", all), nil, &out)
+	return out, c.do(ctx, http.MethodGet, fmt.Sprintf("/api/v1/delegations?all=%t&everyone=%t", all, everyone), nil, &out)
 }
 
 // Undelegate takes a delegation back.

@@ -48,7 +48,7 @@ var operations = map[string]operation{
 	"GET /api/v1/approvals/watch":            {id: "watchApprovals", summary: "Lines of JSON, an approval each: those that are open, then each whenever something happens to it. Empty lines say that the connection stands.", out: Approval{}},
 	"POST /api/v1/approvals/{id}/review":     {id: "review", summary: "Says whether a call that broke glass was justified.", in: Review{}, out: Approval{}},
 	"POST /api/v1/delegations":               {id: "delegate", summary: "Lets somebody decide in the place of the token's owner for a while.", in: Delegate{}, out: Delegation{}},
-	"GET /api/v1/delegations":                {id: "listDelegations", summary: "Delegations that the token's owner gave or has.", query: []parameter{{"all", "boolean", "with those that are over"}}, out: []Delegation{}},
+	"GET /api/v1/delegations":                {id: "listDelegations", summary: "Delegations that the token's owner gave or has.", query: []parameter{{"all", "boolean", "with those that are over"}, {"everyone", "boolean", "whosever they are; for those in control.administrators"}}, out: []Delegation{}},
 	"DELETE /api/v1/delegations/{id}":        {id: "undelegate", summary: "Takes a delegation back.", out: Delegation{}},
 	"GET /api/v1/approvals/{id}":             {id: "getApproval", summary: "One held call, with its request as it would reach the function.", out: Approval{}},
 	"GET /api/v1/approvals/{id}/status":      {id: "getApprovalStatus", summary: "How far an approval is, for the caller whose call waits.", out: Standing{}},

@@ -31,6 +31,7 @@ type Approvals interface {
 	Undelegate(ctx context.Context, id string, by call.Identity) (approvals.Delegation, error)
 	EndDelegation(ctx context.Context, id string, by call.Identity) (approvals.Delegation, error)
 	Delegations(ctx context.Context, who call.Identity, all bool) ([]approvals.Delegation, error)
+	EveryDelegation(ctx context.Context, all bool) ([]approvals.Delegation, error)
 }
 
 // Outbox keeps which approvals come with grants that are still to be given; see

@@ -2,11 +2,13 @@ package console
 
 import (
 	"context"
+	"encoding/pem"
 	"errors"
 	"io"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"strings"
 	"testing"
 	"time"
@@ -85,6 +87,14 @@ func (p people) Identify(_ context.Context, h call.Headers) (call.Identity, erro
 
 // Caller takes a key header, as calls may have one.
 func (p people) Caller(ctx context.Context, r identity.Request) (call.Identity, error) {
+	if r.Certificate != "" { // of which the name is all that there is here
+		text, err := url.QueryUnescape(r.Certificate)
+		if err != nil {
+			return call.Identity{}, err
+		}
+		block, _ := pem.Decode([]byte(text))
+		return p[string(block.Bytes)], nil
+	}
 	if key := r.Headers.Get("x-api-key"); key != "" {
 		r.Headers = call.Headers{{Name: "authorization", Value: "Bearer " + key}}
 	}

@@ -1,7 +1,9 @@
 package console
 
 import (
+	"encoding/pem"
 	"net/http"
+	"net/url"
 	"strconv"
 	"strings"
 	"time"
@@ -35,6 +37,10 @@ func (s *Server) standing(w http.ResponseWriter, r *http.Request) {
 		for _, v := range values {
 			req.Headers = append(req.Headers, call.Header{Name: strings.ToLower(name), Value: v})
 		}
+	}
+	if r.TLS != nil && len(r.TLS.PeerCertificates) > 0 { // its key was proved; whose it is, is asked now
+		leaf := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: r.TLS.PeerCertificates[0].Raw})
+		req.Certificate = url.QueryEscape(string(leaf))
 	}
 	who, err := s.cfg.Callers.Caller(r.Context(), req)
 	if err == nil && who.Anonymous() {

@@ -2,8 +2,11 @@ package console
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"encoding/json"
 	"errors"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"testing"
@@ -65,10 +68,42 @@ func TestStanding(t *testing.T) {
 			t.Errorf("key %s: %d %s", key, w.Code, w.Body)
 		}
 	}
+	// A client certificate is handed on as Envoy would.
+	for name, want := range map[string]int{"alice": 200, "bob": 404, "": 401} {
+		req := httptest.NewRequest(http.MethodGet, "/api/v1/approvals/"+hold.ID+"/status", nil)
+		req.TLS = &tls.ConnectionState{}
+		if name != "" {
+			req.TLS.PeerCertificates = []*x509.Certificate{{Raw: []byte(name)}}
+		}
+		w := httptest.NewRecorder()
+		s.Config.Handler.ServeHTTP(w, req)
+		if w.Code != want {
+			t.Errorf("certificate of %q: %d %s", name, w.Code, w.Body)
+		}
+	}
 	if status, _, _ := ask(s.URL, "alice", "apr_other"); status != 404 {
 		t.Errorf("another: %d", status)
 	}
 	if status, _, _ := ask(api(t, &desk{err: errors.New("away")}).URL, "alice", hold.ID); status != 503 {
 		t.Errorf("without the store: %d", status)
+	}
+}
+
+// Everybody's delegations are shown to administrators alone.
+func TestEveryDelegation(t *testing.T) {
+	d := newDesk(t)
+	s := httptest.NewServer(New(Config{Approvals: d, Identifier: somebody, Callers: somebody, Controllers: call.Approvers{People: []string{"i|mallory"}}, Log: slog.New(slog.DiscardHandler)}).Handler())
+	defer s.Close()
+	if _, err := NewClient(s.URL, "bob").Delegate(t.Context(), Delegate{To: "carol", Until: time.Now().Add(time.Hour)}); err != nil {
+		t.Fatal(err)
+	}
+	for who, want := range map[string][2]int{"bob": {1, -1}, "carol": {1, -1}, "alice": {0, -1}, "mallory": {0, 1}} {
+		for i, everyone := range []bool{false, true} {
+			list, err := NewClient(s.URL, who).Delegations(t.Context(), false, everyone)
+			var refused Refused
+			if errors.As(err, &refused); want[i] < 0 && refused.Status != 403 || want[i] >= 0 && (err != nil || len(list) != want[i]) {
+				t.Errorf("%s, everyone's %t: %v %v", who, everyone, list, err)
+			}
+		}
 	}
 }

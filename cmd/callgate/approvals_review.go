@@ -65,11 +65,13 @@ decides about a call of theirs or of yours through it.`,
 	reason := c.Flags().String("reason", "", "why; kept in the audit trail")
 	list := c.Flags().Bool("list", false, "list those that you gave or have")
 	all := c.Flags().Bool("all", false, "with --list: also those that are over")
+	everyone := c.Flags().Bool("everyone", false, "with --list: whosever they are; for those in control.administrators")
 	end := c.Flags().String("end", "", "take the delegation with this id back")
 	asJSON := jsonFlag(c)
 	c.MarkFlagsMutuallyExclusive("until", "for")
 	c.MarkFlagsMutuallyExclusive("list", "end", "until")
 	c.MarkFlagsMutuallyExclusive("list", "end", "for")
+	c.MarkFlagsMutuallyExclusive("everyone", "end")
 	c.RunE = func(c *cobra.Command, args []string) error {
 		api, err := client(c)
 		if err != nil {
@@ -77,8 +79,10 @@ decides about a call of theirs or of yours through it.`,
 		}
 		var out []console.Delegation
 		switch {
+		case (*all || *everyone) && !*list:
+			return withCode(exitUsage, errors.New("--all and --everyone are for --list"))
 		case *list:
-			out, err = api.Delegations(c.Context(), *all)
+			out, err = api.Delegations(c.Context(), *all, *everyone)
 		case *end != "":
 			out = make([]console.Delegation, 1)
 			out[0], err = api.Undelegate(c.Context(), *end)

@@ -611,6 +611,9 @@ type ListApprovalsParams struct {
 type ListDelegationsParams struct {
 	// All with those that are over
 	All *bool `form:"all,omitempty" json:"all,omitempty"`
+
+	// Everyone whosever they are; for those in control.administrators
+	Everyone *bool `form:"everyone,omitempty" json:"everyone,omitempty"`
 }
 
 // ListGrantsParams defines parameters for ListGrants.
@@ -2277,6 +2280,18 @@ func NewListDelegationsRequest(server string, params *ListDelegationsParams) (*h
 		if params.All != nil {
 
 			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "all", *params.All, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "boolean", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Everyone != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "everyone", *params.Everyone, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "boolean", Format: ""}); err != nil {
 				return nil, err
 			} else {
 				for _, qp := range strings.Split(queryFrag, "&") {

@@ -150,3 +150,24 @@ func metric(t *testing.T, name string) string {
 	}
 	return ""
 }
+
+// A call is held for longer than Envoy's default time-outs, which are a minute.
+func TestSoakHoldOverAMinute(t *testing.T) {
+	if os.Getenv("CALLGATE_SOAK") == "" {
+		t.Skip("CALLGATE_SOAK is not set; make soak runs it")
+	}
+	withRules(t, func(rules string) string { return strings.Replace(rules, "timeout: 60s", "timeout: 3m", 1) }, func() {
+		id, done := shared.ask(t, shared.agent, refundOf(801))
+		select {
+		case a := <-done:
+			t.Fatalf("it ended: %d %s", a.status, a.body)
+		case <-time.After(75 * time.Second):
+		}
+		if out, err := shared.decide(t, shared.bob, "approve", id); err != nil {
+			t.Fatalf("%v: %s", err, out)
+		}
+		if a := <-done; a.status != 201 || a.header.Get("x-callgate-approval") != id {
+			t.Errorf("%d %s", a.status, a.body)
+		}
+	})
+}

@@ -185,7 +185,7 @@ func TestDelegation(t *testing.T) {
 	if out, err := shared.decide(t, shared.carol, "approve", id); err == nil || !strings.Contains(out, "each person decides once") {
 		t.Errorf("carol for herself and for bob: %v %s", err, out)
 	}
-	list, err := shared.api(shared.bob).Delegations(t.Context(), false)
+	list, err := shared.api(shared.bob).Delegations(t.Context(), false, false)
 	if err != nil || len(list) != 1 {
 		t.Fatalf("%+v %v", list, err)
 	}
