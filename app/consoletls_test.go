@@ -61,7 +61,7 @@ func TestStandingByCertificate(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	id := desk.Hold(t.Context(), &call.Call{Identity: who, Connection: "crm", Function: "pay"}, ruling).Approval.ID
+	id := desk.Hold(t.Context(), &call.Call{Identity: who, Connection: "crm", Function: "pay"}, &ruling).Approval.ID
 	srv := httptest.NewUnstartedServer(console.New(console.Config{Approvals: desk, Callers: callers, URL: "https://localhost", Log: slog.New(slog.DiscardHandler)}).Handler())
 	srv.TLS = conf
 	srv.StartTLS()

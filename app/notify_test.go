@@ -124,7 +124,7 @@ func TestNotifications(t *testing.T) {
 	c.Request.Method, c.Request.Path, c.Request.Body = "POST", "/crm/refunds", []byte(`{"amount":500}`)
 	out := make(chan call.Decision, 1)
 	go func() {
-		out <- a.people.approvals.Hold(run, c, call.Ruling{Action: call.ActionHold, Rule: "large refunds", PolicyVersion: "v1",
+		out <- *a.people.approvals.Hold(run, c, &call.Ruling{Action: call.ActionHold, Rule: "large refunds", PolicyVersion: "v1",
 			Hold: call.Hold{Stages: []call.Stage{{Approvers: call.Approvers{Groups: []string{"finance"}}}}, Timeout: time.Minute}})
 	}()
 	if got := <-steps; got != "approval.asked" {

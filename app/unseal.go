@@ -23,7 +23,7 @@ type unsealer struct {
 		Call(context.Context, call.ID) (clickhouse.Row, error)
 	}
 	approvals interface {
-		Hold(context.Context, *call.Call, call.Ruling) call.Decision
+		Hold(context.Context, *call.Call, *call.Ruling) *call.Decision
 	}
 	recorder interface {
 		Record(context.Context, call.Event) error
@@ -82,7 +82,7 @@ func (u unsealer) Unseal(ctx context.Context, who call.Identity, id call.ID, rea
 	if err != nil {
 		return console.Unsealed{}, err
 	}
-	d := u.approvals.Hold(ctx, wish, call.Ruling{Action: call.ActionHold, Rule: "audit.unseal", Reason: call.ReasonRule, PolicyVersion: "audit.unseal",
+	d := u.approvals.Hold(ctx, wish, &call.Ruling{Action: call.ActionHold, Rule: "audit.unseal", Reason: call.ReasonRule, PolicyVersion: "audit.unseal",
 		Message: "releases what the function answered to call " + id.String() + " before it was masked",
 		Hold:    call.Hold{Stages: []call.Stage{{Approvers: call.Approvers(u.cfg.Approvers)}}, Timeout: u.cfg.Wait, Wait: call.WaitRetry}})
 	out := console.Unsealed{State: console.UnsealRefused, Message: d.Message}

@@ -22,7 +22,10 @@ func (f rowOf) Call(_ context.Context, id call.ID) (clickhouse.Row, error) { ret
 
 type holdOf func(*call.Call, call.Ruling) call.Decision
 
-func (f holdOf) Hold(_ context.Context, c *call.Call, r call.Ruling) call.Decision { return f(c, r) }
+func (f holdOf) Hold(_ context.Context, c *call.Call, r *call.Ruling) *call.Decision {
+	d := f(c, *r)
+	return &d
+}
 
 type recordOf func(call.Event) error
 

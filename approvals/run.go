@@ -30,7 +30,10 @@ const (
 // Run looks for decisions of other processes and ends holds that nobody waits
 // for any more, until ctx ends. A store that is away is asked again.
 func (s *Service) Run(ctx context.Context) error {
-	stop := context.AfterFunc(ctx, func() { s.stopOnce.Do(func() { close(s.stopping) }) })
+	stop := context.AfterFunc(ctx, func() {
+		s.stopOnce.Do(func() { close(s.stopping) })
+		s.wake(s.waiters()...)
+	})
 	defer stop()
 	var g errgroup.Group
 	if w, ok := s.cfg.Store.(Watcher); ok {

@@ -75,9 +75,9 @@ type Service struct {
 	stopOnce sync.Once
 
 	mu       sync.Mutex
-	waiting  map[string][]chan struct{} // by hold; a send wakes a caller
-	recorded []Notice                   // steps that the trail has, and the store does not know of it
-	attended time.Time                  // until then the store knows that this replica is there
+	waiting  map[string][]*waiter // by hold
+	recorded []Notice             // steps that the trail has, and the store does not know of it
+	attended time.Time            // until then the store knows that this replica is there
 }
 
 const (
@@ -110,7 +110,7 @@ func New(cfg Config) *Service {
 	if cfg.Keep <= 0 {
 		cfg.Keep = defaultKeep
 	}
-	return &Service{cfg: cfg, name: newID("rep_"), stopping: make(chan struct{}), waiting: map[string][]chan struct{}{}}
+	return &Service{cfg: cfg, name: newID("rep_"), stopping: make(chan struct{}), waiting: map[string][]*waiter{}}
 }
 
 // Get returns a hold with its request as it came. What people look at is

@@ -135,6 +135,10 @@ func refund(t testing.TB) *call.Call {
 			Headers: call.Headers{{Name: "content-type", Value: "application/json"}, {Name: "authorization", Value: "Bearer hunter2"}}}}
 }
 
+func (d *desk) Hold(ctx context.Context, c *call.Call, r call.Ruling) call.Decision {
+	return *d.Service.Hold(ctx, c, &r)
+}
+
 func (d *desk) say(id string, by call.Identity, approve bool, comment string) error {
 	_, err := d.Decide(context.Background(), id, by, approvals.Answer{Approve: approve, Comment: comment})
 	return err

@@ -59,9 +59,9 @@ func TestView(t *testing.T) {
 		Function: "refunds\u2028", ArgsJSON: []byte(`{"b":1,"a":{"token":"hunter2"}}`),
 		Request: call.Request{Path: "/x?access_token=hunter2&q=a%20b&token", Body: []byte(`{"b":1,"a":{"token":"hunter2"}}`),
 			Headers: call.Headers{{Name: "authorization", Value: "Bearer hunter2"}, {Name: "content-type", Value: "application/json"}}},
-	}, call.Ruling{Hold: call.Hold{Stages: []call.Stage{{Approvers: call.Approvers{Groups: []string{"leads"}}}}}})
+	}, &call.Ruling{Hold: call.Hold{Stages: []call.Stage{{Approvers: call.Approvers{Groups: []string{"leads"}}}}}})
 	h.Verdicts = []Verdict{{By: Person{Issuer: "x", Subject: "y"}, Comment: "c\x07"}}
-	v := show(&h)
+	v := show(h)
 	if v.Path != "/x?access_token=[hidden]&q=a%20b&token" || h.Request.Path != v.Path {
 		t.Errorf("path %q, kept %q", v.Path, h.Request.Path)
 	}

@@ -26,36 +26,70 @@ const defaultTimeout = 2 * time.Minute
 // the caller is to come again, or when their answer can't be had or recorded;
 // hold→expired when no answer came while the call waited; deny when nobody could
 // be asked.
-func (s *Service) Hold(ctx context.Context, c *call.Call, r call.Ruling) call.Decision {
-	started := time.Now()
-	h := s.newHold(c, r)
-	d, taken := s.hold(ctx, c, &h)
-	for range 3 {
-		if !taken {
-			break
-		}
-		// Another of the caller's same calls was quicker: this one needs an
-		// approval of its own.
-		h = s.newHold(c, r)
-		d, taken = s.hold(ctx, c, &h)
+//
+// Thousands of calls wait at once, so what stands on a waiting call's stack is kept
+// small: all that is done before and after is done by functions that have returned.
+func (s *Service) Hold(ctx context.Context, c *call.Call, r *call.Ruling) *call.Decision {
+	w := &waiter{c: c, r: r, started: time.Now(), wake: make(chan struct{}, 1)}
+	defer s.leave(w)
+	for s.ask(ctx, w); !w.over; s.look(ctx, w) {
+		w.sleep(ctx)
 	}
-	d.Rule, d.PolicyVersion, d.Shadow = r.Rule, r.PolicyVersion, r.Shadow
+	return s.answer(w)
+}
+
+// waiter is one call that waits for what people say.
+type waiter struct {
+	c       *call.Call
+	r       *call.Ruling
+	h       *Hold
+	started time.Time
+	until   time.Time // it waits no longer than that
+	timer   *time.Timer
+	wake    chan struct{} // a send has it look
+	counted bool          // as waiting
+	taken   int           // approvals that another of the caller's calls took up
+	over    bool          // d is what became of it
+	d       call.Decision
+}
+
+// sleep waits until there is something to look at.
+func (w *waiter) sleep(ctx context.Context) {
+	select {
+	case <-ctx.Done():
+	case <-w.wake:
+	}
+}
+
+func (w *waiter) ring() {
+	select {
+	case w.wake <- struct{}{}:
+	default: // already told
+	}
+}
+
+func (w *waiter) end(d call.Decision) { w.d, w.over = d, true }
+
+// answer is what became of the call, with its approval.
+func (s *Service) answer(w *waiter) *call.Decision {
+	d, h := &w.d, w.h
+	d.Rule, d.PolicyVersion, d.Shadow = w.r.Rule, w.r.PolicyVersion, w.r.Shadow
 	if d.Outcome != call.Deny {
 		now := time.Now()
 		last, _ := h.Last()
-		d.Approval = &call.Approval{ID: h.ID, By: h.Deciders(), Comment: last.Comment, AskedAt: h.AskedAt, EndedAt: now, HeldFor: now.Sub(started),
+		d.Approval = &call.Approval{ID: h.ID, By: h.Deciders(), Comment: last.Comment, AskedAt: h.AskedAt, EndedAt: now, HeldFor: now.Sub(w.started),
 			Expires: h.Expires, Attempts: h.Attempts}
 		if d.Reason == call.ReasonApprovalPending {
-			d.Approval.Again = s.again(&h, now)
+			d.Approval.Again = s.again(h, now)
 		}
 	}
 	s.cfg.Metrics.ended.WithLabelValues(string(d.Reason)).Inc()
 	return d
 }
 
-func (s *Service) newHold(c *call.Call, r call.Ruling) Hold {
+func (s *Service) newHold(c *call.Call, r *call.Ruling) *Hold {
 	now := time.Now()
-	h := Hold{
+	h := &Hold{
 		ID: newID(idPrefix), CallID: c.ID, Binding: c.Binding(r.PolicyVersion), PolicyVersion: r.PolicyVersion,
 		Rule: r.Rule, Message: r.Message, Identity: c.Identity, Terms: r.Hold,
 		Connection: c.Connection, Protocol: c.Protocol, Function: c.Function, ArgsJSON: c.ArgsJSON,
@@ -68,27 +102,30 @@ func (s *Service) newHold(c *call.Call, r call.Ruling) Hold {
 		h.Owner = ""
 	}
 	if s.cfg.Notifier != nil {
-		h.Targets = s.cfg.Notifier.Targets(h)
+		h.Targets = s.cfg.Notifier.Targets(*h)
 	}
 	return h
 }
 
-// hold asks and waits. It also tells whether the approval was taken up by another
-// of the caller's calls.
-func (s *Service) hold(ctx context.Context, c *call.Call, h *Hold) (d call.Decision, taken bool) {
+// ask asks people about the call.
+func (s *Service) ask(ctx context.Context, w *waiter) {
+	c := w.c
+	w.h = s.newHold(c, w.r)
+	h := w.h
 	switch {
 	case c.Identity.Anonymous():
 		// Nobody could be kept from approving a call of their own.
-		return call.Decision{Outcome: call.Deny, Reason: call.ReasonNoCredentials, Message: "a call without an identity can't be held for approval"}, false
+		w.end(call.Decision{Outcome: call.Deny, Reason: call.ReasonNoCredentials, Message: "a call without an identity can't be held for approval"})
+		return
 	case len(h.Terms.Stages) == 0 || slices.ContainsFunc(h.Terms.Stages, func(s call.Stage) bool { return s.Nobody() }):
-		return call.Decision{Outcome: call.Deny, Reason: call.ReasonPolicyError, Message: fmt.Sprintf("rule %q holds calls and names nobody who may approve them", h.Rule)}, false
+		w.end(call.Decision{Outcome: call.Deny, Reason: call.ReasonPolicyError, Message: fmt.Sprintf("rule %q holds calls and names nobody who may approve them", h.Rule)})
+		return
 	}
 	if len(c.Request.Headers.Values(call.HeaderBreakGlass)) > 0 {
-		return s.breakGlass(ctx, c, h), false
+		w.end(s.breakGlass(ctx, c, h))
+		return
 	}
-	w := make(chan struct{}, 1)
-	s.enter(h.ID, w)
-	defer func() { s.leave(h.ID, w) }()
+	s.enter(w)
 	var asked Change
 	if err := step(ctx, func(ctx context.Context) (err error) {
 		if err := s.attend(ctx); err != nil {
@@ -97,103 +134,121 @@ func (s *Service) hold(ctx context.Context, c *call.Call, h *Hold) (d call.Decis
 		asked, err = s.cfg.Store.Ask(ctx, *h)
 		return err
 	}); err != nil {
-		if ctx.Err() != nil {
-			// It may be there all the same; nobody need decide about it.
-			s.end(ctx, h, Canceled)
-			return call.Decision{Outcome: call.Deny, Reason: call.ReasonCanceled, Message: "the caller hung up before an approval was asked for"}, false
-		}
-		if errors.Is(err, ErrTooMany) {
-			return call.Decision{Outcome: call.Deny, Reason: call.ReasonApprovalLimit,
-				Message: fmt.Sprintf("%d of your calls wait for approval already, and there may be no more; let people decide about them first", s.cfg.MaxOpen)}, false
-		}
-		s.away(ctx, h, "ask", err)
-		return call.Decision{Outcome: call.Deny, Reason: call.ReasonApprovalUnavailable, Message: "this call needs approval, and approvals can't be taken now; try again later"}, false
+		w.end(s.unasked(ctx, h, err))
+		return
 	}
 	if len(asked.Steps) == 0 {
 		// It came before, or waited and its replica is gone.
-		s.leave(h.ID, w)
+		s.leave(w)
 		*h = asked.Hold
-		s.enter(h.ID, w)
-		s.wake(h.ID) // it may be decided already
+		s.enter(w)
+		w.ring() // it may be decided already
 		s.cfg.Log.InfoContext(ctx, "a call comes again for the approval that it asked for", "approval", h.ID, "call_id", c.ID, "asked_by", h.CallID, "attempts", h.Attempts)
 	} else {
-		asked.Hold.Request.Body = h.Request.Body
 		*h = asked.Hold
 		if err := step(ctx, func(ctx context.Context) error { return s.took(ctx, asked) }); err != nil {
 			s.end(ctx, h, Canceled)
 			if ctx.Err() != nil {
-				return s.canceled(), false
+				w.end(s.canceled())
+			} else {
+				w.end(s.unrecorded(ctx, h, err))
 			}
-			return s.unrecorded(ctx, h, err), false
+			return
 		}
 		s.cfg.Metrics.asked.Inc()
 		s.cfg.Log.InfoContext(ctx, "approval asked for", "approval", h.ID, "call_id", h.CallID, "rule", h.Rule, "connection", h.Connection, "function", h.Function, "expires", h.Expires)
 	}
-	s.cfg.Metrics.waiting.Inc()
-	defer s.cfg.Metrics.waiting.Dec()
 	// People are shown what the store has. A call that waits long for them needs
 	// no second copy of its body; its own is the one that the approval is for.
 	h.Request.Body, h.ArgsJSON = nil, nil
-	d = s.wait(ctx, c, h, w)
-	return d, d.Reason == reasonTaken
+	s.cfg.Metrics.waiting.Inc()
+	w.counted = true
+	period := time.Until(h.Expires)
+	if h.Terms.Wait == call.WaitRetry {
+		period = min(period, h.Terms.Open)
+		if h.State != Open {
+			s.settle(ctx, w)
+			return
+		}
+	}
+	w.until = time.Now().Add(period)
+	w.timer = time.AfterFunc(period, w.ring)
+	if s.stops() {
+		w.ring() // whoever stopped may have looked for waiters before
+	}
 }
 
-// wait waits for what people say about h.
-func (s *Service) wait(ctx context.Context, c *call.Call, h *Hold, w <-chan struct{}) call.Decision {
+// unasked answers for a call that people could not be asked about.
+func (s *Service) unasked(ctx context.Context, h *Hold, err error) call.Decision {
+	switch {
+	case ctx.Err() != nil:
+		// It may be there all the same; nobody need decide about it.
+		s.end(ctx, h, Canceled)
+		return call.Decision{Outcome: call.Deny, Reason: call.ReasonCanceled, Message: "the caller hung up before an approval was asked for"}
+	case errors.Is(err, ErrTooMany):
+		return call.Decision{Outcome: call.Deny, Reason: call.ReasonApprovalLimit,
+			Message: fmt.Sprintf("%d of your calls wait for approval already, and there may be no more; let people decide about them first", s.cfg.MaxOpen)}
+	}
+	s.away(ctx, h, "ask", err)
+	return call.Decision{Outcome: call.Deny, Reason: call.ReasonApprovalUnavailable, Message: "this call needs approval, and approvals can't be taken now; try again later"}
+}
+
+// look looks how far the hold of a call is that was woken.
+func (s *Service) look(ctx context.Context, w *waiter) {
+	h := w.h
 	retry := h.Terms.Wait == call.WaitRetry
-	until := time.Until(h.Expires)
-	if retry {
-		until = min(until, h.Terms.Open)
+	switch {
+	case ctx.Err() != nil:
+		if !retry && !s.stops() {
+			s.end(ctx, h, Canceled)
+		}
+		w.end(s.canceled())
+		return
+	case s.stops():
+		w.end(s.pending(h))
+		return
+	case !time.Now().Before(w.until):
+		if retry && time.Now().Before(h.Expires) {
+			w.end(s.pending(h))
+		} else if s.end(ctx, h, Expired) { // unless a decision came first
+			s.settle(ctx, w)
+		} else {
+			w.end(call.Decision{Outcome: call.HoldDeny, Reason: call.ReasonApprovalUnavailable, Message: "nobody's decision could be had; try again later"})
+		}
+		return
 	}
-	deadline := time.NewTimer(until)
-	defer deadline.Stop()
-	if retry && h.State != Open {
-		return s.settled(ctx, c, h)
-	}
-	var again <-chan time.Time // set after the store could not be asked
-	for {
-		select {
-		case <-ctx.Done():
-		case <-s.stopping:
-			return s.pending(h)
-		case <-deadline.C:
-			if retry && time.Now().Before(h.Expires) {
-				return s.pending(h)
-			}
-			return s.timedOut(ctx, c, h)
-		case <-w:
-		case <-again:
+	var st Status
+	err := step(ctx, func(ctx context.Context) (err error) { st, err = s.cfg.Store.Status(ctx, h.ID); return err })
+	switch {
+	case err == nil:
+		h.Status = st
+		if st.State != Open {
+			s.settle(ctx, w)
 		}
-		if ctx.Err() != nil {
-			if !retry && !s.stops() {
-				s.end(ctx, h, Canceled)
-			}
-			return s.canceled()
-		}
-		var st Status
-		err := step(ctx, func(ctx context.Context) (err error) { st, err = s.cfg.Store.Status(ctx, h.ID); return err })
-		switch {
-		case err == nil && st.State == Open:
-			h.Status = st
-		case err == nil:
-			h.Status = st
-			return s.settled(ctx, c, h)
-		case ctx.Err() == nil:
-			s.away(ctx, h, "status", err)
-			again = time.After(s.cfg.Poll)
-		}
+	case ctx.Err() == nil:
+		s.away(ctx, h, "status", err)
+		time.AfterFunc(s.cfg.Poll, w.ring)
 	}
 }
 
-// timedOut ends a hold whose time is over, unless a decision came first.
-func (s *Service) timedOut(ctx context.Context, c *call.Call, h *Hold) call.Decision {
-	if !s.end(ctx, h, Expired) {
-		return call.Decision{Outcome: call.HoldDeny, Reason: call.ReasonApprovalUnavailable, Message: "nobody's decision could be had; try again later"}
+// mostTaken is how often a call asks anew because another of the caller's same
+// calls took its approval up.
+const mostTaken = 3
+
+// settle answers for a hold that has left Open.
+func (s *Service) settle(ctx context.Context, w *waiter) {
+	d := s.settled(ctx, w.c, w.h)
+	if d.Reason == reasonTaken && w.taken < mostTaken {
+		// This call needs an approval of its own.
+		w.taken++
+		s.leave(w)
+		s.ask(ctx, w)
+		return
 	}
-	return s.settled(ctx, c, h)
+	w.end(d)
 }
 
-// settled answers for a hold that has left Open.
+// settled is what becomes of a call whose hold has left Open.
 func (s *Service) settled(ctx context.Context, c *call.Call, h *Hold) call.Decision {
 	switch h.State {
 	case Approved:
@@ -315,21 +370,33 @@ func (s *Service) away(ctx context.Context, h *Hold, step string, err error) {
 	s.cfg.Log.ErrorContext(ctx, "approval store is away", "approval", h.ID, "call_id", h.CallID, "step", step, "error", err)
 }
 
-func (s *Service) enter(id string, w chan struct{}) {
+func (s *Service) enter(w *waiter) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.waiting[id] = append(s.waiting[id], w)
+	s.waiting[w.h.ID] = append(s.waiting[w.h.ID], w)
 }
 
-func (s *Service) leave(id string, w chan struct{}) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	left := slices.DeleteFunc(s.waiting[id], func(other chan struct{}) bool { return other == w })
-	if len(left) == 0 {
-		delete(s.waiting, id)
+// leave ends the waiting for a hold. It may be called again.
+func (s *Service) leave(w *waiter) {
+	if w.counted {
+		s.cfg.Metrics.waiting.Dec()
+		w.counted = false
+	}
+	if w.timer != nil {
+		w.timer.Stop()
+		w.timer = nil
+	}
+	if w.h == nil {
 		return
 	}
-	s.waiting[id] = left
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	left := slices.DeleteFunc(s.waiting[w.h.ID], func(other *waiter) bool { return other == w })
+	if len(left) == 0 {
+		delete(s.waiting, w.h.ID)
+		return
+	}
+	s.waiting[w.h.ID] = left
 }
 
 // wake makes the waiting calls of these holds, if they are here, look.
@@ -338,10 +405,7 @@ func (s *Service) wake(ids ...string) {
 	defer s.mu.Unlock()
 	for _, id := range ids {
 		for _, w := range s.waiting[id] {
-			select {
-			case w <- struct{}{}:
-			default: // already told
-			}
+			w.ring()
 		}
 	}
 }

@@ -102,7 +102,7 @@ func TestGrantIsGivenOnce(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			asked := d.Hold(t.Context(), &call.Call{ID: id, Identity: h.Identity, Connection: h.Connection, Function: h.Function}, ruling)
+			asked := d.Hold(t.Context(), &call.Call{ID: id, Identity: h.Identity, Connection: h.Connection, Function: h.Function}, &ruling)
 			answer := approvals.Answer{Approve: true, Grant: approvals.Grant{For: time.Hour, Bounds: "call.args.amount < 5"}}
 			switch {
 			case c.die != nil:

@@ -20,7 +20,6 @@ type member struct {
 	start, end int
 	path       string          // that the function gets, if it is another
 	answer     json.RawMessage // the id under which its caller hears of a denial
-	decided    call.Decision
 }
 
 func (m *member) allowed() bool { return m.decided.Outcome.Allowed() }
@@ -116,14 +115,14 @@ func (m *member) judge(unreadable *protocol.Error) {
 		m.refuse(no.reason, no.message)
 		return
 	}
-	ruling := m.rule()
-	if ruling.Action == call.ActionHold {
-		m.decided = call.Decision{Rule: ruling.Rule}
+	m.ruling = m.rule()
+	if m.ruling.Action == call.ActionHold {
+		m.decided = call.Decision{Rule: m.ruling.Rule}
 		m.refuse(call.ReasonBatchHold, "this call needs approval, for which a call in a batch can't wait; send it alone")
 	} else {
-		m.decided = m.ask(ruling)
+		m.ask()
 	}
-	m.decided.PolicyVersion, m.decided.Shadow = m.active.Version, ruling.Shadow
+	m.decided.PolicyVersion, m.decided.Shadow = m.active.Version, m.ruling.Shadow
 	if m.allowed() {
 		m.mask, m.decided.Relaxed, m.ownMask = m.mask.For(m.call.Identity, m.decided)
 	}

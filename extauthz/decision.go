@@ -48,6 +48,9 @@ type decision struct {
 	members []*member  // of a batch that was decided
 
 	header, value string // the service's own credential
+
+	ruling  call.Ruling // the rules' word
+	decided call.Decision
 }
 
 // denied is a call that some stage refused.
@@ -60,8 +63,18 @@ func deny(reason call.Reason, format string, args ...any) *denied {
 	return &denied{reason, fmt.Sprintf(format, args...)}
 }
 
-// run takes the call through the stages.
+// run takes the call through the stages. It stands on the stack of calls that wait
+// for people, and so keeps nothing there.
 func (d *decision) run(req *authv3.CheckRequest) (*authv3.CheckResponse, error) {
+	if resp, err := d.judge(req); resp != nil || err != nil {
+		return resp, err
+	}
+	d.ask()
+	return d.conclude()
+}
+
+// judge takes the call to the rules' word, or answers for it before.
+func (d *decision) judge(req *authv3.CheckRequest) (*authv3.CheckResponse, error) {
 	var err error
 	if d.call.ID, err = call.NewID(); err != nil {
 		return nil, status.Error(codes.Unavailable, err.Error())
@@ -91,18 +104,25 @@ func (d *decision) run(req *authv3.CheckRequest) (*authv3.CheckResponse, error) 
 	if no != nil {
 		return d.refuse(call.Decision{Outcome: call.Deny, Reason: no.reason, Message: no.message})
 	}
-	ruling := d.rule()
-	decided := d.ask(ruling)
+	d.ruling = d.rule()
+	return nil, nil
+}
+
+// conclude answers for the call after it was decided, by people where the rule
+// says so.
+func (d *decision) conclude() (*authv3.CheckResponse, error) {
+	decided := d.decided
 	if decided.Outcome == call.HoldAllow {
 		if no := d.still(); no != nil {
 			decided.Outcome, decided.Reason, decided.Message = call.HoldDeny, no.reason, no.message
 		}
 	}
-	decided.PolicyVersion, decided.Shadow = d.active.Version, ruling.Shadow
+	decided.PolicyVersion, decided.Shadow = d.active.Version, d.ruling.Shadow
 	if !decided.Outcome.Allowed() {
 		return d.refuse(decided)
 	}
 	d.mask, decided.Relaxed, d.ownMask = d.mask.For(d.call.Identity, decided)
+	var no *denied
 	if len(d.mask.Rules) > 0 {
 		no = d.unconditional()
 	}
@@ -280,8 +300,23 @@ func shadowed(r call.Ruling) call.Ruling {
 }
 
 // ask turns the ruling into a decision, with people's help where it says so.
-func (d *decision) ask(r call.Ruling) call.Decision {
-	switch r.Action {
+func (d *decision) ask() {
+	if d.ruling.Action != call.ActionHold || d.call.Unread {
+		d.decided = d.ruled()
+		return
+	}
+	d.server.cfg.Metrics.held.Inc()
+	defer d.server.cfg.Metrics.held.Dec()
+	d.call.Loose = protocol.Loose(d.call.Protocol, &d.call.Request)
+	d.call.Args = nil // the rules have seen them, and the call may wait long
+	d.decided = *d.server.cfg.Approvals.Hold(d.ctx, &d.call, &d.ruling)
+}
+
+// ruled is the decision where nobody is asked.
+//
+//go:noinline
+func (d *decision) ruled() call.Decision {
+	switch r := &d.ruling; r.Action {
 	case call.ActionAllow:
 		out := call.Decision{Outcome: call.Allow, Rule: r.Rule, Reason: call.ReasonRule}
 		if r.Reason == call.ReasonShadow {
@@ -292,16 +327,9 @@ func (d *decision) ask(r call.Ruling) call.Decision {
 		}
 		return out
 	case call.ActionHold:
-		if d.call.Unread {
-			// An approval is for exact bytes, and these have not come.
-			return call.Decision{Outcome: call.Deny, Rule: r.Rule, Reason: call.ReasonRule,
-				Message: "a call that streams its messages can't be held for approval, since nobody could see what they approve"}
-		}
-		d.server.cfg.Metrics.held.Inc()
-		defer d.server.cfg.Metrics.held.Dec()
-		d.call.Loose = protocol.Loose(d.call.Protocol, &d.call.Request)
-		d.call.Args = nil // the rules have seen them, and the call may wait long
-		return d.server.cfg.Approvals.Hold(d.ctx, &d.call, r)
+		// An approval is for exact bytes, and these have not come.
+		return call.Decision{Outcome: call.Deny, Rule: r.Rule, Reason: call.ReasonRule,
+			Message: "a call that streams its messages can't be held for approval, since nobody could see what they approve"}
 	default:
 		return call.Decision{Outcome: call.Deny, Rule: r.Rule, Reason: r.Reason, Message: r.Message}
 	}

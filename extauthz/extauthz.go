@@ -36,7 +36,7 @@ type Policy interface {
 // Approvals asks people about a call and waits for what they say, until the
 // ruling's time-out or the end of ctx, which is the caller's hanging up.
 type Approvals interface {
-	Hold(context.Context, *call.Call, call.Ruling) call.Decision
+	Hold(context.Context, *call.Call, *call.Ruling) *call.Decision
 }
 
 // Recorder makes an event durable. It returns when the event is on disk.

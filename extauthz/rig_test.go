@@ -99,8 +99,9 @@ func (f identifier) Caller(ctx context.Context, r identity.Request) (call.Identi
 func (c asked) Still(id call.Identity) error                          { return c.still(id) }
 func (f identifier) CredentialHeaders() []string                      { return []string{"authorization", "dpop"} }
 func (f policy) Decide(ctx context.Context, c *call.Call) call.Ruling { return f(ctx, c) }
-func (f approvals) Hold(ctx context.Context, c *call.Call, r call.Ruling) call.Decision {
-	return f(ctx, c, r)
+func (f approvals) Hold(ctx context.Context, c *call.Call, r *call.Ruling) *call.Decision {
+	d := f(ctx, c, *r)
+	return &d
 }
 
 // secret is a service's credential.

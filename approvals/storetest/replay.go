@@ -63,7 +63,7 @@ func testReplay(t *testing.T, open func(*testing.T) approvals.Store) {
 				Request: call.Request{Method: "POST", Path: "/pay/" + name}}
 			ruling := call.Ruling{Rule: "r", PolicyVersion: "v", Hold: Terms(1)}
 			ruling.Hold.Wait = call.WaitRetry
-			first := died.Hold(t.Context(), c, ruling)
+			first := died.Hold(t.Context(), c, &ruling)
 			if first.Approval == nil {
 				t.Fatalf("%+v", first)
 			}

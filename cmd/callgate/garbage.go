@@ -13,14 +13,23 @@ const (
 	// collecting less often is cheap in memory and takes a tenth off the CPU time
 	// of a decision.
 	gcPercent = 400
-	// garbage is how much that may cost, in bytes. Where much lives, such as
-	// thousands of held calls, it is collected more often, down to leastPercent.
+	// garbage is how much that may cost, in bytes. Where much lives it is collected
+	// more often, down to leastPercent.
 	garbage      = 128 << 20
 	leastPercent = 50
+	// Thousands of calls that wait for people, of which stacks tell, live long and
+	// leave nothing: beside them there is less.
+	manyStacks     = 32 << 20
+	garbageWaiting = 40 << 20
+	leastWaiting   = 25
 )
 
-// percentOf is how much garbage there may be beside what lives, in percent of it.
-func percentOf(live uint64) int {
+// percentOf is how much garbage there may be beside what lives, in percent of it;
+// stacks are a part of that.
+func percentOf(live, stacks uint64) int {
+	if stacks > manyStacks {
+		return int(max(leastWaiting, min(gcPercent, garbageWaiting*100/live)))
+	}
 	return int(max(leastPercent, min(gcPercent, garbage*100/max(live, 1))))
 }
 
@@ -36,13 +45,13 @@ func boundGarbage(ctx context.Context) {
 		case <-tick.C:
 		}
 		metrics.Read(samples)
-		var live uint64
-		for _, s := range samples {
+		var bytes [2]uint64
+		for i, s := range samples {
 			if s.Value.Kind() == metrics.KindUint64 {
-				live += s.Value.Uint64()
+				bytes[i] = s.Value.Uint64()
 			}
 		}
-		if want := percentOf(live); want != now {
+		if want := percentOf(bytes[0]+bytes[1], bytes[1]); want != now {
 			debug.SetGCPercent(want)
 			now = want
 		}
