@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
@@ -25,9 +26,14 @@ import (
 )
 
 // decided keeps what was recorded.
-type decided struct{ events []call.Event }
+type decided struct {
+	mu     sync.Mutex
+	events []call.Event
+}
 
 func (d *decided) Record(_ context.Context, e call.Event) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
 	d.events = append(d.events, e)
 	return nil
 }
