@@ -173,7 +173,7 @@ func (g *generator) secret() item {
 
 // decoy is what only looks like a value.
 func (g *generator) decoy() (name, value string) {
-	switch g.r.IntN(22) {
+	switch g.r.IntN(23) {
 	case 0:
 		h := g.from(hexes, 32)
 		return "id", h[:8] + "-" + h[8:12] + "-4" + h[13:16] + "-a" + h[17:20] + "-" + h[20:]
@@ -221,6 +221,8 @@ func (g *generator) decoy() (name, value string) {
 		return "iban_check", n[:l-2] + n[l-1:] + n[l-2:l-1]
 	case 19:
 		return "next_page_token", g.from(alnum, 32)
+	case 21:
+		return g.pick("merchant_order_id", "order no.", "invoice number", "tracking number", "orderReference"), g.from("456", 1) + g.from(digits, 15)
 	case 20:
 		return "count", g.from(digits[1:], 9+g.r.IntN(3))
 	}
