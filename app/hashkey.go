@@ -18,14 +18,7 @@ import (
 // made once and kept, so that equal values have equal hashes over restarts.
 func hashKey(cfg *config.Config) ([]byte, error) {
 	if secret := cfg.Audit.HashKey; secret != (config.Secret{}) {
-		key, err := secret.Read()
-		if err != nil {
-			return nil, fmt.Errorf("audit.hash_key: %w", err)
-		}
-		if len(key) < redact.MinKey {
-			return nil, fmt.Errorf("audit.hash_key has %d characters, and needs %d; make one with 'openssl rand -hex 32'", len(key), redact.MinKey)
-		}
-		return []byte(key), nil
+		return givenKey(secret, "audit.hash_key")
 	}
 	file := filepath.Join(cfg.StateDir, "hash.key")
 	// Its name while only masked values were hashed.
@@ -41,16 +34,21 @@ func hashKey(cfg *config.Config) ([]byte, error) {
 // configured one, which replicas share, or one that is made once and kept.
 func consoleKey(cfg *config.Config) ([]byte, error) {
 	if secret := cfg.Console.Key; secret != (config.Secret{}) {
-		key, err := secret.Read()
-		if err != nil {
-			return nil, fmt.Errorf("console.key: %w", err)
-		}
-		if len(key) < redact.MinKey {
-			return nil, fmt.Errorf("console.key has %d characters, and needs %d; make one with 'openssl rand -hex 32'", len(key), redact.MinKey)
-		}
-		return []byte(key), nil
+		return givenKey(secret, "console.key")
 	}
 	return keptKey(filepath.Join(cfg.StateDir, "console.key"), "the key of links and logins", "end links and logins")
+}
+
+// givenKey reads the key of a setting.
+func givenKey(secret config.Secret, setting string) ([]byte, error) {
+	key, err := secret.Read()
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", setting, err)
+	}
+	if len(key) < redact.MinKey {
+		return nil, fmt.Errorf("%s has %d characters, and needs %d; make one with 'openssl rand -hex 32'", setting, len(key), redact.MinKey)
+	}
+	return []byte(key), nil
 }
 
 // keptKey reads a key, or makes it at the first start. Without it is what losing
