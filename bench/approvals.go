@@ -23,6 +23,7 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 
 	"github.com/callgate/callgate/approvals/postgres/local"
+	"github.com/callgate/callgate/demo"
 )
 
 const (
@@ -98,13 +99,13 @@ type replica struct {
 
 // startHolding starts a replica whose only rule holds.
 func (r *rig) startHolding(ctx context.Context, name, database, roles string) (out replica, err error) {
-	if out.grpc, err = freeAddr(); err != nil {
+	if out.grpc, err = demo.FreeAddr(); err != nil {
 		return out, err
 	}
-	if out.console, err = freeAddr(); err != nil {
+	if out.console, err = demo.FreeAddr(); err != nil {
 		return out, err
 	}
-	if out.metrics, err = freeAddr(); err != nil {
+	if out.metrics, err = demo.FreeAddr(); err != nil {
 		return out, err
 	}
 	store, env := "approvals: {max_open: 20000}\n", []string{"BENCH_CREDENTIAL=k"}

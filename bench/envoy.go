@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/callgate/callgate/demo"
 	"github.com/callgate/callgate/envoy/local"
 )
 
@@ -103,7 +104,7 @@ func httpSubject(name, addr string, pids []int, token string) subject {
 }
 
 func (r *rig) startPlainEnvoy(ctx context.Context, binary, name, upstream, authz string) (*process, string, error) {
-	addr, err := freeAddr()
+	addr, err := demo.FreeAddr()
 	if err != nil {
 		return nil, "", err
 	}
@@ -186,11 +187,11 @@ func benchEnvoy(ctx context.Context) ([]row, error) {
 // startCallgateEnvoy starts Callgate with all roles and an Envoy that gets
 // everything from it.
 func (r *rig) startCallgateEnvoy(ctx context.Context, binary, upstream string) (*process, string, error) {
-	addr, err := freeAddr()
+	addr, err := demo.FreeAddr()
 	if err != nil {
 		return nil, "", err
 	}
-	xds, err := freeAddr()
+	xds, err := demo.FreeAddr()
 	if err != nil {
 		return nil, "", err
 	}

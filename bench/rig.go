@@ -8,6 +8,8 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+
+	"github.com/callgate/callgate/demo"
 )
 
 // rig holds the servers under measurement and their files.
@@ -63,7 +65,7 @@ func (r *rig) launch(ctx context.Context, addr string, env []string, name string
 }
 
 func (r *rig) startFloor(ctx context.Context) (err error) {
-	if r.floorAddr, err = freeAddr(); err != nil {
+	if r.floorAddr, err = demo.FreeAddr(); err != nil {
 		return err
 	}
 	self, err := os.Executable()
@@ -77,7 +79,7 @@ func (r *rig) startFloor(ctx context.Context) (err error) {
 // config writes Callgate's configuration for the load and returns its file.
 func (r *rig) config(envoyAddr, xdsAddr, upstream string) (string, error) {
 	var err error
-	if r.callgateAddr, err = freeAddr(); err != nil {
+	if r.callgateAddr, err = demo.FreeAddr(); err != nil {
 		return "", err
 	}
 	connections, rules, _ := moreConnections(r.connections)
@@ -122,7 +124,7 @@ func (r *rig) startOPA(ctx context.Context) (err error) {
 	if err := opaFiles(r.dir, r.issuer, r.connections); err != nil {
 		return err
 	}
-	if r.opaAddr, err = freeAddr(); err != nil {
+	if r.opaAddr, err = demo.FreeAddr(); err != nil {
 		return err
 	}
 	r.opa, err = r.launch(ctx, r.opaAddr, nil, bin, "run", "--server", "--addr=localhost:0", "--log-level=error", "--disable-telemetry",

@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -127,7 +126,7 @@ func (s *Stack) prepare(context.Context) error {
 		if s.cfg.AnyPorts {
 			a.port = 0
 		}
-		addr, err := free(a.port)
+		addr, err := freeAddr(a.port)
 		if err != nil {
 			return err
 		}
@@ -141,20 +140,6 @@ func (s *Stack) prepare(context.Context) error {
 		s.secrets["CALLGATE_DEMO_"+name] = hex.EncodeToString(b[:])
 	}
 	return nil
-}
-
-// free returns the loopback address with that port, or with another one where
-// it is taken.
-func free(port int) (string, error) {
-	l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port))
-	if err != nil && port != 0 {
-		l, err = net.Listen("tcp", "127.0.0.1:0")
-	}
-	if err != nil {
-		return "", fmt.Errorf("find a free port: %w", err)
-	}
-	defer l.Close()
-	return l.Addr().String(), nil
 }
 
 // Environment is what Callgate's processes find their secrets in.

@@ -3,7 +3,6 @@ package e2e
 import (
 	"context"
 	"log/slog"
-	"net"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -80,12 +79,7 @@ func startReplicas(t *testing.T) *replicas {
 			value, _, _ := strings.Cut(after, "\n")
 			return value
 		}
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			return err
-		}
-		r.desk = l.Addr().String()
-		if err := l.Close(); err != nil {
+		if r.desk, err = demo.FreeAddr(); err != nil {
 			return err
 		}
 		r.first = filepath.Join(filepath.Dir(file), "first.yaml")

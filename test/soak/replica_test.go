@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/callgate/callgate/config"
+	"github.com/callgate/callgate/demo"
 )
 
 // replicas: two services on one ClickHouse, and each leg of a call comes to one
@@ -61,7 +62,7 @@ func (w *world) replicate(ctx context.Context, cfg *config.Config) error {
 	}
 	var addrs [4]string
 	for i := range addrs {
-		if addrs[i], err = freeAddr(); err != nil {
+		if addrs[i], err = demo.FreeAddr(); err != nil {
 			return err
 		}
 	}

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"net"
 	"os"
 	"path/filepath"
 	"testing"
@@ -139,16 +138,6 @@ func (w *world) metrics() []string {
 		out = append(out, s.metrics)
 	}
 	return out
-}
-
-// freeAddr is a loopback address with a port that nobody has.
-func freeAddr() (string, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", err
-	}
-	defer l.Close()
-	return l.Addr().String(), nil
 }
 
 // must ends a test at an error that is not its subject.
