@@ -106,6 +106,10 @@ type Row struct {
 	MaskedTypes           []string          `ch:"masked.type" json:"masked.type"`
 	MaskedPaths           []string          `ch:"masked.path" json:"masked.path"`
 	MaskedCounts          []uint32          `ch:"masked.count" json:"masked.count"`
+	StreamMaskedRules     []string          `ch:"request_stream_masked.rule" json:"request_stream_masked.rule"`
+	StreamMaskedTypes     []string          `ch:"request_stream_masked.type" json:"request_stream_masked.type"`
+	StreamMaskedPaths     []string          `ch:"request_stream_masked.path" json:"request_stream_masked.path"`
+	StreamMaskedCounts    []uint32          `ch:"request_stream_masked.count" json:"request_stream_masked.count"`
 	OriginalSealed        string            `ch:"original_sealed" json:"original_sealed"`
 	OriginalCommitment    string            `ch:"original_commitment" json:"original_commitment"`
 	Withheld              string            `ch:"withheld" json:"withheld"`
@@ -310,9 +314,7 @@ func (r *Row) answer(e *call.Event) {
 	r.ResponseBodyBytes, r.ResponseBodyTruncated = &length, a.Body.Truncated
 	r.ResponseBodySum, r.ResponseSalt = sum(a.Body), string(e.Salt[:])
 	r.MaskedRules, r.MaskedTypes, r.MaskedPaths, r.MaskedCounts = hidden(a.Masked)
-	if len(a.RequestMasked) > 0 { // of messages that were not there to be decided about
-		r.RequestMaskedRules, r.RequestMaskedTypes, r.RequestMaskedPaths, r.RequestMaskedCounts = hidden(a.RequestMasked)
-	}
+	r.StreamMaskedRules, r.StreamMaskedTypes, r.StreamMaskedPaths, r.StreamMaskedCounts = hidden(a.RequestMasked)
 	if o := a.Original; o != nil {
 		r.OriginalSealed, r.OriginalCommitment = string(o.Sealed), string(o.Commitment[:])
 	}

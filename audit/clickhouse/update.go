@@ -30,6 +30,7 @@ var answeredColumns = []column{
 	{"response_body", "String", unlessGone + "`response_body`)"}, {"response_body_tail", "String", unlessGone + "`response_body_tail`)"}, {"response_body_bytes", "Nullable(UInt64)", ""},
 	{"response_body_truncated", "Bool", ""}, {"response_body_sum", "FixedString(32)", unlessGone + "`response_body_sum`)"}, {"response_salt", "FixedString(16)", unlessGone + "`response_salt`)"},
 	{"masked.rule", "Array(String)", ""}, {"masked.type", "Array(String)", ""}, {"masked.path", "Array(String)", ""}, {"masked.count", "Array(UInt32)", ""},
+	{"request_stream_masked.rule", "Array(String)", ""}, {"request_stream_masked.type", "Array(String)", ""}, {"request_stream_masked.path", "Array(String)", ""}, {"request_stream_masked.count", "Array(UInt32)", ""},
 	{"original_sealed", "String", unlessGone + "`original_sealed`)"}, {"original_commitment", "String", ""},
 	{"withheld", "String", ""}, {"interrupted", "Bool", ""},
 }

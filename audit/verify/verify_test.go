@@ -77,6 +77,7 @@ func TestTampering(t *testing.T) {
 		"a row's arguments are edited":       {[]string{`ALTER TABLE {db}.calls UPDATE args = '{"to":"me"}' WHERE ` + is}, verify.Edited, "calls", 14},
 		"a row's body is edited":             {[]string{"ALTER TABLE {db}.calls UPDATE request_body = concat(substring(request_body, 2), 'c') WHERE " + is}, verify.Edited, "calls", 14},
 		"a row's list of what is hidden is":  {[]string{"ALTER TABLE {db}.calls UPDATE `request_masked.rule` = ['x'], `request_masked.type` = ['key'], `request_masked.path` = [''], `request_masked.count` = [1] WHERE " + is}, verify.Edited, "calls", 14},
+		"a list of what streamed hidden is":  {[]string{"ALTER TABLE {db}.calls UPDATE `request_stream_masked.rule` = ['x'], `request_stream_masked.type` = ['key'], `request_stream_masked.path` = [''], `request_stream_masked.count` = [1] WHERE " + is}, verify.Edited, "calls", 14},
 		"a row's scope is edited":            {[]string{"ALTER TABLE {db}.calls UPDATE scope = ['crm'] WHERE " + is}, verify.Edited, "calls", 14},
 		"a row's body is taken":              {[]string{"ALTER TABLE {db}.calls UPDATE args = '', path = '', request_body = '', request_body_tail = '', request_body_sum = toFixedString('', 32), request_salt = toFixedString('', 16) WHERE " + is}, verify.Deleted, "calls", 14},
 		"a row is passed off as erased":      {[]string{"ALTER TABLE {db}.calls UPDATE args = '', path = '', request_body = '', request_salt = toFixedString('', 16), erased = now() WHERE " + is}, verify.Edited, "calls", 14},

@@ -43,8 +43,8 @@ func TestMaskingFails(t *testing.T) {
 	function := httptest.NewServer(http.HandlerFunc(func(out http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
 		case "/large":
-			out.Header().Set("content-type", "text/html")
-			_, _ = io.WriteString(out, "<p>"+plantedCard+strings.Repeat(" and so on", 1_200_000))
+			out.Header().Set("content-type", "multipart/mixed; boundary=b") // which does not flow
+			_, _ = io.WriteString(out, "--b\r\ncontent-type: text/plain\r\n\r\n"+plantedCard+strings.Repeat(" and so on", 1_200_000)+"\r\n--b--\r\n")
 			return
 		case "/late":
 			close(called)

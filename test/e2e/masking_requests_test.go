@@ -195,7 +195,7 @@ rules:
 		if err != nil {
 			t.Fatal(err)
 		}
-		shared.row(t, head.Get("x-callgate-call-id")[0], "answered", "seen", "request_masked.path", "[value]", "request_masked.type", "[email]", "request_masked.count", "[5]")
+		shared.row(t, head.Get("x-callgate-call-id")[0], "answered", "seen", "request_stream_masked.path", "[value]", "request_stream_masked.type", "[email]", "request_stream_masked.count", "[5]")
 		up := open("Upload")
 		for range 40 {
 			if err := up.SendMsg(wrapperspb.String(strings.Repeat("x", 64<<10))); err != nil {
