@@ -58,7 +58,7 @@ func newCarried(key []byte) (*carried, error) {
 	if c.enc, err = opts.EncMode(); err != nil {
 		return nil, fmt.Errorf("encode what is carried: %w", err)
 	}
-	c.dec, err = cbor.DecOptions{DefaultMapType: reflect.TypeFor[map[string]any](), IntDec: cbor.IntDecConvertSigned}.DecMode()
+	c.dec, err = cbor.DecOptions{DefaultMapType: reflect.TypeFor[map[string]any](), IntDec: cbor.IntDecConvertSignedOrFail}.DecMode()
 	return c, err
 }
 
