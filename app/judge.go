@@ -36,8 +36,8 @@ func (d *decider) Judge(ctx context.Context, meta call.Metadata, function string
 		ruling = call.Ruling{Action: call.ActionDeny, Reason: call.ReasonPolicyError,
 			Message: fmt.Sprintf("what the rules say of %q depends on %s, which is not known of a tool call", function, strings.Join(needs, ", "))}
 	}
-	if ruling.Action != call.ActionAllow && now.shadow[meta.Connection] && ruling.Reason != call.ReasonInsufficientScope {
-		ruling = call.Ruling{Action: call.ActionAllow, Reason: call.ReasonShadow}
+	if now.shadow[meta.Connection] && ruling.Reason != call.ReasonInsufficientScope {
+		ruling = ruling.InShadow()
 	}
 	return ruling, nil
 }

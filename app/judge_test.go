@@ -59,7 +59,7 @@ func TestJudge(t *testing.T) {
 		{"model", "tool get_asked", &ann, int64(7), call.ActionHold, "asked"},
 		{"model", "tool get_it", &narrowed, int64(7), call.ActionDeny, "insufficient_scope"},
 		{"gone", "tool get_it", &ann, int64(7), call.ActionDeny, "unknown_connection"},
-		{"trial", "tool get_keys", &ann, int64(7), call.ActionAllow, "shadow"},
+		{"trial", "tool get_keys", &ann, int64(7), call.ActionAllow, "shadow let through in shadow; deny otherwise"},
 		{"trial", "tool get_it", &narrowed, int64(7), call.ActionDeny, "insufficient_scope"},
 	} {
 		meta.Connection, meta.Caller = c.connection, c.who

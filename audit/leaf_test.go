@@ -51,7 +51,7 @@ func events() []call.Event {
 			Status: 200, RPCStatus: &call.RPCStatus{}, ToolError: &no, Headers: call.Headers{{Name: "a", Value: "b"}},
 			Body: call.Body{Length: 1}, Masked: []call.Masked{{Rule: "r", Type: "card", Path: "$.a", Count: 1}}, Withheld: "w", Interrupted: true,
 			Content: [32]byte{1}, Retain: call.Retain{Bodies: at, Row: at}, Original: &call.Original{Commitment: [32]byte{4}},
-			RequestMasked: []call.Masked{{Rule: "q", Type: "key", Path: "b", Count: 1}},
+			Shadow: []string{"tool t: deny: r"}, RequestMasked: []call.Masked{{Rule: "q", Type: "key", Path: "b", Count: 1}},
 		}},
 		{Kind: call.Finished, CallID: id, Time: at, Finished: &call.FinishedEvent{
 			Status: 503, Details: "d", Flags: []string{"UF"}, Upstream: "u", Cluster: "c", Attempts: 2, Started: at, Duration: time.Second,

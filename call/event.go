@@ -123,6 +123,8 @@ type AnsweredEvent struct {
 	Original    *Original  `cbor:"10,keyasint,omitempty"` // nil where none was kept
 	// RequestMasked is what was hidden of messages that streamed to the function.
 	RequestMasked []Masked `cbor:"11,keyasint,omitempty"`
+	// Shadow is what rules in shadow would have done with tool calls in it.
+	Shadow []string `cbor:"12,keyasint,omitempty"`
 }
 
 // Original is the body as the function sent it, sealed for investigators, where

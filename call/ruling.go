@@ -30,6 +30,22 @@ type Ruling struct {
 	Hold          Hold     // for ActionHold
 }
 
+// InShadow lets a call through that the rules would not, and tells what they
+// would have done.
+func (r Ruling) InShadow() Ruling {
+	if r.Action == ActionAllow {
+		return r
+	}
+	what := string(r.Reason)
+	if r.Rule != "" {
+		what = r.Rule
+	}
+	r.Shadow = append(r.Shadow[:len(r.Shadow):len(r.Shadow)], string(r.Action)+": "+what)
+	r.Message = "let through in shadow; " + string(r.Action) + " otherwise: " + r.Message
+	r.Action, r.Reason, r.Hold = ActionAllow, ReasonShadow, Hold{}
+	return r
+}
+
 // Hold is how a held call waits, and for whom. It is kept with the call while it
 // waits, so that a later policy changes nothing about it.
 type Hold struct {

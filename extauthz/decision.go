@@ -145,7 +145,7 @@ func (d *decision) rule() call.Ruling {
 	ruling := d.active.Policy.Decide(d.ctx, &d.call)
 	d.mask.Rules = append(d.mask.Rules[:len(d.mask.Rules):len(d.mask.Rules)], ruling.Mask.Rules...)
 	if d.conn.Shadow && ruling.Reason != call.ReasonMalformedRequest && ruling.Reason != call.ReasonInsufficientScope {
-		ruling = shadowed(ruling)
+		ruling = ruling.InShadow()
 	}
 	return ruling
 }
@@ -281,22 +281,6 @@ func (d *decision) parse() *denied {
 		return deny(call.ReasonMalformedRequest, "the gateway was not given the request body, and connection %s does not list %s in grpc.streaming", d.conn.Name, inv.Function)
 	}
 	return nil
-}
-
-// shadowed lets a call through that the rules would not, and tells what they
-// would have done.
-func shadowed(r call.Ruling) call.Ruling {
-	if r.Action == call.ActionAllow {
-		return r
-	}
-	what := string(r.Reason)
-	if r.Rule != "" {
-		what = r.Rule
-	}
-	r.Shadow = append(r.Shadow[:len(r.Shadow):len(r.Shadow)], string(r.Action)+": "+what)
-	r.Message = "let through in shadow; " + string(r.Action) + " otherwise: " + r.Message
-	r.Action, r.Reason, r.Hold = call.ActionAllow, call.ReasonShadow, call.Hold{}
-	return r
 }
 
 // ask turns the ruling into a decision, with people's help where it says so.

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"mime"
+	"slices"
 	"strings"
 
 	"github.com/callgate/callgate/call"
@@ -60,7 +61,15 @@ type judged struct {
 	calls  protocol.ToolCalls
 	stream *eventLines // nil: the body is one document
 	body   []byte      // held back
+	shadow []string    // what rules in shadow would have done
 }
+
+// Bounds on what is told of rules in shadow in one answer; a model names tools as
+// it likes.
+const (
+	maxShadow     = 100
+	longestShadow = 512 // bytes
+)
 
 // judges reports whether what is answered to the call may hold tool calls.
 func (r *response) judges() bool {
@@ -188,6 +197,14 @@ func (j *judged) each(calls []protocol.ToolCall, err error) error {
 		ruling, err := j.judge.Judge(j.ctx, j.meta, c.Function(), c.Args)
 		if err != nil {
 			return fmt.Errorf("the model's call of tool %q can't be judged: %w", c.Name, err)
+		}
+		for _, s := range ruling.Shadow {
+			if s = c.Function() + ": " + s; len(s) > longestShadow {
+				s = strings.ToValidUTF8(s[:longestShadow], "")
+			}
+			if len(j.shadow) < maxShadow && !slices.Contains(j.shadow, s) {
+				j.shadow = append(j.shadow, s)
+			}
 		}
 		if ruling.Action == call.ActionAllow {
 			continue

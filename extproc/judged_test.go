@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
@@ -19,6 +20,8 @@ func (j tools) Judge(_ context.Context, meta call.Metadata, function string, arg
 	switch {
 	case meta.Caller == nil || meta.Caller.Subject != "ann" || j.err != nil:
 		return call.Ruling{Action: call.ActionAllow}, errors.Join(j.err, errors.New("who?"))
+	case function == "tool good_in_shadow":
+		return call.Ruling{Action: call.ActionAllow, Reason: call.ReasonShadow, Shadow: []string{"deny: later"}}, nil
 	case function == "tool good_but_held":
 		return call.Ruling{Action: call.ActionHold, Rule: "ask", Reason: call.ReasonRule}, nil
 	case strings.HasPrefix(function, "tool good") && n < 10:
@@ -200,6 +203,13 @@ func TestJudgedExchange(t *testing.T) {
 	}
 	if a := b.one(t); !strings.Contains(a.Withheld, `"no bad tools"`) || len(a.Body.Head) > 0 {
 		t.Errorf("%+v", a)
+	}
+	// What is let through in shadow is told, once.
+	b = start(t, judging)
+	shadowed := strings.Replace(bad, "bad", "good_in_shadow", 1)
+	got = b.run(t, exchange{mode: duplex, meta: asks(protocol.ChatCompletions), headers: jsonType, chunks: []string{shadowed}})
+	if a := b.one(t); got.body != shadowed || !slices.Equal(a.Shadow, []string{"tool good_in_shadow: deny: later"}) {
+		t.Errorf("%+v %+v", got, a)
 	}
 	// Of a stream, what came before the call leaves masked, and the end is told.
 	for function, s := range streams("bad", `{}`) {

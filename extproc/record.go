@@ -123,6 +123,9 @@ func (r *response) event(interrupted bool, withheld string) call.Event {
 	if r.outcome != nil {
 		a.RPCStatus, a.ToolError = r.outcome.Result(r.trailers)
 	}
+	if r.judged != nil {
+		a.Shadow = r.judged.shadow
+	}
 	if s := r.editing.stream; s != nil {
 		a.RequestMasked = noted(s.findings())
 	}

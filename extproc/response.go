@@ -36,6 +36,7 @@ type response struct {
 	// rewritten says that the response must be read, masks apart: parts of it
 	// are taken out, or judged.
 	rewritten bool
+	judged    *judged        // nil: nothing in it is judged
 	inStatus  []mask.Finding // what was hidden in a gRPC status
 	inHeaders []mask.Finding // and in headers and trailers
 	// mutation is what changes of the headers.
@@ -202,7 +203,7 @@ func (r *response) choose(empty bool) error {
 		if f, err = r.judgedBy(limits.Whole, f); err != nil {
 			return err
 		}
-		_, r.rewritten = f.(*judged)
+		r.judged, r.rewritten = f.(*judged)
 	}
 	if _, plain := f.(*passing); plain {
 		return nil

@@ -106,6 +106,7 @@ type Row struct {
 	MaskedTypes           []string          `ch:"masked.type" json:"masked.type"`
 	MaskedPaths           []string          `ch:"masked.path" json:"masked.path"`
 	MaskedCounts          []uint32          `ch:"masked.count" json:"masked.count"`
+	ResponseShadow        []string          `ch:"response_shadow" json:"response_shadow"`
 	StreamMaskedRules     []string          `ch:"request_stream_masked.rule" json:"request_stream_masked.rule"`
 	StreamMaskedTypes     []string          `ch:"request_stream_masked.type" json:"request_stream_masked.type"`
 	StreamMaskedPaths     []string          `ch:"request_stream_masked.path" json:"request_stream_masked.path"`
@@ -318,7 +319,7 @@ func (r *Row) answer(e *call.Event) {
 	if o := a.Original; o != nil {
 		r.OriginalSealed, r.OriginalCommitment = string(o.Sealed), string(o.Commitment[:])
 	}
-	r.Withheld, r.Interrupted = a.Withheld, a.Interrupted
+	r.Withheld, r.Interrupted, r.ResponseShadow = a.Withheld, a.Interrupted, a.Shadow
 }
 
 // hidden is what was masked, as nested columns have it.

@@ -32,7 +32,7 @@ var answeredColumns = []column{
 	{"masked.rule", "Array(String)", ""}, {"masked.type", "Array(String)", ""}, {"masked.path", "Array(String)", ""}, {"masked.count", "Array(UInt32)", ""},
 	{"request_stream_masked.rule", "Array(String)", ""}, {"request_stream_masked.type", "Array(String)", ""}, {"request_stream_masked.path", "Array(String)", ""}, {"request_stream_masked.count", "Array(UInt32)", ""},
 	{"original_sealed", "String", unlessGone + "`original_sealed`)"}, {"original_commitment", "String", ""},
-	{"withheld", "String", ""}, {"interrupted", "Bool", ""},
+	{"response_shadow", "Array(String)", ""}, {"withheld", "String", ""}, {"interrupted", "Bool", ""},
 }
 
 var finishedColumns = []column{

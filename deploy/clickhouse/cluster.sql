@@ -817,3 +817,13 @@ ALTER TABLE callgate.calls ON CLUSTER 'trail'
     ADD COLUMN IF NOT EXISTS `request_stream_masked.count` Array(UInt32) COMMENT 'How often.' CODEC(ZSTD(1)) AFTER `request_stream_masked.path`;
 
 INSERT INTO callgate.schema_migrations (version, name) VALUES (15, 'request_stream_masked');
+
+-- 0016 response_shadow
+
+ALTER TABLE callgate.calls_local ON CLUSTER 'trail'
+    ADD COLUMN IF NOT EXISTS response_shadow Array(LowCardinality(String)) COMMENT 'What rules in shadow would have done with tool calls in the response: "tool get_keys: deny: never", or the tool and the rule in shadow that would have matched.' CODEC(ZSTD(1)) AFTER masked.count;
+
+ALTER TABLE callgate.calls ON CLUSTER 'trail'
+    ADD COLUMN IF NOT EXISTS response_shadow Array(LowCardinality(String)) COMMENT 'What rules in shadow would have done with tool calls in the response: "tool get_keys: deny: never", or the tool and the rule in shadow that would have matched.' CODEC(ZSTD(1)) AFTER masked.count;
+
+INSERT INTO callgate.schema_migrations (version, name) VALUES (16, 'response_shadow');
