@@ -1,6 +1,8 @@
 package call
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"fmt"
 	"time"
 
@@ -67,9 +69,16 @@ type Metadata struct {
 	Batch *Batch `json:"batch,omitempty"`
 }
 
+// HashOf is the SHA-256, in hex, by which what travels in a call's metadata knows a
+// body or path.
+func HashOf(b []byte) string {
+	sum := sha256.Sum256(b)
+	return hex.EncodeToString(sum[:])
+}
+
 // RequestMask is what must be hidden of a request on its way to the function. The
 // body that was judged and the one that the function gets, which is recorded, are
-// known by their SHA-256, in hex; so is the path with its query. Without them body
+// known by their [HashOf]; so is the path with its query. Without them body
 // or path stay as they are.
 type RequestMask struct {
 	Mask       Mask   `json:"mask"`

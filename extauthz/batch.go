@@ -206,7 +206,7 @@ func (d *decision) batchValue() *structpb.Value {
 		f["masks"] = structpb.NewListValue(&structpb.ListValue{Values: masks})
 	}
 	if edit {
-		f["edit"], f["sha256"] = structpb.NewBoolValue(true), structpb.NewStringValue(hashOf(d.call.Request.Body))
+		f["edit"], f["sha256"] = structpb.NewBoolValue(true), structpb.NewStringValue(call.HashOf(d.call.Request.Body))
 	}
 	return object(f)
 }

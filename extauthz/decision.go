@@ -122,20 +122,17 @@ func (d *decision) conclude() (*authv3.CheckResponse, error) {
 		return d.refuse(decided)
 	}
 	d.mask, decided.Relaxed, d.ownMask = d.mask.For(d.call.Identity, decided)
-	var no *denied
-	if len(d.mask.Rules) > 0 {
-		no = d.unconditional()
+	tags := func() *denied {
+		if len(d.mask.Rules) == 0 {
+			return nil
+		}
+		return d.unconditional()
 	}
-	if no == nil {
-		no = d.credential()
-	}
-	if no != nil {
-		return d.refuse(call.Decision{Outcome: call.Deny, Rule: decided.Rule, Reason: no.reason, Message: no.message,
-			Shadow: decided.Shadow, Approval: decided.Approval})
-	}
-	if no := d.maskRequest(); no != nil {
-		return d.refuse(call.Decision{Outcome: call.Deny, Rule: decided.Rule, Reason: no.reason, Message: no.message,
-			Shadow: decided.Shadow, Approval: decided.Approval})
+	for _, stage := range []func() *denied{tags, d.credential, d.maskRequest} {
+		if no := stage(); no != nil {
+			return d.refuse(call.Decision{Outcome: call.Deny, Rule: decided.Rule, Reason: no.reason, Message: no.message,
+				Shadow: decided.Shadow, Approval: decided.Approval})
+		}
 	}
 	return d.allow(decided)
 }

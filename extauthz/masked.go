@@ -2,8 +2,6 @@ package extauthz
 
 import (
 	"bytes"
-	"crypto/sha256"
-	"encoding/hex"
 	"slices"
 	"strconv"
 
@@ -33,7 +31,7 @@ func (d *decision) maskRequest() *denied {
 		return nil
 	}
 	if !sameBody {
-		d.request.Judged, d.request.Sent = hashOf(r.Body), hashOf(body)
+		d.request.Judged, d.request.Sent = call.HashOf(r.Body), call.HashOf(body)
 	}
 	masked := *r
 	masked.Path, masked.Body = path, body
@@ -80,7 +78,7 @@ func (d *decision) maskParts() (path string, body []byte, no *denied) {
 func (d *decision) rewritten(path string) *call.RequestMask {
 	m := &call.RequestMask{Mask: d.conn.RequestMask}
 	if path != d.call.Request.Path {
-		m.JudgedPath, m.SentPath = hashOf([]byte(d.call.Request.Path)), hashOf([]byte(path))
+		m.JudgedPath, m.SentPath = call.HashOf([]byte(d.call.Request.Path)), call.HashOf([]byte(path))
 	}
 	return m
 }
@@ -141,11 +139,6 @@ func (d *decision) maskBatch(members []*member) {
 	}
 	d.request = d.rewritten(path)
 	if !same {
-		d.request.Judged, d.request.Sent = hashOf(r.Body), hashOf(protocol.BatchOf(sent))
+		d.request.Judged, d.request.Sent = call.HashOf(r.Body), call.HashOf(protocol.BatchOf(sent))
 	}
-}
-
-func hashOf(b []byte) string {
-	sum := sha256.Sum256(b)
-	return hex.EncodeToString(sum[:])
 }

@@ -71,7 +71,7 @@ func TestRequestPartsMasked(t *testing.T) {
 		}
 		a := r.check(t, request(editable, ask, body(`{"amount":1}`)))
 		m := a.meta.Request
-		if a.GetOkResponse() == nil || m == nil || m.Judged != "" || m.JudgedPath == "" || m.SentPath != hashOf([]byte(a.event.Path)) || !strings.HasSuffix(a.event.Path, "?note=-") || strings.Contains(string(a.event.ArgsJSON), "ü") {
+		if a.GetOkResponse() == nil || m == nil || m.Judged != "" || m.JudgedPath == "" || m.SentPath != call.HashOf([]byte(a.event.Path)) || !strings.HasSuffix(a.event.Path, "?note=-") || strings.Contains(string(a.event.ArgsJSON), "ü") {
 			t.Errorf("%+v %s %s", a.meta.Request, a.event.Path, a.event.ArgsJSON)
 		}
 		r.check(t, request(ask, body(`{"amount":1}`))).denied(t, 403, call.ReasonRequestWhole)
@@ -90,7 +90,7 @@ func TestRequestPartsMasked(t *testing.T) {
 			text := " [" + strings.Join(list, " , ") + "]"
 			resp, meta, events := r.sendBatch(t, text, editable)
 			masked := strings.Replace(one, "ü", "[redacted]", 1)
-			if m := meta.Request; resp.GetOkResponse() == nil || m == nil || m.Judged != hashOf([]byte(text)) || m.Sent != hashOf([]byte("["+masked+","+two+"]")) || m.SentPath != "" {
+			if m := meta.Request; resp.GetOkResponse() == nil || m == nil || m.Judged != call.HashOf([]byte(text)) || m.Sent != call.HashOf([]byte("["+masked+","+two+"]")) || m.SentPath != "" {
 				t.Fatalf("%+v", meta.Request)
 			}
 			if string(events[0].Body.Head) != masked || len(events[0].Masked) != 1 || strings.Contains(string(events[0].ArgsJSON), "ü") || string(events[1].Body.Head) != two || events[1].Masked != nil {

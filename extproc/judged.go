@@ -64,12 +64,8 @@ type judged struct {
 	shadow []string    // what rules in shadow would have done
 }
 
-// Bounds on what is told of rules in shadow in one answer; a model names tools as
-// it likes.
-const (
-	maxShadow     = 100
-	longestShadow = 512 // bytes
-)
+// maxShadow bounds what is told of rules in shadow in one answer.
+const maxShadow = 100
 
 // judges reports whether what is answered to the call may hold tool calls.
 func (r *response) judges() bool {
@@ -199,10 +195,7 @@ func (j *judged) each(calls []protocol.ToolCall, err error) error {
 			return fmt.Errorf("the model's call of tool %q can't be judged: %w", c.Name, err)
 		}
 		for _, s := range ruling.Shadow {
-			if s = c.Function() + ": " + s; len(s) > longestShadow {
-				s = strings.ToValidUTF8(s[:longestShadow], "")
-			}
-			if len(j.shadow) < maxShadow && !slices.Contains(j.shadow, s) {
+			if s = c.Function() + ": " + s; len(j.shadow) < maxShadow && !slices.Contains(j.shadow, s) {
 				j.shadow = append(j.shadow, s)
 			}
 		}

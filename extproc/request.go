@@ -88,14 +88,14 @@ func (r *response) streamRequest(ok []*extprocv3.ProcessingResponse) ([]*extproc
 	if !r.editing.streamed {
 		return r.withhold(errors.New("envoy does not hand the request body over as it comes, so it can't be masked; set request_body_mode to FULL_DUPLEX_STREAMED"))
 	}
-	masker, err := r.server.requests.maskers.of(r.editing.mask.Mask, nil, nil, nil)
+	masker, err := r.server.requests.masker(r.ctx, r.editing.mask.Mask, r.meta.Protocol)
 	if err == nil && masker == nil {
 		err = errors.New("there is no mask for the request's messages")
 	}
 	if err != nil {
 		return r.withhold(err)
 	}
-	if r.editing.stream, err = r.server.requests.framed(masker.In(r.ctx), r.meta.Connection, r.meta.Function, r.editing.headers); err != nil {
+	if r.editing.stream, err = r.server.requests.framed(masker, r.meta.Connection, r.meta.Function, r.editing.headers); err != nil {
 		return r.withhold(err)
 	}
 	r.editing.stream.limit = r.limits().Whole
@@ -183,7 +183,7 @@ var digests = []string{"digest", "repr-digest", "content-digest", "content-md5"}
 
 // edit returns the batch without what is denied.
 func edit(b *call.Batch, body []byte) ([]byte, error) {
-	if hashOf(body) != b.SHA256 {
+	if call.HashOf(body) != b.SHA256 {
 		return nil, errors.New("the request body is not the one that was judged")
 	}
 	kept, err := allowedOf(b, body)

@@ -3,8 +3,6 @@ package extproc
 import (
 	"bytes"
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"math"
@@ -31,17 +29,26 @@ func NewRequests(hashKey []byte, custom Detectors, messages Messages) *Requests 
 	return &Requests{maskers: maskers{hashKey: hashKey, custom: custom}, messages: messages}
 }
 
+// masker compiles what a call's functions must not be sent, or returns nil where
+// nothing is hidden.
+func (r *Requests) masker(ctx context.Context, rules call.Mask, p call.Protocol) (*mask.Masker, error) {
+	m, err := r.maskers.of(rules, requestRoots[p], nil, nil)
+	if err != nil || m == nil {
+		return nil, err
+	}
+	return m.In(ctx), nil
+}
+
 // Mask returns path and body as the function may have them, and what was hidden.
 // The body, and the values of the query, are masked. What can't be, since it names
 // something (a segment of the path, named by inPath where it is an argument), is
 // an SQL text, or steers the exchange (a header), is an error if it holds what the
 // function must not be sent: then the request must not go.
 func (r *Requests) Mask(ctx context.Context, rules call.Mask, c *call.Call, inPath []string) (path string, body []byte, hidden []call.Masked, err error) {
-	masker, err := r.maskers.of(rules, requestRoots[c.Protocol], nil, nil)
+	masker, err := r.masker(ctx, rules, c.Protocol)
 	if err != nil || masker == nil {
 		return c.Request.Path, c.Request.Body, nil, err
 	}
-	masker = masker.In(ctx)
 	if err := discreetHeaders(masker, c.Request.Headers); err != nil {
 		return "", nil, nil, err
 	}
@@ -175,7 +182,7 @@ var requestRoots = map[call.Protocol][]string{
 // judged and what was recorded are known by their hashes.
 func (r *response) maskRequest(body []byte) ([]byte, error) {
 	edit := r.editing.mask
-	if hashOf(body) != edit.Judged {
+	if call.HashOf(body) != edit.Judged {
 		return nil, errors.New("the request body is not the one that was judged")
 	}
 	var out []byte
@@ -188,21 +195,21 @@ func (r *response) maskRequest(body []byte) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("the request can't be masked: %w", err)
 	}
-	if hashOf(out) != edit.Sent {
+	if call.HashOf(out) != edit.Sent {
 		return nil, errors.New("the masked request is not the one that was recorded; the replicas differ in their hash key or build")
 	}
 	return out, nil
 }
 
 func (r *response) maskBody(body []byte, function string) ([]byte, error) {
-	masker, err := r.server.requests.maskers.of(r.editing.mask.Mask, requestRoots[r.meta.Protocol], nil, nil)
+	masker, err := r.server.requests.masker(r.ctx, r.editing.mask.Mask, r.meta.Protocol)
 	if err != nil {
 		return nil, err
 	}
 	if masker == nil {
 		return body, nil
 	}
-	out, _, err := r.server.requests.body(masker.In(r.ctx), &call.Call{Connection: r.meta.Connection, Protocol: r.meta.Protocol, Function: function,
+	out, _, err := r.server.requests.body(masker, &call.Call{Connection: r.meta.Connection, Protocol: r.meta.Protocol, Function: function,
 		Request: call.Request{Headers: r.editing.headers, Body: body}})
 	return out, err
 }
@@ -225,27 +232,22 @@ func (r *response) maskBatch(b *call.Batch, body []byte) ([]byte, error) {
 // maskPath returns the path that the function gets.
 func (r *response) maskPath(path string) (string, error) {
 	edit := r.editing.mask
-	if hashOf([]byte(path)) != edit.JudgedPath {
+	if call.HashOf([]byte(path)) != edit.JudgedPath {
 		return "", errors.New("the request's path is not the one that was judged")
 	}
-	masker, err := r.server.requests.maskers.of(edit.Mask, requestRoots[r.meta.Protocol], nil, nil)
+	masker, err := r.server.requests.masker(r.ctx, edit.Mask, r.meta.Protocol)
 	if err != nil {
 		return "", err
 	}
 	if masker == nil {
 		return "", errors.New("there is no mask for the request's path")
 	}
-	out, _, err := maskTarget(masker.In(r.ctx), &call.Call{Request: call.Request{Path: path}}, nil)
+	out, _, err := maskTarget(masker, &call.Call{Request: call.Request{Path: path}}, nil)
 	if err != nil {
 		return "", err
 	}
-	if hashOf([]byte(out)) != edit.SentPath {
+	if call.HashOf([]byte(out)) != edit.SentPath {
 		return "", errors.New("the masked path is not the one that was recorded; the replicas differ in their hash key or build")
 	}
 	return out, nil
-}
-
-func hashOf(b []byte) string {
-	sum := sha256.Sum256(b)
-	return hex.EncodeToString(sum[:])
 }

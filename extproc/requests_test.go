@@ -20,7 +20,7 @@ func TestRequestMasked(t *testing.T) {
 	sent := strings.Replace(body, card, "[redacted:card]", 1)
 	meta := func(change func(*call.RequestMask)) *call.Metadata {
 		m := decided(call.HTTP)
-		m.Request = &call.RequestMask{Mask: rules, Judged: hashOf([]byte(body)), Sent: hashOf([]byte(sent))}
+		m.Request = &call.RequestMask{Mask: rules, Judged: call.HashOf([]byte(body)), Sent: call.HashOf([]byte(sent))}
 		change(m.Request)
 		return m
 	}
@@ -160,7 +160,7 @@ func TestRequestPath(t *testing.T) {
 		for _, mode := range []extprocfilterv3.ProcessingMode_BodySendMode{buffered, nobody} {
 			b := start(t)
 			m := decided(call.HTTP)
-			m.Request = &call.RequestMask{Mask: call.Mask{Rules: []call.MaskRule{cards}}, JudgedPath: hashOf([]byte(path)), SentPath: hashOf([]byte(tt.sent))}
+			m.Request = &call.RequestMask{Mask: call.Mask{Rules: []call.MaskRule{cards}}, JudgedPath: call.HashOf([]byte(path)), SentPath: call.HashOf([]byte(tt.sent))}
 			stream, err := b.client.Process(t.Context())
 			if err != nil {
 				t.Fatal(err)
@@ -218,7 +218,7 @@ func TestBatchRequestMasked(t *testing.T) {
 			}
 			c.End += more - before
 		}
-		m.Batch.SHA256 = hashOf([]byte(grown))
+		m.Batch.SHA256 = call.HashOf([]byte(grown))
 		var sent [][]byte
 		for _, c := range m.Batch.Calls {
 			if c.Denied == nil {
@@ -226,13 +226,13 @@ func TestBatchRequestMasked(t *testing.T) {
 			}
 		}
 		want := string(protocol.BatchOf(sent))
-		m.Request = &call.RequestMask{Mask: call.Mask{Rules: []call.MaskRule{cards}}, Judged: hashOf([]byte(grown)), Sent: hashOf([]byte(want))}
+		m.Request = &call.RequestMask{Mask: call.Mask{Rules: []call.MaskRule{cards}}, Judged: call.HashOf([]byte(grown)), Sent: call.HashOf([]byte(want))}
 		b := start(t)
 		got, req, out := b.through(t, passageOf(m, grown, "["+result1("1", "")+","+result1(`"1"`, "")+"]"))
 		if got != want || out.err != nil || !out.ended || len(req.GetHeaderMutation().GetRemoveHeaders()) == 0 {
 			t.Errorf("the function got %q, want %q; the caller %+v", got, want, out)
 		}
-		m.Request.Sent = hashOf([]byte(grown))
+		m.Request.Sent = call.HashOf([]byte(grown))
 		b = start(t)
 		if got, _, out := b.through(t, passageOf(m, grown, "[]")); got != "" || out.immediate == nil {
 			t.Errorf("the function got %q, the caller %+v", got, out)

@@ -345,12 +345,18 @@ func (r *response) body(p []byte, end bool) ([]*extprocv3.ProcessingResponse, er
 	if len(out) == 0 && r.duplex() {
 		return nil, nil
 	}
+	return r.part(out), nil
+}
+
+// part are the messages for bytes of the body before its end, with the headers if
+// these have not gone.
+func (r *response) part(out []byte) []*extprocv3.ProcessingResponse {
 	messages := r.chunks(out, false)
 	if !r.sent {
 		r.sent = true
 		messages = append(one(r.headersOK()), messages...)
 	}
-	return messages, nil
+	return messages
 }
 
 // pass lets bytes go at once. Whoever reads them slowly takes no time of ours.
@@ -359,11 +365,7 @@ func (r *response) pass(out []byte) error {
 		return nil
 	}
 	r.take(out)
-	messages := r.chunks(out, false)
-	if !r.sent {
-		r.sent = true
-		messages = append(one(r.headersOK()), messages...)
-	}
+	messages := r.part(out)
 	return r.pause(func() error {
 		for _, m := range messages {
 			if err := r.send(m); err != nil {
