@@ -234,17 +234,8 @@ func (s *scanner) ordinalBefore(i int) bool {
 		end, sign = trimBack(b, end-1), true
 	}
 	for words, start := 0, end; words < 3; words++ {
-		if words > 0 {
-			if start == 0 || b[start-1] != ' ' {
-				break
-			}
-			start--
-		}
-		from := start
-		for start > 0 && end-start < maxKeyLength && isName(b[start-1]) {
-			start--
-		}
-		if start == from {
+		var more bool
+		if start, more = s.wordBefore(start, end); !more {
 			break
 		}
 		n := s.w.name(b[start:end])

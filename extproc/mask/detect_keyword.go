@@ -14,17 +14,8 @@ func (s *scanner) assign(i int) int {
 	var info, said *nameInfo
 	// Up to three words may form the name: "Card number: ...".
 	for words, start := 0, end; words < 3 && info == nil; words++ {
-		if words > 0 {
-			if start == 0 || b[start-1] != ' ' {
-				break
-			}
-			start--
-		}
-		from := start
-		for start > 0 && end-start < maxKeyLength && isName(b[start-1]) {
-			start--
-		}
-		if start == from {
+		var more bool
+		if start, more = s.wordBefore(start, end); !more {
 			break
 		}
 		n := s.w.name(b[start:end])
@@ -124,4 +115,20 @@ func assigned(b []byte, i int) (from, to int) {
 		}
 	}
 	return i, to
+}
+
+// wordBefore is where a name of several words that stands from start to end begins
+// with one word more before it; false where there is none.
+func (s *scanner) wordBefore(start, end int) (int, bool) {
+	if start < end { // it is not the first
+		if start == 0 || s.b[start-1] != ' ' {
+			return start, false
+		}
+		start--
+	}
+	from := start
+	for start > 0 && end-start < maxKeyLength && isName(s.b[start-1]) {
+		start--
+	}
+	return start, start < from
 }
