@@ -193,12 +193,7 @@ func (p *Plane) AcceptTools(ctx context.Context, connection string, list []Accep
 	if err := p.cfg.Store.putTools(ctx, connection, changed, nanos(now)); err != nil {
 		return err
 	}
-	detail := strings.Join(told, "; ")
-	if reason != "" {
-		detail += ": " + reason
-	}
-	p.note(ctx, call.ChangeEvent{What: call.ChangeToolsAccepted, Version: connection, By: author, Detail: detail})
-	return p.spreadTools(ctx, connection)
+	return p.changedTools(ctx, call.ChangeToolsAccepted, connection, told, author, reason)
 }
 
 // ForgetTools forgets tools that the server has no more. One that comes back is
@@ -233,11 +228,17 @@ func (p *Plane) ForgetTools(ctx context.Context, connection string, names []stri
 	if err := p.cfg.Store.putTools(ctx, connection, gone, nanos(p.cfg.Now().UTC())); err != nil {
 		return err
 	}
+	return p.changedTools(ctx, call.ChangeToolsForgotten, connection, told, author, reason)
+}
+
+// changedTools puts on record what somebody did with tools of a connection, and
+// tells the decision servers.
+func (p *Plane) changedTools(ctx context.Context, what, connection string, told []string, author, reason string) error {
 	detail := strings.Join(told, "; ")
 	if reason != "" {
 		detail += ": " + reason
 	}
-	p.note(ctx, call.ChangeEvent{What: call.ChangeToolsForgotten, Version: connection, By: author, Detail: detail})
+	p.note(ctx, call.ChangeEvent{What: what, Version: connection, By: author, Detail: detail})
 	return p.spreadTools(ctx, connection)
 }
 

@@ -44,14 +44,8 @@ func connections(was, is config.Policy) []Change {
 
 // connectionEffect is what changed settings of a connection do.
 func connectionEffect(was, is config.Connection, fields []Field) (Effect, []string) {
-	var all []Effect
-	var why []string
-	say := func(effect Effect, format string, args ...any) {
-		all = append(all, effect)
-		if text := fmt.Sprintf(format, args...); !slices.Contains(why, text) {
-			why = append(why, text)
-		}
-	}
+	var r reasons
+	say := func(effect Effect, format string, args ...any) { r.say(effect, fmt.Sprintf(format, args...)) }
 	masks := map[string]bool{}
 	for _, f := range fields {
 		switch head, _, _ := strings.Cut(strings.ReplaceAll(f.Path, "[", "."), "."); head {
@@ -79,7 +73,7 @@ func connectionEffect(was, is config.Connection, fields []Field) (Effect, []stri
 			say(effect, "%s", text)
 		}
 	}
-	return together(all...), why
+	return together(r.effects...), r.why
 }
 
 // settingEffect is what one changed setting does. One that is not known here may do

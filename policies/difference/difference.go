@@ -64,6 +64,19 @@ func Compare(ctx context.Context, was, is Side) ([]Change, error) {
 	return append(out, rules...), nil
 }
 
+// reasons gathers what parts of a change do, and why, each said once.
+type reasons struct {
+	effects []Effect
+	why     []string
+}
+
+func (r *reasons) say(effect Effect, text string) {
+	r.effects = append(r.effects, effect)
+	if !slices.Contains(r.why, text) {
+		r.why = append(r.why, text)
+	}
+}
+
 // together is what several effects come to.
 func together(all ...Effect) Effect {
 	wide := slices.Contains(all, Widens) || slices.Contains(all, Either)

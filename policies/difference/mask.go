@@ -129,14 +129,8 @@ func detectors(was, is config.Policy) []Change {
 
 // detectorEffect is what another way to say a detector does where masks name it.
 func detectorEffect(was, is config.Detector, fields []Field) (Effect, []string) {
-	var all []Effect
-	var why []string
-	say := func(effect Effect, text string) {
-		all = append(all, effect)
-		if !slices.Contains(why, text) {
-			why = append(why, text)
-		}
-	}
+	var r reasons
+	say := r.say
 	list := func(was, is []string, more, less string) {
 		gained, lost := lists(was, is)
 		if gained {
@@ -180,5 +174,5 @@ func detectorEffect(was, is config.Detector, fields []Field) (Effect, []string) 
 			say(Either, f.Path+" is another")
 		}
 	}
-	return together(all...), why
+	return together(r.effects...), r.why
 }
