@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -14,13 +13,10 @@ import (
 	"sync/atomic"
 	"time"
 
-	"google.golang.org/protobuf/proto"
-
 	"github.com/callgate/callgate/call"
 	"github.com/callgate/callgate/call/protocol/descriptor"
 	"github.com/callgate/callgate/call/tool"
 	"github.com/callgate/callgate/config"
-	"github.com/callgate/callgate/discovery"
 	"github.com/callgate/callgate/extauthz"
 	"github.com/callgate/callgate/extauthz/connection"
 	"github.com/callgate/callgate/policies"
@@ -425,153 +421,9 @@ func (d *decider) Pinned(connection string, entry []byte) ([]byte, bool) {
 	return nil, false
 }
 
-// watchTools has the servers asked whose tools are pinned by a policy that
-// decides.
-func (d *decider) watchTools() {
-	if !d.asks {
-		return
-	}
-	list := map[string]*toolWatch{}
-	for _, v := range []string{d.rollout.GetCanary(), d.rollout.GetStable()} {
-		h := d.held[v]
-		if h == nil {
-			continue
-		}
-		for _, c := range h.policy.Connections {
-			if !pinsTools(c) {
-				continue
-			}
-			if d.report == nil {
-				d.log.Warn("tools are pinned by a control plane and there is none, so calls to them are denied; run the role xds, name one (control.server), or set mcp.tools.pin: off", "connection", c.Name)
-				continue
-			}
-			fetch, err := d.toolFetch(c, h.connections.Named(c.Name))
-			if err != nil {
-				d.log.Error("an MCP server can't be asked for its tools, so calls to them are denied", "connection", c.Name, "error", err)
-				continue
-			}
-			list[c.Name] = &toolWatch{connection: c, fetch: fetch, report: d.report, node: d.cfg.Node, log: d.log, nudged: make(chan struct{}, 1), asked: make(chan struct{})}
-		}
-	}
-	d.watches.keep(d.life, list)
-}
-
-func (d *decider) toolFetch(c config.Connection, built *connection.Connection) (func(context.Context) ([]tool.Definition, error), error) {
-	endpoint, err := toolEndpoint(c)
-	if err != nil {
-		return nil, err
-	}
-	transport, err := toolTransport(c)
-	if err != nil {
-		return nil, err
-	}
-	cfg := discovery.Config{Endpoint: endpoint, Version: d.version, HTTP: transport}
-	if built.Credential != nil {
-		cfg.Header = built.Credential.Header
-	}
-	return func(ctx context.Context) ([]tool.Definition, error) { return discovery.Tools(ctx, cfg) }, nil
-}
-
 // unknownOfListed is what a call of a listed function will have that is not
 // known when it is listed.
 var unknownOfListed = []policies.Part{
 	{Field: "call.args"}, {Field: "call.headers"}, {Field: "call.body_size"}, {Field: "call.path"}, {Field: "call.method"}, {Field: "call.authority"},
 	{Field: "call.source_ip"}, {Field: "call.id"}, {Field: "call.session"}, {Field: "identity.claims"}, {Field: "session"}, {Field: "now"},
-}
-
-// forget drops all policies but the one that decides and the one before.
-func (d *decider) forget(ctx context.Context, before string) error {
-	d.mu.Lock()
-	var gone []string
-	for v := range d.held {
-		if v != before && v != d.rollout.GetStable() {
-			gone = append(gone, v)
-		}
-	}
-	d.mu.Unlock()
-	return d.Policies(ctx, nil, gone)
-}
-
-// store writes what is held to disk, whole or not at all.
-func (d *decider) store() error {
-	if d.keep == "" {
-		return nil
-	}
-	held := &policyv1.Held{Rollout: d.rollout, Grants: slices.Collect(maps.Values(d.grants)), Revocations: slices.Collect(maps.Values(d.revocations)), Tools: slices.Collect(maps.Values(d.tools))}
-	for _, h := range d.held {
-		held.Policies = append(held.Policies, h.wire)
-	}
-	data, err := proto.Marshal(held)
-	if err != nil {
-		return fmt.Errorf("keep the policy: %w", err)
-	}
-	return replace(d.keep, data)
-}
-
-// replace writes a file durably in place of what it held.
-func replace(path string, data []byte) error {
-	f, err := os.CreateTemp(filepath.Dir(path), ".new-")
-	if err != nil {
-		return fmt.Errorf("write %s: %w", path, err)
-	}
-	_, err = f.Write(data)
-	if err = errors.Join(err, f.Sync(), f.Close()); err == nil {
-		err = os.Rename(f.Name(), path)
-	}
-	if err != nil {
-		return errors.Join(fmt.Errorf("write %s: %w", path, err), os.Remove(f.Name()))
-	}
-	return nil
-}
-
-// kept is what store wrote; nil where it wrote nothing.
-func (d *decider) kept() (*policyv1.Held, error) {
-	data, err := os.ReadFile(d.keep)
-	if errors.Is(err, os.ErrNotExist) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, fmt.Errorf("read the last good policy: %w", err)
-	}
-	held := new(policyv1.Held)
-	if err := proto.Unmarshal(data, held); err != nil {
-		return nil, fmt.Errorf("read the last good policy %s: %w", d.keep, err)
-	}
-	return held, nil
-}
-
-// load takes up what store wrote, and tells what it was. Nothing having been
-// written is no error.
-func (d *decider) load(ctx context.Context) (map[string][]string, error) {
-	held, err := d.kept()
-	if err != nil || held.GetRollout() == nil {
-		return nil, err
-	}
-	keep := d.keep
-	d.keep = "" // nothing is written until all is taken
-	defer func() { d.keep = keep }()
-	if err := errors.Join(d.Revocations(ctx, held.GetRevocations(), nil), d.Grants(ctx, held.GetGrants(), nil), d.Tools(ctx, held.GetTools(), nil)); err != nil {
-		return nil, fmt.Errorf("take up the last good policy: %w", err)
-	}
-	if err := d.Policies(ctx, held.GetPolicies(), nil); err != nil {
-		return nil, fmt.Errorf("take up the last good policy: %w", err)
-	}
-	if err := d.Rollout(ctx, held.GetRollout()); err != nil {
-		return nil, fmt.Errorf("take up the last good policy: %w", err)
-	}
-	has := map[string][]string{xds.RolloutType: {"current"}}
-	for _, p := range held.GetPolicies() {
-		has[xds.PolicyType] = append(has[xds.PolicyType], p.GetVersion())
-	}
-	for _, g := range held.GetGrants() {
-		has[xds.GrantType] = append(has[xds.GrantType], g.GetId())
-	}
-	for _, r := range held.GetRevocations() {
-		has[xds.RevocationType] = append(has[xds.RevocationType], r.GetId())
-	}
-	for _, t := range held.GetTools() {
-		has[xds.ToolSetType] = append(has[xds.ToolSetType], t.GetConnection())
-	}
-	d.log.InfoContext(ctx, "the last good policy decides until the control plane answers", "version", held.GetRollout().GetStable())
-	return has, nil
 }
