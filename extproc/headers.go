@@ -26,13 +26,26 @@ func (r *response) maskHeaders(h call.Headers, mutation *extprocv3.HeaderMutatio
 	changed := map[string]bool{}
 	for _, f := range h {
 		switch {
-		case strings.HasPrefix(f.Name, ":"), strings.HasPrefix(f.Name, call.HeaderPrefix), slices.Contains(validators, f.Name), f.Name == "grpc-message", f.Name == "grpc-status":
+		case strings.HasPrefix(f.Name, ":"), slices.Contains(validators, f.Name), r.meta.Protocol == call.GRPC && f.Name == "grpc-message":
 			out = append(out, f)
 			continue
 		case r.meta.Protocol == call.GRPC && strings.HasSuffix(f.Name, "-bin"):
 			// A message of a type that nobody here knows.
 			changed[f.Name] = true
 			continue
+		case numbered(f.Name):
+			_, found, err := r.masker.String("", f.Name)
+			if err != nil {
+				return nil, nil, fmt.Errorf("the name of a header can't be masked: %w", err)
+			}
+			if len(found) > 0 { // another name would be another header
+				for i := range found {
+					found[i].Path = "header"
+				}
+				r.inHeaders = append(r.inHeaders, found...)
+				changed[f.Name] = true
+				continue
+			}
 		}
 		value, found, drop, err := r.masker.Header(f.Name, f.Value)
 		if err != nil {
@@ -64,6 +77,18 @@ func (r *response) maskHeaders(h call.Headers, mutation *extprocv3.HeaderMutatio
 		}
 	}
 	return out, mutation, nil
+}
+
+// numbered tells whether a header's name has so many digits that it may say a value
+// itself; others are only names.
+func numbered(name string) bool {
+	n := 0
+	for _, c := range []byte(name) {
+		if '0' <= c && c <= '9' {
+			n++
+		}
+	}
+	return n >= 8
 }
 
 // findings are all that was hidden of the response.

@@ -155,7 +155,7 @@ func (j *joined) settle(c *channel, last bool) error {
 			to = start // it may go on
 			break
 		}
-		repl := w.m.conceal(w.ruleHow(f), f, seen[f.start:f.end])
+		repl := w.m.conceal(w.ruleHow(f), f, f.in(seen))
 		for _, p := range c.parts {
 			a, b := max(start, p.off), min(end, p.off+len(p.text))
 			if a >= b {

@@ -26,13 +26,14 @@ type engine struct {
 type byteClass uint8
 
 const (
-	classDigit  byteClass = 1 << iota // numbers of all kinds
-	classAt                           // e-mail
-	classAssign                       // name=value
-	classColon                        // IPv6
-	classPlus                         // telephone
-	classUpto                         // the rarest byte of some literal, known by what is before it
-	classFrom                         // or by what is after it
+	classDigit   byteClass = 1 << iota // numbers of all kinds
+	classAt                            // e-mail
+	classAssign                        // name=value
+	classColon                         // IPv6
+	classPlus                          // telephone
+	classUpto                          // the rarest byte of some literal, known by what is before it
+	classFrom                          // or by what is after it
+	classSpelled                       // what is written as in a URL, in markup, in code
 
 	classAnchor = classUpto | classFrom
 )
@@ -63,6 +64,11 @@ func (e *engine) init(on detSet, keywords bool) {
 	e.any = on != 0 || e.custom != nil
 	e.short = keywords || e.custom != nil
 	e.byName = keywords || on&(byNameOnly|setOf(detAPIKey, detKeyedSecret)) != 0
+	if e.any || keywords {
+		for _, c := range []byte(`%&+\`) {
+			e.class[c] |= classSpelled
+		}
+	}
 	if e.byName {
 		e.class['='] |= classAssign
 		e.class[':'] |= classAssign

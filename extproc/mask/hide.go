@@ -25,7 +25,7 @@ func (w *walker) hideFound(view []byte, fold, at viewMap, base int, inJSON, valu
 		if h == howDrop && !values {
 			h = howRedact
 		}
-		repl := w.m.conceal(h, f, view[f.start:f.end])
+		repl := w.m.conceal(h, f, f.in(view))
 		if inJSON {
 			repl = quote(repl)
 		}

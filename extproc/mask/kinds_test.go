@@ -246,7 +246,7 @@ func TestTokens(t *testing.T) {
 		t.Errorf("an address became %s", got)
 	}
 	// Too few values to stand for each other, or letters that have no place.
-	for _, in := range []string{`{"x":"12345"}`, `{"x":"abcd"}`, `{"x":"Jürgen Müller"}`, `{"x":true}`, `{"x":12}`} {
+	for _, in := range []string{`{"x":"12345"}`, `{"x":"abcd"}`, `{"x":"Jürgen Müller"}`, `{"x":"12 Main Street\nSpringfield"}`, `{"x":true}`, `{"x":12}`} {
 		if got := detect(t, m, in); got != `{"x":"[redacted]"}` {
 			t.Errorf("%s became %s", in, got)
 		}

@@ -214,7 +214,7 @@ func (w *walker) window(l *long, raw []byte, base int, inJSON, last bool) (int, 
 				}
 				break
 			}
-			repl := w.m.conceal(w.ruleHow(f), f, seen[f.start:f.end])
+			repl := w.m.conceal(w.ruleHow(f), f, f.in(seen))
 			if inJSON {
 				repl = quote(repl)
 			}

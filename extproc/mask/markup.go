@@ -107,6 +107,20 @@ func (w *walker) enterName(live liveStates, v verdict, index int, names ...strin
 	return v
 }
 
+// tells tells whether a name is itself something to hide, and no other name can
+// stand in its place.
+func (w *walker) tells(name []byte) bool {
+	info := w.name(name)
+	if info.clean || !w.m.det.any || len(name) < minMatch {
+		return false
+	}
+	n := len(w.edits)
+	w.text(name, nil, 0, false, false)
+	info.clean = len(w.edits) == n
+	w.edits = w.edits[:n]
+	return !info.clean
+}
+
 // hide replaces src[start:end], whose text is given, by the verdict. form writes
 // the replacement as it must stand there.
 func (w *walker) hide(start, end int, text []byte, v verdict, form func([]byte) []byte) {

@@ -9,6 +9,7 @@ type match struct {
 	rule       int    // of detKeyword and detCustom
 	detail     string // which credential
 	custom     string // of detCustom: the detector's name
+	value      []byte // what it is, where the view has it spelled in another way
 }
 
 // kind is what findings and replacements call it.
@@ -37,6 +38,10 @@ type scanner struct {
 	known   bool   // around is worked out
 	hints   detSet // what the words before hintsAt announce
 	hintsAt int
+	spelled bool     // something is written as in another text
+	depth   int      // of such texts in each other
+	read    view     // the text, as the other one is read
+	again   *scanner // which searches it
 }
 
 // minMatch is the length of the shortest thing that any detector finds: a@b.co,
@@ -51,7 +56,7 @@ func (s *scanner) scan(b []byte) []match {
 
 // pass is the one that finds all but what only the view as a whole tells.
 func (s *scanner) pass(b []byte) {
-	s.b, s.matches, s.run, s.noJWT, s.known, s.hintsAt, s.present = b, s.matches[:0], -1, 0, false, -1, s.present[:0]
+	s.b, s.matches, s.run, s.noJWT, s.known, s.hintsAt, s.present, s.spelled = b, s.matches[:0], -1, 0, false, -1, s.present[:0], false
 	class := &s.e.class
 	for i := 0; i < len(b); {
 		c := class[b[i]]
@@ -70,11 +75,17 @@ func (s *scanner) pass(b []byte) {
 			i = s.at(i, c)
 		}
 	}
+	if s.spelled {
+		s.respell()
+	}
 }
 
 // at looks at a byte of some class and returns where to go on.
 func (s *scanner) at(i int, c byteClass) int {
 	next := i + 1
+	if c&classSpelled != 0 && !s.spelled {
+		s.spelled = isSpelled(s.b, i)
+	}
 	switch {
 	case c&classAt != 0:
 		next = s.email(i)

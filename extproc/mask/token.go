@@ -43,7 +43,7 @@ func (m *Masker) token(d detector, value []byte) []byte {
 		case isAlnum(c):
 			at = append(at, i)
 			digits = digits && isDigit(c)
-		case c >= 0x80:
+		case c >= 0x80 || c < ' ':
 			return nil
 		}
 	}

@@ -109,9 +109,7 @@ func (x *xmlDoc) token(t xml.Token, start, end int) error {
 	case xml.Directive:
 		return x.fail(start, "a document type, whose entities could stand for anything")
 	case xml.ProcInst:
-		if t.Target != "xml" {
-			x.aside(start, end)
-		}
+		x.aside(start, end)
 	case xml.Comment:
 		x.aside(start, end)
 	case xml.StartElement:
@@ -160,6 +158,9 @@ func (x *xmlDoc) begin(t xml.StartElement, start, end int) error {
 	w := x.w
 	if len(x.open) >= w.m.maxDepth {
 		return fmt.Errorf("xml at byte %d: more than %d levels: %w", x.gone+int64(start), w.m.maxDepth, ErrTooDeep)
+	}
+	if w.tells([]byte(t.Name.Local)) {
+		return x.fail(start, "the name of an element is a value that must be hidden")
 	}
 	e := &element{name: t.Name, start: start, from: end, mark: w.mark()}
 	w.push()
@@ -238,6 +239,9 @@ func (x *xmlDoc) attribute(e *element, name string, start, end int) error {
 	mark := w.mark()
 	defer w.leave(mark)
 	local := name[strings.IndexByte(name, ':')+1:]
+	if w.tells([]byte(local)) {
+		return x.fail(start, "the name of an attribute is a value that must be hidden")
+	}
 	v := w.enterName(e.live, e.v, -1, local, name, "@"+local)
 	return w.value(x.src, start, end, v, "&", reference, escapeMarkup)
 }
