@@ -47,8 +47,11 @@ func (s *scanner) secret(r *secretRule, i, literal int) int {
 	default:
 		base := max(s.floor(), i-r.before)
 		w := b[base:min(len(b), i+secretReach)]
-		if r.needs != 0 && bytes.IndexByte(w, r.needs) < 0 {
-			return 0
+		if r.needs != 0 {
+			at := bytes.IndexByte(w, r.needs)
+			if at < 0 || r.noBlank && bytes.IndexByte(w[:at], ' ') >= 0 {
+				return 0
+			}
 		}
 		m := r.re().FindSubmatchIndex(w)
 		if m == nil || m[2*r.group] < 0 || base+m[1] <= i {

@@ -58,6 +58,8 @@ type seg struct {
 	v, s, vn, sn int32
 }
 
+const segSize = 16 // bytes
+
 // viewMap maps ranges of a view back to the bytes it was made of. It lists, in
 // ascending order, only what differs; all bytes between stand for themselves. The
 // nil map is identity.

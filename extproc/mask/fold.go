@@ -2,6 +2,7 @@ package mask
 
 import (
 	"bytes"
+	"encoding/binary"
 	"slices"
 	"unicode"
 	"unicode/utf8"
@@ -17,6 +18,13 @@ type view struct {
 
 func (v *view) reset(size int) {
 	v.b, v.at, v.raw = slices.Grow(v.b[:0], size), v.at[:0], 0
+}
+
+// shrink gives up buffers of more than so many bytes.
+func (v *view) shrink(most int) {
+	if cap(v.b) > most || cap(v.at) > most/segSize {
+		*v = view{}
+	}
 }
 
 // copyTo takes the source up to i as it is.
@@ -50,17 +58,40 @@ func (v *view) unescape(src []byte) {
 	v.decode(src)
 }
 
-// decode adds the rest of src, decoded.
+// decode adds the rest of src, decoded. It is never longer than src.
 func (v *view) decode(src []byte) {
-	for {
-		n := bytes.IndexByte(src[v.raw:], '\\')
-		if n < 0 {
-			v.copyTo(src, len(src))
-			return
+	i, n := v.raw, len(v.b)
+	v.at = slices.Grow(v.at, bytes.Count(src[i:], []byte{'\\'}))
+	v.b = slices.Grow(v.b, len(src)-i+wordSize)
+	b := v.b[:cap(v.b)]
+	for i < len(src) {
+		// Escapes are often a few bytes apart: eight are copied at once, and those
+		// behind an escape are written over.
+		if i+wordSize <= len(src) {
+			w := wordAt(src[i:])
+			binary.LittleEndian.PutUint64(b[n:], uint64(w))
+			k := w.index('\\')
+			i, n = i+k, n+k
+			if k == wordSize {
+				continue
+			}
+		} else if src[i] != '\\' {
+			b[n] = src[i]
+			i, n = i+1, n+1
+			continue
 		}
-		v.copyTo(src, v.raw+n)
-		v.put(escape(src[v.raw:]))
+		r, size := escape(src[i:])
+		was := n
+		if r < utf8.RuneSelf {
+			b[n] = byte(r)
+			n++
+		} else {
+			n += utf8.EncodeRune(b[n:], r)
+		}
+		v.at = append(v.at, seg{int32(was), int32(i), int32(n - was), int32(size)})
+		i += size
 	}
+	v.b, v.raw = b[:n], i
 }
 
 // escape decodes the JSON escape that s begins with; a lone surrogate is U+FFFD.
@@ -123,7 +154,9 @@ func (v *view) fold(src []byte) ([]byte, viewMap) {
 	i := 0
 	for i < len(src) {
 		if foldClass[src[i]] == 0 {
-			i++
+			for i++; i+wordSize <= len(src) && wordAt(src[i:]).plain(); {
+				i += wordSize
+			}
 			continue
 		}
 		_, n, changes := foldAt(src[i:])

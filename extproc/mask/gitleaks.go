@@ -6,6 +6,7 @@ import (
 	"regexp/syntax"
 	"slices"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/pelletier/go-toml/v2"
 )
@@ -137,6 +138,7 @@ func tokenRule(name, source string, keywords []string) (secretRule, error) {
 	}
 	r.literals, r.fold = literalsOf(tree)
 	if len(r.literals) > 0 {
+		r.needs, r.noBlank = neededBy(tree, r.literals)
 		return r, nil
 	}
 	// It begins with anything: a keyword inside says where to look.
@@ -148,6 +150,51 @@ func tokenRule(name, source string, keywords []string) (secretRule, error) {
 		r.literals = append(r.literals, k)
 	}
 	return r, nil
+}
+
+// neededBy is the rarest byte, the last of those, that is in every match of a
+// pattern, has no case, and is in none of the literals that the match begins with; 0
+// where none is known. noBlank tells that no blank is before the first of it.
+func neededBy(re *syntax.Regexp, literals []string) (needs byte, noBlank bool) {
+	best, blank := -1, false
+	var search func(*syntax.Regexp)
+	search = func(re *syntax.Regexp) {
+		switch re.Op {
+		case syntax.OpLiteral:
+			for _, r := range re.Rune {
+				c := byte(r)
+				if r < utf8.RuneSelf && !isLetter(c) && rarity(c) >= best && !slices.ContainsFunc(literals, func(l string) bool { return strings.IndexByte(l, c) >= 0 }) {
+					needs, best, noBlank = c, rarity(c), !blank
+				}
+				blank = blank || r == ' '
+			}
+		case syntax.OpCapture, syntax.OpConcat, syntax.OpPlus:
+			for _, sub := range re.Sub {
+				search(sub)
+			}
+		default:
+			blank = blank || mayMatch(re, ' ')
+		}
+	}
+	search(re)
+	return needs, noBlank
+}
+
+// mayMatch tells whether a match of a pattern may have the character c in it.
+func mayMatch(re *syntax.Regexp, c rune) bool {
+	switch re.Op {
+	case syntax.OpLiteral:
+		return slices.Contains(re.Rune, c)
+	case syntax.OpCharClass:
+		for i := 0; i < len(re.Rune); i += 2 {
+			if re.Rune[i] <= c && c <= re.Rune[i+1] {
+				return true
+			}
+		}
+	case syntax.OpAnyChar, syntax.OpAnyCharNotNL:
+		return true
+	}
+	return slices.ContainsFunc(re.Sub, func(sub *syntax.Regexp) bool { return mayMatch(sub, c) })
 }
 
 // Bounds of what literalsOf reads out of a pattern.

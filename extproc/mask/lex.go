@@ -65,12 +65,16 @@ func (d *doc) stringEnd(i int) (end int, err error) {
 			return i, nil
 		case 2:
 			odd |= oddEscape
+			seen |= c
+			if i+1 < len(src) && src[i+1] == '"' { // of JSON in JSON most are
+				i += 2
+				continue
+			}
 			n, err := d.escape(i)
 			if err != nil {
 				d.resume, d.odd = i, odd|seen&^stopBits
 				return i, err
 			}
-			seen |= c
 			i += n
 		case 3:
 			return i, d.fail(i, "a control character inside a string")

@@ -40,8 +40,10 @@ type secretRule struct {
 	bounded bool
 
 	// needs is a byte that must follow within the pattern's reach: a cheap test
-	// before the pattern where the literal is common.
-	needs byte
+	// before the pattern where the literal is common. With noBlank there is no
+	// blank before it.
+	needs   byte
+	noBlank bool
 
 	entropy float64 // least, in bits a character, of what is hidden
 	re      func() *regexp.Regexp

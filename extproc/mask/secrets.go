@@ -14,7 +14,7 @@ func secretRules() []secretRule {
 		return r
 	}
 	bounded := func(r secretRule) secretRule { r.bounded = true; return r }
-	needs := func(r secretRule, c byte) secretRule { r.needs = c; return r }
+	needs := func(r secretRule, c byte) secretRule { r.needs, r.noBlank = c, true; return r }
 	fold := func(r secretRule) secretRule { r.fold = true; return r }
 	// Three characters, a digit, Q~ and the rest.
 	azure := secretRule{det: detAPIKey, name: "azure_client_secret", before: 4, group: 1, pattern: `(?:^|[^A-Za-z0-9_~.-])([A-Za-z0-9_~.]{3}\dQ~[A-Za-z0-9_~.-]{31,34})(?:[^A-Za-z0-9_~.-]|$)`}

@@ -72,20 +72,16 @@ func (m *Masker) walker() *walker {
 // done gives back what other calls can use. The walker can't walk any more, but has
 // its findings.
 func (w *walker) done() {
-	const most = 64 << 10 // of a buffer that is kept
+	const most = 128 << 10 // bytes of a buffer that is kept
 	clear(w.edits)
 	if cap(w.edits) > most/64 {
 		w.edits = nil
 	}
 	clear(w.stack[:cap(w.stack)])
 	for i := range w.decoded {
-		if cap(w.decoded[i].b) > most {
-			w.decoded[i] = view{}
-		}
+		w.decoded[i].shrink(most)
 	}
-	if cap(w.folded.b) > most {
-		w.folded = view{}
-	}
+	w.folded.shrink(most)
 	*w.kept = w.scratch
 	w.m.scratch.Put(w.kept)
 	w.scratch, w.kept, w.scan = scratch{}, nil, scanner{}
