@@ -61,7 +61,7 @@ type Analyzer struct {
 	// Timeout bounds one request. Default 2s.
 	Timeout time.Duration `yaml:"timeout"`
 	// MaxText bounds the text of one request; a longer one is sent in parts.
-	// Default 64KiB.
+	// Default 8KiB.
 	MaxText Bytes `yaml:"max_text"`
 	// Concurrency bounds the requests under way. Default 8.
 	Concurrency uint32 `yaml:"concurrency"`
@@ -104,7 +104,7 @@ func (d *Detector) locate(file string, said *yaml.Node, find files) {
 	if d.Analyzer.URL != "" {
 		set(&d.Analyzer.Language, "en")
 		set(&d.Analyzer.Timeout, 2*time.Second)
-		set(&d.Analyzer.MaxText, 64<<10)
+		set(&d.Analyzer.MaxText, 8<<10) // what Presidio needs grows faster than a text
 		set(&d.Analyzer.Concurrency, 8)
 		if d.Analyzer.MinScore == nil {
 			half := 0.5

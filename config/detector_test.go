@@ -34,7 +34,7 @@ detectors:
 		t.Errorf("words: %s", w)
 	}
 	a := p.Detectors[2].Analyzer
-	if a.Language != "en" || *a.MinScore != 0.5 || a.Timeout == 0 || a.MaxText != 64<<10 || a.Concurrency != 8 {
+	if a.Language != "en" || *a.MinScore != 0.5 || a.Timeout == 0 || a.MaxText != 8<<10 || a.Concurrency != 8 {
 		t.Errorf("defaults: %+v", a)
 	}
 	if !strings.HasPrefix(p.Detectors[0].Ref(), "employee_id@") || len(p.Detectors[0].Version) != 12 {
