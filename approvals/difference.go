@@ -39,13 +39,14 @@ const (
 // differ compares two calls.
 func differ(was, is *Hold) *Difference {
 	d := &Difference{ID: was.ID, ApprovedAt: was.EndedAt}
+	readable := func(s string) string { s, _ = redact.Reword(s, hidden); return clip(visible(s)) }
 	for _, part := range []struct{ what, was, is string }{
 		{"acting", was.Identity.Acting(), is.Identity.Acting()},
 		{"method", was.Request.Method, is.Request.Method}, {"host", was.Request.Authority, is.Request.Authority}, {"path", was.Request.Path, is.Request.Path},
 		{"content-type", was.Request.ContentType, is.Request.ContentType}, {"content-encoding", was.Request.ContentEncoding, is.Request.ContentEncoding},
 	} {
 		if part.was != part.is {
-			d.add(part.what, clip(visible(part.was)), clip(visible(part.is)))
+			d.add(part.what, readable(part.was), readable(part.is))
 		}
 	}
 	before := len(d.Changes)
@@ -150,7 +151,7 @@ func shown(v any, hide bool) string {
 	if err != nil {
 		return hidden
 	}
-	masked, ok := (&viewer{}).json(text)
+	masked, ok := (&viewer{marks: true}).json(text)
 	if !ok {
 		return hidden
 	}

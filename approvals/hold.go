@@ -64,7 +64,7 @@ type Hold struct {
 type Request struct {
 	Method          string
 	Authority       string
-	Path            string // credential-like query values replaced
+	Path            string // with credentials replaced as the audit trail does
 	ContentType     string
 	ContentEncoding string
 	Body            []byte

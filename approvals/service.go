@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/callgate/callgate/call"
+	"github.com/callgate/callgate/call/redact"
 )
 
 // Recorder makes an event durable. It returns when the event is on disk.
@@ -46,7 +47,8 @@ type Config struct {
 	// 10s, which is longer than a step may take.
 	TrailLag time.Duration
 	// Key keys the hash by which events name what an approval is bound to: who
-	// reads them can't tell a request by guessing. Nil leaves it unkeyed.
+	// reads them can't tell a request by guessing. Nil leaves it unkeyed. It keys
+	// what stands for credentials in the store, too; see [Request].
 	Key []byte
 	// Poll is how often the store is asked for decisions made by other
 	// processes. Default 250ms.
@@ -70,6 +72,7 @@ type Config struct {
 type Service struct {
 	cfg  Config
 	name string // of this replica, among those that use the store
+	hide *redact.Redactor
 
 	stopping chan struct{} // closed when Run is about to end
 	stopOnce sync.Once
@@ -110,7 +113,7 @@ func New(cfg Config) *Service {
 	if cfg.Keep <= 0 {
 		cfg.Keep = defaultKeep
 	}
-	return &Service{cfg: cfg, name: newID("rep_"), stopping: make(chan struct{}), waiting: map[string][]*waiter{}}
+	return &Service{cfg: cfg, hide: redactor(cfg.Key), name: newID("rep_"), stopping: make(chan struct{}), waiting: map[string][]*waiter{}}
 }
 
 // Get returns a hold with its request as it came. What people look at is

@@ -3,13 +3,13 @@ package approvals
 import (
 	"bytes"
 	"context"
+	"crypto/rand"
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"net/url"
 	"slices"
 	"strings"
 	"time"
@@ -42,13 +42,15 @@ type View struct {
 	Type       string        `json:"content_type,omitempty"`
 	Encoding   string        `json:"content_encoding,omitempty"`
 	Body       string        `json:"body,omitempty"`
-	BodyForm   string        `json:"body_form"` // json, form, text, base64 or none
+	BodyForm   string        `json:"body_form"` // json, form, text, base64, hidden or none
 	BodyLength int           `json:"body_length"`
-	BodySHA256 string        `json:"body_sha256"` // of the bytes as they came, hex
-	Hidden     int           `json:"hidden"`      // values that were masked
-	AskedAt    time.Time     `json:"asked_at"`
-	Expires    time.Time     `json:"expires"`
-	Attempts   int           `json:"attempts"`
+	// BodySHA256 is of the bytes as they came, hex. It is left out where values of
+	// the body are hidden: short ones could be guessed by it.
+	BodySHA256 string    `json:"body_sha256,omitempty"`
+	Hidden     int       `json:"hidden"` // values that were masked
+	AskedAt    time.Time `json:"asked_at"`
+	Expires    time.Time `json:"expires"`
+	Attempts   int       `json:"attempts"`
 
 	// Approvers are those who are asked now; Terms, all that are asked at all.
 	Approvers  call.Approvers `json:"approvers"`
@@ -140,17 +142,16 @@ func (s *Service) view(ctx context.Context, h *Hold) (View, error) {
 }
 
 func show(h *Hold) View {
-	var v viewer
-	sum := sha256.Sum256(h.Request.Body)
+	v := new(viewer)
 	last, _ := h.Last()
 	out := View{
 		ID: h.ID, CallID: h.CallID.String(), State: h.State, Rule: visible(h.Rule), Message: visible(h.Message), Policy: visible(h.PolicyVersion),
 		Identity:   visibleIdentity(h.Identity),
 		Connection: visible(h.Connection), Protocol: h.Protocol, Function: visible(h.Function),
-		Method: visible(h.Request.Method), Authority: visible(h.Request.Authority), Path: visible(h.Request.Path),
+		Method: visible(h.Request.Method), Authority: visible(h.Request.Authority), Path: visible(h.Request.ShownPath()),
 		Type: visible(h.Request.ContentType), Encoding: visible(h.Request.ContentEncoding),
-		BodyLength: len(h.Request.Body), BodySHA256: hex.EncodeToString(sum[:]),
-		AskedAt: h.AskedAt, Expires: h.Expires, Attempts: h.Attempts,
+		BodyLength: len(h.Request.Body),
+		AskedAt:    h.AskedAt, Expires: h.Expires, Attempts: h.Attempts,
 		Approvers: h.Asked(), Terms: h.Terms, Stage: h.Stage, Missing: h.Missing(),
 		Comment: visible(last.Comment), DecidedAt: last.At, UseBy: h.UseBy, UsedAt: h.UsedAt, BreakGlass: visible(h.BreakGlass), Review: h.Review,
 	}
@@ -160,7 +161,8 @@ func show(h *Hold) View {
 		out.By, out.Verdicts = append(out.By, one.By.String()), append(out.Verdicts, one)
 	}
 	out.BodyForm, out.Body = v.body(h.Request)
-	hiddenInBody := v.hidden
+	inBody := *v
+	v.marks = h.Protocol == call.HTTP
 	if args, ok := v.json(h.ArgsJSON); ok {
 		var b bytes.Buffer
 		if json.Indent(&b, args, "", "  ") == nil {
@@ -168,20 +170,71 @@ func show(h *Hold) View {
 		}
 		out.Arguments = visibleJSON(string(args))
 	}
-	out.Hidden = max(hiddenInBody, v.hidden-hiddenInBody)
+	out.Hidden = max(inBody.hidden, v.hidden-inBody.hidden)
+	_, inPath := redact.Reword(h.Request.Path, "")
+	switch {
+	case out.BodyForm == "base64" && v.hidden-inBody.hidden > inPath, out.BodyForm == "text" && v.named-inBody.named > inPath:
+		// What is hidden among the arguments stands in the body, where it can't be told.
+		out.BodyForm, out.Body = "hidden", ""
+	case inBody.hidden == 0:
+		sum := sha256.Sum256(h.Request.Body)
+		out.BodySHA256 = hex.EncodeToString(sum[:])
+	}
 	return out
+}
+
+// redactor hides credentials in what is stored of a call. Who knows the key can
+// tell equal ones; without a key only this process can.
+func redactor(key []byte) *redact.Redactor {
+	r, err := redact.New(key)
+	if err != nil {
+		random := make([]byte, redact.MinKey)
+		rand.Read(random) // never fails; see crypto/rand
+		r, _ = redact.New(random)
+	}
+	return r
+}
+
+// hidden are a call's path and arguments without the credentials in them, as the
+// audit trail has them.
+func (s *Service) hidden(c *call.Call) (path string, args json.RawMessage) {
+	path, hid := s.hide.Target(c.Request.Path)
+	args = c.ArgsJSON
+	if c.Protocol == call.HTTP { // whose arguments are those of path, query and form, too
+		if formEncoded(c.Request.Headers.Get("content-type")) {
+			_, inForm := s.hide.Form(string(c.Request.Body))
+			hid = hid.And(inForm)
+		}
+		args = s.hide.Arguments(args, hid)
+	}
+	return path, args
+}
+
+func formEncoded(contentType string) bool {
+	mime, _, _ := strings.Cut(strings.ToLower(contentType), ";")
+	return strings.TrimSpace(mime) == "application/x-www-form-urlencoded"
+}
+
+// ShownPath is the path without what stands for credentials in it.
+func (r Request) ShownPath() string {
+	path, _ := redact.Reword(r.Path, hidden)
+	return path
 }
 
 func visiblePerson(p Person) Person { return Person{visible(p.Issuer), visible(p.Subject)} }
 
 // viewer masks what an approver need not know.
-type viewer struct{ hidden int }
+type viewer struct {
+	hidden int
+	named  int // of those, what no look at the value alone would hide
+	// marks tells that texts can hold what stands for a credential.
+	marks bool
+}
 
 // hidden stands for a value that is not shown.
 const hidden = "[hidden]"
 
 func (v *viewer) body(r Request) (form, text string) {
-	mime, _, _ := strings.Cut(strings.ToLower(r.ContentType), ";")
 	switch {
 	case len(r.Body) == 0:
 		return "none", ""
@@ -191,19 +244,27 @@ func (v *viewer) body(r Request) (form, text string) {
 	if masked, ok := v.json(r.Body); ok {
 		return "json", visible(string(masked))
 	}
-	if strings.TrimSpace(mime) == "application/x-www-form-urlencoded" {
-		before := string(r.Body)
-		after := strings.TrimPrefix(hideQuery("?"+before), "?")
-		v.hidden += strings.Count(after, hidden) - strings.Count(before, hidden)
-		return "form", visible(after)
+	if formEncoded(r.ContentType) {
+		form, hid := inForms.Form(string(r.Body))
+		v.hidden += hid.Len()
+		return "form", visible(form)
 	}
 	return "text", visible(v.text(string(r.Body)))
 }
 
-// text hides credentials in a text, by their looks.
+var inForms = redact.Words(hidden)
+
+// text hides credentials in a text, by their looks, and what stands for one.
 func (v *viewer) text(s string) string {
 	masked, n := redact.Hide(s, hidden)
 	v.hidden += n
+	if v.marks {
+		masked, n = redact.Reword(masked, hidden)
+		v.hidden += n
+		if n > 0 && masked == hidden {
+			v.named++
+		}
+	}
 	return masked
 }
 
@@ -260,6 +321,7 @@ func (v *viewer) json(doc []byte) ([]byte, bool) {
 			if tok != nil { // null tells nothing
 				replacement = hidden
 				v.hidden++
+				v.named++
 			}
 		} else if s, ok := tok.(string); ok {
 			if masked := v.text(s); masked != s {
@@ -281,30 +343,6 @@ func (v *viewer) json(doc []byte) ([]byte, bool) {
 	}
 	out.Write(doc[kept:])
 	return out.Bytes(), true
-}
-
-// hideQuery replaces credential-like values in a path's query. It keeps all
-// else byte for byte.
-func hideQuery(path string) string {
-	base, query, has := strings.Cut(path, "?")
-	if !has {
-		return path
-	}
-	parts := strings.Split(query, "&")
-	for i, p := range parts {
-		key, value, has := strings.Cut(p, "=")
-		if !has || value == "" {
-			continue
-		}
-		name, err := url.QueryUnescape(key)
-		if err != nil {
-			name = key
-		}
-		if redact.NamesParameter(name) {
-			parts[i] = key + "=" + hidden
-		}
-	}
-	return base + "?" + strings.Join(parts, "&")
 }
 
 // visible spells out what a terminal or a page would obey, hide or turn

@@ -1,6 +1,7 @@
 package approvals
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -45,8 +46,12 @@ func TestViewBody(t *testing.T) {
 			if v.BodyForm != c.form || v.Body != c.want || v.Hidden != c.hidden || v.BodyLength != len(c.body) {
 				t.Errorf("got %s %q, %d hidden", v.BodyForm, v.Body, v.Hidden)
 			}
-			sum := sha256.Sum256([]byte(c.body))
-			if v.BodySHA256 != hex.EncodeToString(sum[:]) || string(h.Request.Body) != c.body {
+			want := ""
+			if c.hidden == 0 { // else it would tell short ones to who guesses
+				sum := sha256.Sum256([]byte(c.body))
+				want = hex.EncodeToString(sum[:])
+			}
+			if v.BodySHA256 != want || string(h.Request.Body) != c.body {
 				t.Error("the sum is not of the bytes as they came")
 			}
 		})
@@ -62,7 +67,7 @@ func TestView(t *testing.T) {
 	}, &call.Ruling{Hold: call.Hold{Stages: []call.Stage{{Approvers: call.Approvers{Groups: []string{"leads"}}}}}})
 	h.Verdicts = []Verdict{{By: Person{Issuer: "x", Subject: "y"}, Comment: "c\x07"}}
 	v := show(h)
-	if v.Path != "/x?access_token=[hidden]&q=a%20b&token" || h.Request.Path != v.Path {
+	if v.Path != "/x?access_token=[hidden]&q=a%20b&token" || strings.Contains(h.Request.Path, "hunter2") {
 		t.Errorf("path %q, kept %q", v.Path, h.Request.Path)
 	}
 	if want := "{\n  \"b\": 1,\n  \"a\": {\n    \"token\": \"[hidden]\"\n  }\n}"; v.Arguments != want || v.Hidden != 1 {
@@ -81,6 +86,61 @@ func TestView(t *testing.T) {
 	}
 	if h.Expires.Sub(h.AskedAt) != defaultTimeout {
 		t.Errorf("open for %s", h.Expires.Sub(h.AskedAt))
+	}
+}
+
+// What is hidden of one part of a request does not stand in another: neither in
+// the path, by its name or its looks, nor among the arguments, nor in a body of
+// which only the arguments can be laid out.
+func TestViewHidesEverywhere(t *testing.T) {
+	const jwt = "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9.eyJzdWIiOiIxMjM0NTY3ODkwIn0.dozjgNryP4J3jVmNHl0w5N_XgL0n3I9PlFUP0THsR8U"
+	const form = "application/x-www-form-urlencoded"
+	for _, c := range []struct {
+		name                              string
+		protocol                          call.Protocol
+		path, args, contentType, encoding string
+		body                              string
+		wantPath, wantArgs, wantForm      string
+		hidden                            int
+	}{
+		{"a query, by names of queries", call.HTTP, "/c?code=hunter2&sig=hunter2&n=1", `{"code":"hunter2","n":"1","sig":"hunter2"}`, "", "", "",
+			"/c?code=[hidden]&sig=[hidden]&n=1", `{"code":"[hidden]","n":"1","sig":"[hidden]"}`, "none", 2},
+		{"a query, by a look", call.HTTP, "/c?q=" + jwt, `{"q":"` + jwt + `"}`, "", "", "", "/c?q=[hidden]", `{"q":"[hidden]"}`, "none", 1},
+		{"a query in a query", call.HTTP, "/c?q=token%3Dhunter2", `{"q":"token=hunter2"}`, "", "", "", "/c?q=[hidden]", `{"q":"[hidden]"}`, "none", 1},
+		{"a query with semicolons", call.HTTP, "/c?a=1;password=hunter2", `{"a":"1"}`, "", "", "", "/c?a=1;password=[hidden]", `{"a":"1"}`, "none", 0},
+		{"a segment", call.HTTP, "/c/" + jwt, `{"id":"` + jwt + `"}`, "", "", "", "/c/[hidden]", `{"id":"[hidden]"}`, "none", 1},
+		{"a form, by names of forms", call.HTTP, "/c", `{"a":"1","code":"hunter2"}`, form, "", "a=1&code=hunter2", "/c", `{"a":"1","code":"[hidden]"}`, "form", 1},
+		{"a form, by a look", call.HTTP, "/c", `{"a":"` + jwt + `"}`, form, "", "a=" + jwt, "/c", `{"a":"[hidden]"}`, "form", 1},
+		{"a packed body", call.HTTP, "/c", `{"password":"hunter2"}`, "application/json", "gzip", "password hunter2, packed", "/c", `{"password":"[hidden]"}`, "hidden", 1},
+		{"a message of gRPC", call.GRPC, "/p.S/M", `{"password":"hunter2"}`, "application/grpc", "", "\x00\x00\x00\x00\x09\x0a\x07hunter2", "/p.S/M", `{"password":"[hidden]"}`, "hidden", 1},
+		{"a message of gRPC without credentials", call.GRPC, "/p.S/M", `{"name":"x"}`, "application/grpc", "", "\x00\x00\x00\x00\x03\x0a\x01x", "/p.S/M", `{"name":"x"}`, "base64", 0},
+		{"parts", call.HTTP, "/c", `{"password":"hunter2"}`, "multipart/form-data; boundary=b", "", "--b\r\nContent-Disposition: form-data; name=\"password\"\r\n\r\nhunter2\r\n--b--\r\n",
+			"/c", `{"password":"[hidden]"}`, "hidden", 1},
+		{"parts beside a query", call.HTTP, "/c?sig=hunter2", `{"name":"x","sig":"hunter2"}`, "multipart/form-data; boundary=b", "", "--b\r\nContent-Disposition: form-data; name=\"name\"\r\n\r\nx\r\n--b--\r\n",
+			"/c?sig=[hidden]", `{"name":"x","sig":"[hidden]"}`, "text", 1},
+		// A caller can't have anything hidden by writing what stands for a secret.
+		{"what looks hidden", call.JSONRPC, "/", `{"to":"hmac:00112233445566778899aabbccddeeff"}`, "application/json", "", `{"to":"hmac:00112233445566778899aabbccddeeff"}`,
+			"/", `{"to":"hmac:00112233445566778899aabbccddeeff"}`, "json", 0},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			h := New(Config{}).newHold(&call.Call{Protocol: c.protocol, ArgsJSON: []byte(c.args), Request: call.Request{Path: c.path, Body: []byte(c.body),
+				Headers: call.Headers{{Name: "content-type", Value: c.contentType}, {Name: "content-encoding", Value: c.encoding}}}}, &call.Ruling{})
+			v := show(h)
+			var args bytes.Buffer
+			if err := json.Compact(&args, []byte(v.Arguments)); err != nil {
+				t.Fatal(err)
+			}
+			if v.Path != c.wantPath || args.String() != c.wantArgs || v.BodyForm != c.wantForm || v.Hidden != c.hidden {
+				t.Errorf("shows %s, %s, a body as %s, %d hidden", v.Path, args.String(), v.BodyForm, v.Hidden)
+			}
+			out, err := json.Marshal(v)
+			if err != nil || strings.Contains(string(out), "hunter2") || strings.Contains(string(out), jwt) || strings.Contains(string(out), "aHVudGVyMg") {
+				t.Errorf("%v: %s", err, out)
+			}
+			if v.Body == "" && len(c.body) > 0 && v.BodySHA256 != "" {
+				t.Error("a body that is not shown can be guessed")
+			}
+		})
 	}
 }
 

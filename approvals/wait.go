@@ -89,11 +89,12 @@ func (s *Service) answer(w *waiter) *call.Decision {
 
 func (s *Service) newHold(c *call.Call, r *call.Ruling) *Hold {
 	now := time.Now()
+	path, args := s.hidden(c)
 	h := &Hold{
 		ID: newID(idPrefix), CallID: c.ID, Binding: c.Binding(r.PolicyVersion), PolicyVersion: r.PolicyVersion,
 		Rule: r.Rule, Message: r.Message, Identity: c.Identity, Terms: r.Hold,
-		Connection: c.Connection, Protocol: c.Protocol, Function: c.Function, ArgsJSON: c.ArgsJSON,
-		Request: Request{Method: c.Request.Method, Authority: c.Request.Authority, Path: hideQuery(c.Request.Path),
+		Connection: c.Connection, Protocol: c.Protocol, Function: c.Function, ArgsJSON: args,
+		Request: Request{Method: c.Request.Method, Authority: c.Request.Authority, Path: path,
 			ContentType: c.Request.Headers.Get("content-type"), ContentEncoding: c.Request.Headers.Get("content-encoding"),
 			Body: c.Request.Body},
 		Owner: s.name, Most: s.cfg.MaxOpen, AskedAt: now, Expires: now.Add(cmp.Or(max(r.Hold.Timeout, 0), defaultTimeout)),

@@ -57,10 +57,13 @@ type Approval struct {
 	BreakGlass string    `json:"break_glass,omitempty"`
 	Review     *Reviewed `json:"review,omitempty"`
 
-	// BodyForm says how the body is shown: json, form, text, base64 or none.
-	BodyForm   string `json:"body_form,omitempty"`
-	BodySHA256 string `json:"body_sha256,omitempty"` // of the bytes as they came
-	Hidden     int    `json:"hidden,omitempty"`      // values that were masked
+	// BodyForm says how the body is shown: json, form, text, base64 or none; hidden
+	// is one that holds credentials that can't be told from the rest of it.
+	BodyForm string `json:"body_form,omitempty"`
+	// BodySHA256 is of the bytes as they came; it is left out where values of them
+	// are hidden, which could be guessed by it.
+	BodySHA256 string `json:"body_sha256,omitempty"`
+	Hidden     int    `json:"hidden,omitempty"` // values that were masked
 	// LastApproved is how the call differs from the caller's last approved one.
 	LastApproved *approvals.Difference `json:"last_approved,omitempty"`
 	History      []approvals.Step      `json:"history,omitempty"`

@@ -171,7 +171,8 @@ func (s *Server) decide(approve bool) func(http.ResponseWriter, *http.Request, c
 			s.failed(w, r, err)
 			return
 		}
-		v, err := s.cfg.Approvals.Look(r.Context(), h.ID, who)
+		// Not Look: who is told what was decided has not looked before deciding.
+		v, err := s.cfg.Approvals.Show(r.Context(), h.ID)
 		if err != nil {
 			s.failed(w, r, err)
 			return
@@ -253,7 +254,7 @@ func delegationOf(d approvals.Delegation) Delegation {
 func summary(h approvals.Hold) Approval {
 	last, _ := h.Last()
 	out := Approval{ID: h.ID, State: string(h.State), CallID: h.CallID.String(), Connection: h.Connection, Function: h.Function,
-		Method: h.Request.Method, Path: h.Request.Path, Rule: h.Rule, Message: h.Message, Requester: h.Identity, Approvers: h.Asked(),
+		Method: h.Request.Method, Path: h.Request.ShownPath(), Rule: h.Rule, Message: h.Message, Requester: h.Identity, Approvers: h.Asked(),
 		PolicyVersion: h.PolicyVersion, AskedAt: h.AskedAt, Expires: h.Expires, Attempts: h.Attempts,
 		Missing: h.Missing(), DecidedBy: strings.Join(h.Deciders(), ", "), DecidedAt: last.At, Comment: last.Comment, UsedAt: h.UsedAt, BreakGlass: h.BreakGlass}
 	out.terms(h.Terms, h.Stage, h.State)

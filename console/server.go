@@ -22,6 +22,7 @@ type Approvals interface {
 	Mine(ctx context.Context, f approvals.Filter, by call.Identity) ([]approvals.Hold, error)
 	Get(ctx context.Context, id string) (approvals.Hold, error)
 	Look(ctx context.Context, id string, by call.Identity) (approvals.View, error)
+	Show(ctx context.Context, id string) (approvals.View, error)
 	Watch(ctx context.Context, by call.Identity, tell func(approvals.Hold) error) error
 	Standing(ctx context.Context, id string, by call.Identity) (approvals.Standing, error)
 	Decide(ctx context.Context, id string, by call.Identity, a approvals.Answer) (approvals.Hold, error)

@@ -185,6 +185,26 @@ func TestDecide(t *testing.T) {
 }
 
 // The service's refusals keep their meaning; its faults tell nothing.
+// Who decides by an id, and is shown the call in the answer, has not seen it before
+// deciding; who opens it has.
+func TestSeen(t *testing.T) {
+	d := newDesk(t)
+	bob := NewClient(api(t, d).URL, "bob")
+	seen := func() bool {
+		h, err := d.Get(t.Context(), "apr_1")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return h.Marked(approvals.StepSeen, "i|bob")
+	}
+	if _, err := bob.Decide(t.Context(), "apr_1", true, Decision{}); err != nil || seen() {
+		t.Errorf("%v, seen: %t", err, seen())
+	}
+	if _, err := bob.Approval(t.Context(), "apr_1"); err != nil || !seen() {
+		t.Errorf("%v, seen: %t", err, seen())
+	}
+}
+
 func TestDecideErrors(t *testing.T) {
 	for err, want := range map[error]int{
 		approvals.ErrNotFound: 404, approvals.ErrNotApprover: 403, approvals.ErrSelfApproval: 403, approvals.ErrDecided: 409, approvals.ErrExpired: 409,

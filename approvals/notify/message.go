@@ -48,12 +48,16 @@ type Request struct {
 	Body      string `json:"body,omitempty"`
 	Form      string `json:"body_form"`
 	Length    int    `json:"body_length"`
-	SHA256    string `json:"body_sha256"` // of the bytes as they came
-	Cut       bool   `json:"cut,omitempty"`
+	// SHA256 is of the bytes as they came; empty where values of them are hidden.
+	SHA256 string `json:"body_sha256,omitempty"`
+	Cut    bool   `json:"cut,omitempty"`
 }
 
 // maxShown bounds arguments and body in a message, in bytes each.
 const maxShown = 16 << 10
+
+// withheld tells that the body is not shown.
+func (r *Request) withheld() bool { return r.Form == "hidden" }
 
 func (r *Request) bound() {
 	for _, s := range []*string{&r.Arguments, &r.Body, &r.Path} {

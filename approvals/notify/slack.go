@@ -87,11 +87,15 @@ func (s *Slack) message(m Message) *slack.WebhookMessage {
 	whole := false
 	if r := m.Request; r != nil {
 		text := r.text()
-		whole = !r.Cut && len(text) <= maxSlackText
+		whole = !r.Cut && !r.withheld() && len(text) <= maxSlackText
 		blocks = append(blocks, slack.NewRichTextBlock("request", &slack.RichTextPreformatted{
 			Type: slack.RTEPreformatted, Elements: []slack.RichTextSectionElement{slack.NewRichTextSectionTextElement(cut(text, maxSlackText), nil)}}))
 		if !whole {
-			blocks = append(blocks, slack.NewContextBlock("", plainText("The request is longer than fits here; the page shows all of it.")))
+			more := "The request is longer than fits here; the page shows all of it."
+			if r.withheld() {
+				more = "Not all of the request can be shown; decide on the page."
+			}
+			blocks = append(blocks, slack.NewContextBlock("", plainText(more)))
 		}
 	}
 	asks := m.asks() && m.State == approvals.Open
@@ -123,7 +127,12 @@ func (r *Request) text() string {
 	if r.Arguments != "" {
 		parts = append(parts, r.Arguments)
 	}
-	if r.Body != "" {
+	switch {
+	case r.withheld():
+		parts = append(parts, fmt.Sprintf("%d bytes that are not shown: there are credentials among them.", r.Length))
+	case r.Body != "" && r.SHA256 == "":
+		parts = append(parts, fmt.Sprintf("%d bytes:\n%s", r.Length, r.Body))
+	case r.Body != "":
 		parts = append(parts, fmt.Sprintf("%d bytes, SHA-256 %s:\n%s", r.Length, r.SHA256, r.Body))
 	}
 	return strings.Join(parts, "\n\n")

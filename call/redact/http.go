@@ -38,6 +38,12 @@ func (r *Redactor) Target(target string) (string, Hidden) {
 	return b.String(), hidden
 }
 
+// Form hides credentials in an application/x-www-form-urlencoded body.
+func (r *Redactor) Form(body string) (string, Hidden) {
+	out, hidden := r.Target("?" + body)
+	return strings.TrimPrefix(out, "?"), hidden
+}
+
 // segment hides credentials in one segment of a path: the whole, or its
 // parameters (";jsessionid=…").
 func (r *Redactor) segment(s string, hidden *Hidden) string {

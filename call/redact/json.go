@@ -14,6 +14,14 @@ type Hidden struct {
 	names, values []string
 }
 
+// And is what was hidden in two.
+func (h Hidden) And(o Hidden) Hidden {
+	return Hidden{slices.Concat(h.names, o.names), slices.Concat(h.values, o.values)}
+}
+
+// Len is how much was hidden.
+func (h Hidden) Len() int { return len(h.names) + len(h.values) }
+
 // Arguments hides credentials in the arguments of an HTTP call, a JSON object:
 // those that were hidden in its path and query, those whose name tells a
 // credential, with all below them, and in texts what has the shape of one. Every

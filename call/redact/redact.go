@@ -19,7 +19,13 @@ import (
 const MinKey = 32
 
 // Redactor hides credentials. It is safe for concurrent use.
-type Redactor struct{ key []byte }
+type Redactor struct {
+	key  []byte
+	word string // stands for every secret, if not empty
+}
+
+// Words returns a Redactor that puts one word in the place of every credential.
+func Words(word string) *Redactor { return &Redactor{word: word} }
 
 // New returns a Redactor. Equal secrets get equal hashes from all replicas that
 // have the same key.
@@ -44,19 +50,33 @@ const mark = "hmac:"
 // Stands reports whether something in text stands for a secret, or is written
 // as if it did: it is not what the caller sent.
 func Stands(text string) bool {
-	for {
-		_, rest, found := strings.Cut(text, mark)
+	_, n := Reword(text, "")
+	return n > 0
+}
+
+// Reword puts a word in the place of all in text that stands for a secret, and
+// tells how much there was.
+func Reword(text, word string) (string, int) {
+	var b strings.Builder
+	for n := 0; ; {
+		before, rest, found := strings.Cut(text, mark)
 		if !found {
-			return false
+			b.WriteString(text)
+			return b.String(), n
 		}
-		n := 0
-		for n < len(rest) && n < 2*hashBytes && (rest[n] >= '0' && rest[n] <= '9' || rest[n] >= 'a' && rest[n] <= 'f') {
+		b.WriteString(before)
+		digits := 0
+		for digits < len(rest) && digits < 2*hashBytes && (rest[digits] >= '0' && rest[digits] <= '9' || rest[digits] >= 'a' && rest[digits] <= 'f') {
+			digits++
+		}
+		if digits == 2*hashBytes {
+			b.WriteString(word)
+			text = rest[digits:]
 			n++
+		} else {
+			b.WriteString(mark)
+			text = rest
 		}
-		if n == 2*hashBytes {
-			return true
-		}
-		text = rest
 	}
 }
 
@@ -64,6 +84,9 @@ func Stands(text string) bool {
 func (r *Redactor) Secret(s string) string {
 	if s == "" {
 		return ""
+	}
+	if r.word != "" {
+		return r.word
 	}
 	mac := hmac.New(sha256.New, r.key)
 	mac.Write([]byte(s))

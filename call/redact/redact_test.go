@@ -49,6 +49,29 @@ func TestSecret(t *testing.T) {
 	}
 }
 
+// A word in the place of what stands for secrets, and of secrets.
+func TestWords(t *testing.T) {
+	r := redactor(t)
+	a := r.Secret("a")
+	for text, want := range map[string]string{
+		"": "", "plain": "plain", a: "[x]", "/c/" + a + "?n=" + a + "&m=1": "/c/[x]?n=[x]&m=1", a + "0": "[x]0", "hmac:" + a: "hmac:[x]", a[:len(a)-1]: a[:len(a)-1],
+		"hmac:hmac:": "hmac:hmac:", strings.ToUpper(a): strings.ToUpper(a),
+	} {
+		got, n := Reword(text, "[x]")
+		if got != want || n != strings.Count(want, "[x]") || Stands(text) != (n > 0) {
+			t.Errorf("%q became %q, %d", text, got, n)
+		}
+	}
+	form, hidden := Words("[x]").Form("a=1&code=" + secret + "&b=Bearer%20" + secret + "&code=")
+	if form != "a=1&code=[x]&b=[x]&code=" || hidden.Len() != 2 {
+		t.Errorf("%s, %d", form, hidden.Len())
+	}
+	_, more := r.Target("/x?sig=1")
+	if got := string(r.Arguments([]byte(`{"code":"1","sig":"1","b":"1","n":"1"}`), hidden.And(more))); strings.Count(got, "hmac:") != 3 || !strings.Contains(got, `"n":"1"`) {
+		t.Error(got)
+	}
+}
+
 func TestTargetHides(t *testing.T) {
 	r := redactor(t)
 	twice := url.QueryEscape(url.QueryEscape(secret))

@@ -137,14 +137,24 @@ func newApprovalsList() *cobra.Command {
 			}
 			return printJSON(c.OutOrStdout(), list)
 		}
+		now := time.Now()
 		rows := [][]string{{"ID", "STATE", "ASKED", "EXPIRES", "WHO", "FUNCTION", "RULE", "WAITS FOR"}}
 		for _, a := range list {
-			rows = append(rows, []string{a.ID, a.State, a.AskedAt.Local().Format(time.TimeOnly), a.Expires.Local().Format(time.TimeOnly),
+			rows = append(rows, []string{a.ID, a.State, clock(a.AskedAt, now), clock(a.Expires, now),
 				who(a), a.Connection + " " + a.Function, a.Rule, waits(a)})
 		}
 		return table(c.OutOrStdout(), rows)
 	}
 	return c
+}
+
+// clock is the time of day, with the date where that is not today's.
+func clock(t, now time.Time) string {
+	t = t.Local()
+	if y, m, d := now.Local().Date(); t.Year() == y && t.Month() == m && t.Day() == d {
+		return t.Format(time.TimeOnly)
+	}
+	return t.Format(time.DateTime)
 }
 
 // waits says whom an approval waits for.
@@ -186,7 +196,7 @@ something happens to it, until it is interrupted.`,
 				text += ", waits for " + printable(w)
 			}
 			if a.DecidedBy != "" {
-				text += ", decided by " + printable(a.DecidedBy)
+				text += ", decided by " + printable(decidedBy(a))
 			}
 			_, err := fmt.Fprintln(c.OutOrStdout(), text)
 			return err
@@ -200,6 +210,14 @@ something happens to it, until it is interrupted.`,
 		return answered(err)
 	}
 	return c
+}
+
+// decidedBy names those who said yes, or the one who said no.
+func decidedBy(a console.Approval) string {
+	if n := len(a.Decisions); n > 0 && !a.Decisions[n-1].Approved {
+		return a.Decisions[n-1].By
+	}
+	return a.DecidedBy
 }
 
 // who names the requester, and for whom it acts.
@@ -234,17 +252,29 @@ func newApprovalsShow() *cobra.Command {
 	return c
 }
 
+// bodyOf is the body as it is shown, or why it is not.
+func bodyOf(a console.Approval) string {
+	if a.BodyForm == "hidden" {
+		return fmt.Sprintf("%d bytes that are not shown: there are credentials among them; the arguments are what was read of it", a.BodyLength)
+	}
+	return a.Body
+}
+
 // shown lays an approval out.
 func shown(a console.Approval) [][]string {
 	rows := [][]string{
 		{"id", a.ID}, {"state", a.State}, {"call", a.CallID}, {"who", who(a)},
 		{"function", a.Connection + " " + a.Function}, {"request", a.Method + " " + a.Path},
-		{"arguments", string(a.Arguments)}, {"body", a.Body}, {"rule", a.Rule}, {"message", a.Message},
-		{"asks", a.Asks}, {"waits for", waits(a)},
-		{"asked", a.AskedAt.Local().Format(time.RFC3339)}, {"expires", a.Expires.Local().Format(time.RFC3339)},
+		{"arguments", string(a.Arguments)}, {"body", bodyOf(a)}, {"rule", a.Rule}, {"message", a.Message},
+		{"asks", a.Asks}}
+	if w := waits(a); w != "" {
+		rows = append(rows, []string{"waits for", w})
 	}
+	rows = append(rows, [][]string{
+		{"asked", a.AskedAt.Local().Format(time.RFC3339)}, {"expires", a.Expires.Local().Format(time.RFC3339)},
+	}...)
 	if a.Hidden > 0 {
-		rows = append(rows, []string{"hidden", fmt.Sprintf("%d values that look like credentials", a.Hidden)})
+		rows = append(rows, []string{"hidden", fmt.Sprintf("%d of the values, which look like credentials", a.Hidden)})
 	}
 	if l := a.LastApproved; l != nil {
 		rows = append(rows, []string{"compared with", fmt.Sprintf("%s, approved %s", l.ID, l.ApprovedAt.Local().Format(time.RFC3339))})
@@ -318,7 +348,7 @@ func newDecide(verb string, approve bool) *cobra.Command {
 		if *asJSON {
 			return printJSON(c.OutOrStdout(), a)
 		}
-		if _, err = fmt.Fprintf(c.OutOrStdout(), "%s: %s, by %s (%s %s for %s)\n", a.ID, a.State, printable(a.DecidedBy), a.Connection, printable(a.Function), printable(who(a))); err != nil {
+		if _, err = fmt.Fprintf(c.OutOrStdout(), "%s: %s, by %s (%s %s for %s)\n", a.ID, a.State, printable(decidedBy(a)), a.Connection, printable(a.Function), printable(who(a))); err != nil {
 			return err
 		}
 		if w := waits(a); w != "" {

@@ -54,13 +54,13 @@ type Approval struct {
 	Authority *string `json:"authority,omitempty"`
 	Body      *string `json:"body,omitempty"`
 
-	// BodyForm BodyForm says how the body is shown: json, form, text, base64 or none.
+	// BodyForm BodyForm says how the body is shown: json, form, text, base64 or none; hidden is one that holds credentials that can't be told from the rest of it.
 	BodyForm *string `json:"body_form,omitempty"`
 
 	// BodyLength of the bytes as they came
 	BodyLength *int64 `json:"body_length,omitempty"`
 
-	// BodySha256 of the bytes as they came
+	// BodySha256 BodySHA256 is of the bytes as they came; it is left out where values of them are hidden, which could be guessed by it.
 	BodySha256 *string `json:"body_sha256,omitempty"`
 
 	// BreakGlass BreakGlass is why the caller passed without an approval; Review, what was found afterwards.

@@ -130,6 +130,9 @@ func (s *Server) open(w http.ResponseWriter, r *http.Request, ses login.Session)
 	}
 	p = approvalPage{frame: s.frame(ses, "approvals", v.Function), Call: show(&h, v), MayDecide: rights.Approve || rights.Refuse, MayReview: rights.Review && s.cfg.Review != nil,
 		FormToken: ses.Token("decide " + h.ID), Shown: digest(v), Urgent: h.Expires.Sub(s.cfg.Now()) < time.Minute}
+	if h.State == approvals.BrokeGlass && s.cfg.Review != nil {
+		p.Nav = "reviews"
+	}
 	if rights.WhyNot != nil {
 		p.WhyNot = "You can't decide about this call: " + rights.WhyNot.Error() + "."
 	}
@@ -225,6 +228,9 @@ func (s *Server) answered(w http.ResponseWriter, r *http.Request, ses login.Sess
 		s.render(w, r, http.StatusUnprocessableEntity, "approval", p)
 	}
 	switch {
+	case h.State != approvals.Open && by(&h, ses.Identity, p.Approve):
+		s.done(w, r, h.ID, p.Approve) // pressed twice
+		return h, p, a, false
 	case h.State != approvals.Open:
 		p.Notice = &notice{"bad", "Your decision was not taken: this call is already decided or has ended (" + state(h.State) + ")."}
 		s.render(w, r, http.StatusConflict, "approval", p)
@@ -283,11 +289,24 @@ func (s *Server) decide(w http.ResponseWriter, r *http.Request, ses login.Sessio
 	if !ok {
 		return
 	}
+	if err := s.cfg.Decide(r.Context(), h.ID, ses.Identity, a); err != nil {
+		// Pressed twice, or taken although not all that follows was done: it stands.
+		if now, getErr := s.cfg.Desk.Get(r.Context(), h.ID); getErr != nil || !by(&now, ses.Identity, a.Approve) {
+			s.refused(w, r, ses, h.ID, p.Comment, err)
+			return
+		}
+		s.cfg.Log.WarnContext(r.Context(), "a decision stands that was made on a page, with an error", "approval", h.ID, "error", err)
+	}
+	s.done(w, r, h.ID, a.Approve)
+}
+
+// done goes back to the page of a call that somebody has decided about.
+func (s *Server) done(w http.ResponseWriter, r *http.Request, id string, approve bool) {
 	done := "refused"
-	if a.Approve {
+	if approve {
 		done = "approved"
 	}
-	s.took(w, r, ses, h.ID, p.Comment, done, s.cfg.Decide(r.Context(), h.ID, ses.Identity, a))
+	http.Redirect(w, r, "/approvals/"+url.PathEscape(id)+"?done="+done, http.StatusSeeOther)
 }
 
 func (s *Server) review(w http.ResponseWriter, r *http.Request, ses login.Session) {
@@ -301,15 +320,15 @@ func (s *Server) review(w http.ResponseWriter, r *http.Request, ses login.Sessio
 		return
 	}
 	p.Comment = strings.TrimSpace(strings.ReplaceAll(r.PostFormValue("comment"), "\r\n", "\n"))
-	s.took(w, r, ses, h.ID, p.Comment, "reviewed", s.cfg.Review(r.Context(), h.ID, ses.Identity, verdict == "justified", p.Comment))
-}
-
-// took goes back to the page of a decision, or says why it was not taken.
-func (s *Server) took(w http.ResponseWriter, r *http.Request, ses login.Session, id, comment, done string, err error) {
-	if err == nil {
-		http.Redirect(w, r, "/approvals/"+url.PathEscape(id)+"?done="+done, http.StatusSeeOther)
+	if err := s.cfg.Review(r.Context(), h.ID, ses.Identity, verdict == "justified", p.Comment); err != nil {
+		s.refused(w, r, ses, h.ID, p.Comment, err)
 		return
 	}
+	http.Redirect(w, r, "/approvals/"+url.PathEscape(h.ID)+"?done=reviewed", http.StatusSeeOther)
+}
+
+// refused says why a decision or a review was not taken.
+func (s *Server) refused(w http.ResponseWriter, r *http.Request, ses login.Session, id, comment string, err error) {
 	if !known(err) {
 		s.failed(w, r, err)
 		return

@@ -2,9 +2,11 @@ package pages
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/base64"
 	"encoding/json"
 	"fmt"
 	"html"
@@ -45,6 +47,8 @@ type site struct {
 	client  *http.Transport
 	reviews []string
 	grants  time.Duration
+	// decideErr fails a decision that was taken.
+	decideErr error
 }
 
 func newSite(t *testing.T) *site {
@@ -93,7 +97,7 @@ func newSite(t *testing.T) *site {
 	p, err := New(Config{URL: srv.URL, Desk: s.desk, Links: s.links, Log: log,
 		Decide: func(ctx context.Context, id string, by call.Identity, a approvals.Answer) error {
 			_, err := s.desk.Decide(ctx, id, by, a)
-			return err
+			return cmp.Or(err, s.decideErr)
 		},
 		Review: func(ctx context.Context, id string, by call.Identity, justified bool, comment string) error {
 			s.reviews = append(s.reviews, id+" "+by.Subject+" "+comment)
@@ -240,7 +244,7 @@ func TestDecide(t *testing.T) {
 			t.Fatalf("list: %d %s", status, body)
 		}
 		status, page := b.get(s.links.To(c.id, time.Now().Add(time.Hour)))
-		if status != 200 || strings.Contains(page, "s3cr3t") || !strings.Contains(page, "[hidden]") || !strings.Contains(page, "SHA-256") {
+		if status != 200 || strings.Contains(page, "s3cr3t") || !strings.Contains(page, "[hidden]") {
 			t.Fatalf("%d %s", status, page)
 		}
 		f := form(page)
@@ -260,6 +264,36 @@ func TestDecide(t *testing.T) {
 		}
 		if !h.Marked(approvals.StepSeen, s.issuer.URL()+"|bob") {
 			t.Error("that bob has seen it is not on record")
+		}
+	}
+}
+
+// The sum of a body stands there only where nothing of it is hidden, and a body that
+// can't be shown without credentials is not shown, which is said on both pages.
+func TestBodies(t *testing.T) {
+	s := newSite(t)
+	b := s.as(t, "bob")
+	for _, c := range []struct {
+		id, body, args, encoding string
+		sum, withheld            bool
+	}{
+		{"apr_plain", `{"a":1}`, `{"a":1}`, "", true, false},
+		{"apr_secret", `{"password":"s3cr3t"}`, `{"password":"s3cr3t"}`, "", false, false},
+		{"apr_packed", "a, packed", `{"a":1}`, "gzip", true, false},
+		{"apr_packedsecret", "s3cr3t, packed", `{"password":"s3cr3t"}`, "gzip", false, true},
+	} {
+		s.hold(t, c.id, func(h *approvals.Hold) {
+			h.Request.Body, h.ArgsJSON, h.Request.ContentEncoding = []byte(c.body), []byte(c.args), c.encoding
+		})
+		_, page := b.get("/approvals/" + c.id)
+		f := form(page)
+		f.Set("decision", "approve")
+		_, confirm := b.post("/approvals/"+c.id+"/confirm", f)
+		for name, text := range map[string]string{"page": page, "confirm": confirm} {
+			if strings.Contains(text, "SHA-256") != c.sum || strings.Contains(text, "The body is not shown") != c.withheld ||
+				strings.Contains(text, "s3cr3t") || strings.Contains(text, base64.StdEncoding.EncodeToString([]byte(c.body))) != (c.encoding != "" && !c.withheld) {
+				t.Errorf("%s: the %s: %s", c.id, name, text)
+			}
 		}
 	}
 }
@@ -384,8 +418,12 @@ func TestForgedForms(t *testing.T) {
 	if status, _ := b.post("/approvals/apr_1/decide", good); status != 200 || s.state(t, "apr_1").State != approvals.Approved {
 		t.Errorf("%d", status)
 	}
-	// And a second time it is too late.
-	if status, body := b.post("/approvals/apr_1/decide", good); status != 409 || !strings.Contains(body, "already decided") {
+	// Who presses twice is told what the first time did, and it was done once.
+	if status, body := b.post("/approvals/apr_1/decide", good); status != 200 || !strings.Contains(body, "Your approval is recorded") || len(s.state(t, "apr_1").Verdicts) != 1 {
+		t.Errorf("%d %s", status, body)
+	}
+	// To say something else it is too late.
+	if status, body := b.post("/approvals/apr_1/decide", with("decision", "deny")); status != 409 || !strings.Contains(body, "already decided") {
 		t.Errorf("%d %s", status, body)
 	}
 }
@@ -596,7 +634,7 @@ func TestReviews(t *testing.T) {
 		t.Fatal(body)
 	}
 	_, page := b.get("/approvals/apr_1")
-	if !strings.Contains(page, "the &lt;database&gt; is on fire") {
+	if !strings.Contains(page, "the &lt;database&gt; is on fire") || !strings.Contains(page, "was not asked; any of them reviews") || !strings.Contains(page, `href="/reviews" aria-current="page"`) {
 		t.Error(page)
 	}
 	f := form(page)
@@ -608,6 +646,22 @@ func TestReviews(t *testing.T) {
 	f.Set("token", "x")
 	if status, _ := b.post("/approvals/apr_1/review", f); status != 403 || len(s.reviews) != 1 {
 		t.Errorf("%d %q", status, s.reviews)
+	}
+}
+
+// A decision that stands is shown as one, also where something after it failed; the
+// page tells what it waits for then.
+func TestDecisionStandsWithAnError(t *testing.T) {
+	s := newSite(t)
+	s.hold(t, "apr_1", func(h *approvals.Hold) { h.Terms.Wait, h.Terms.Valid = call.WaitRetry, time.Minute })
+	b := s.as(t, "bob")
+	_, page := b.get("/approvals/apr_1")
+	f := form(page)
+	f.Set("decision", "approve")
+	s.decideErr = io.ErrUnexpectedEOF
+	status, page := b.post("/approvals/apr_1/decide", f)
+	if status != 200 || s.state(t, "apr_1").State != approvals.Approved || !strings.Contains(page, "Your approval is recorded") || !strings.Contains(page, "Waits for its caller to make the call again, until") {
+		t.Errorf("%d %s", status, page)
 	}
 }
 

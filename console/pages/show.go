@@ -128,6 +128,11 @@ func show(h *approvals.Hold, v approvals.View) shown {
 			}
 		}
 		one := stage{Who: askedOf(s.Approvers), How: "one of them approves"}
+		if h.State == approvals.BrokeGlass {
+			one.How = "was not asked; any of them reviews"
+			out.Stages = append(out.Stages, one)
+			continue
+		}
 		if need > 1 {
 			one.How = fmt.Sprintf("%d of them approve", need)
 		}
@@ -183,6 +188,12 @@ func steps(h *approvals.Hold) []step {
 	switch h.State {
 	case approvals.Open:
 		out = append(out, step{Class: "next", Text: "Waits for a decision, until", At: h.Expires})
+	case approvals.Approved:
+		text := "Waits for its caller, until"
+		if h.Terms.Wait == call.WaitRetry {
+			text = "Waits for its caller to make the call again, until"
+		}
+		out = append(out, step{Class: "next", Text: text, At: h.UseBy})
 	case approvals.Expired:
 		out = append(out, step{Class: "no", Text: "Nobody decided, or nobody came, in time", At: h.EndedAt})
 	case approvals.Canceled:
