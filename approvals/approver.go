@@ -24,9 +24,10 @@ func mayDecide(h *Hold, by call.Identity, approve bool, delegations []Delegation
 	if err := decides(h, by); err != nil {
 		return authority{}, err
 	}
-	// A refusal can come from whoever is asked at any time.
+	// A refusal can come from whoever is asked at any time. Of one that is over
+	// all are told that it is; the store says how it ended.
 	stages := []int{h.Stage}
-	if !approve {
+	if !approve || h.State != Open {
 		for i := range h.Terms.Stages {
 			if i != h.Stage {
 				stages = append(stages, i)
@@ -87,14 +88,15 @@ func decides(h *Hold, by call.Identity) error {
 
 // whyNot tells why by is not asked now.
 func (h *Hold) whyNot(by call.Identity, delegations []Delegation, at time.Time) string {
-	for _, d := range delegations {
-		if d.Active(at) && d.to(by) && ownCall(h.Identity, d.From) {
-			return fmt.Sprintf("%q decides in the place of %q, who made this call or for whom it was made; ask another approver (%s)", by.Subject, d.From.Subject, approvers(h.Asked()))
-		}
-	}
 	for i, s := range h.Terms.Stages {
 		if i != h.Stage && s.Include(by) {
 			return fmt.Sprintf("%q is asked in stage %d of %d, and stage %d is asked now: %s", by.Subject, i+1, len(h.Terms.Stages), h.Stage+1, approvers(h.Asked()))
+		}
+	}
+	all := h.Terms.Approvers()
+	for _, d := range delegations {
+		if d.Active(at) && d.to(by) && all.Include(d.From) && ownCall(h.Identity, d.From) {
+			return fmt.Sprintf("%q decides in the place of %q, who made this call or for whom it was made; ask another approver (%s)", by.Subject, d.From.Subject, approvers(h.Asked()))
 		}
 	}
 	return fmt.Sprintf("%q is in none of its groups and not named; those who may decide: %s", by.Subject, approvers(h.Asked()))

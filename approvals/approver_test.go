@@ -78,6 +78,30 @@ func TestMayDecide(t *testing.T) {
 	}
 }
 
+// Approvers of a call that is over are told how it ended, not that others are asked
+// now, nor of a delegation that has nothing to do with it.
+func TestOverIsToldFirst(t *testing.T) {
+	const idp = "https://idp.example.com"
+	joe, ann := call.Identity{Issuer: idp, Subject: "joe"}, call.Identity{Issuer: idp, Subject: "ann", Groups: []string{"leads"}}
+	delegations := []Delegation{{From: joe, To: idp + "|ann", Until: time.Now().Add(time.Hour)}}
+	for name, state := range map[string]State{"approved": Approved, "used": Used, "expired": Expired, "refused": Refused, "canceled": Canceled} {
+		h := Hold{Identity: joe, Terms: call.Hold{Stages: []call.Stage{{Approvers: call.Approvers{Groups: []string{"leads"}}}}}, Status: Status{State: state, Stage: 1}}
+		if _, err := mayDecide(&h, ann, true, delegations, time.Now()); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		if _, err := h.Decide(Verdict{Approve: true, At: time.Now()}); !errors.Is(err, ErrDecided) && !errors.Is(err, ErrExpired) && !errors.Is(err, ErrCanceled) {
+			t.Errorf("%s: %v", name, err)
+		}
+		if _, err := mayDecide(&h, call.Identity{Issuer: idp, Subject: "carl"}, true, nil, time.Now()); !errors.Is(err, ErrNotApprover) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	h := Hold{Identity: joe, Terms: call.Hold{Stages: []call.Stage{{Approvers: call.Approvers{Groups: []string{"owners"}}}, {Approvers: call.Approvers{Groups: []string{"leads"}}}}}, Status: Status{State: Open}}
+	if _, err := mayDecide(&h, ann, true, delegations, time.Now()); !errors.Is(err, ErrNotApprover) || !strings.Contains(err.Error(), "is asked in stage 2 of 2") {
+		t.Errorf("%v", err)
+	}
+}
+
 func TestIDs(t *testing.T) {
 	seen := map[string]bool{}
 	for range 1000 {

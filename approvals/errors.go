@@ -14,7 +14,7 @@ var (
 	ErrExpired      = errors.New("expired")
 	ErrCanceled     = errors.New("the caller hung up")
 	ErrNoReview     = errors.New("there is nothing to review")
-	ErrInvalid      = errors.New("the decision can't be taken as it is")
+	ErrInvalid      = errors.New("it can't be taken as it is")
 )
 
 // ErrTooMany keeps a caller from asking for ever more.

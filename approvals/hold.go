@@ -25,6 +25,9 @@ const (
 	BrokeGlass State = "broke_glass" // the call went on without an approval
 )
 
+// States are all of them.
+var States = []State{Open, Approved, Refused, Used, Expired, Canceled, BrokeGlass}
+
 // Grace is how long after a hold's end an approval given in time can still be
 // taken up: the time it may take to reach the waiting call.
 const Grace = 10 * time.Second

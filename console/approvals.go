@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -29,6 +30,10 @@ func (s *Server) list(w http.ResponseWriter, r *http.Request, who call.Identity)
 	q := r.URL.Query()
 	f := approvals.Filter{State: approvals.State(q.Get("state")), Connection: q.Get("connection"), Function: q.Get("function"), Rule: q.Get("rule"),
 		Subject: q.Get("subject"), Unreviewed: q.Get("unreviewed") == "true", Limit: listMost}
+	if f.State != "" && !slices.Contains(approvals.States, f.State) {
+		refuse(w, http.StatusBadRequest, fmt.Sprintf("no approval is ever in state %q; the states are %s", f.State, words(approvals.States)))
+		return
+	}
 	if text := q.Get("since"); text != "" {
 		var err error
 		if f.Since, err = time.Parse(time.RFC3339, text); err != nil {
@@ -53,6 +58,14 @@ func (s *Server) list(w http.ResponseWriter, r *http.Request, who call.Identity)
 		out = append(out, summary(h))
 	}
 	answer(w, out)
+}
+
+func words(list []approvals.State) string {
+	var out []string
+	for _, s := range list {
+		out = append(out, string(s))
+	}
+	return strings.Join(out, ", ")
 }
 
 // watch answers with a line of JSON for each approval that is open, and then for

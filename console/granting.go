@@ -14,6 +14,7 @@ import (
 	"github.com/callgate/callgate/approvals"
 	"github.com/callgate/callgate/call"
 	"github.com/callgate/callgate/config"
+	"github.com/callgate/callgate/control"
 	"github.com/callgate/callgate/xds/policyv1"
 )
 
@@ -95,7 +96,11 @@ func (s *Server) mayGrant(h *approvals.Hold, who call.Identity, a approvals.Answ
 		return g, fmt.Errorf("%w: rule %q lets approvers give one for %s at most (hold.max_grant)", ErrNoGrant, h.Rule, most)
 	}
 	if err := s.cfg.Control.CheckGrant(s.grantFor(h, g, time.Now().Add(g.For))); err != nil {
-		return g, fmt.Errorf("%w: its bounds: %w", approvals.ErrInvalid, err)
+		cause := strings.TrimPrefix(err.Error(), control.ErrInvalid.Error()+": ")
+		if _, why, ok := strings.Cut(cause, ": when: "); ok { // of a rule that has no name yet
+			cause = why
+		}
+		return g, fmt.Errorf("%w: its bounds: %s", approvals.ErrInvalid, cause)
 	}
 	return g, nil
 }

@@ -185,6 +185,20 @@ func TestDecide(t *testing.T) {
 }
 
 // The service's refusals keep their meaning; its faults tell nothing.
+// A state that is misspelt is an error, and no empty list.
+func TestStates(t *testing.T) {
+	bob := NewClient(api(t, newDesk(t)).URL, "bob")
+	for _, s := range append([]approvals.State{""}, approvals.States...) {
+		if list, err := bob.Approvals(t.Context(), Query{State: string(s)}); err != nil || (len(list) == 1) != (s == "" || s == approvals.Open) {
+			t.Errorf("%q: %v, %v", s, list, err)
+		}
+	}
+	var refused Refused
+	if _, err := bob.Approvals(t.Context(), Query{State: "opened"}); !errors.As(err, &refused) || refused.Status != 400 || !strings.Contains(refused.Detail, "open, approved, refused, used, expired, canceled, broke_glass") {
+		t.Error(err)
+	}
+}
+
 // Who decides by an id, and is shown the call in the answer, has not seen it before
 // deciding; who opens it has.
 func TestSeen(t *testing.T) {
