@@ -84,12 +84,17 @@ func (s shape) known() (flow, error) {
 	case mask.JSON:
 		return &flowing{masking: m.NewJSON(s.limits)}, nil
 	case mask.Text:
-		return &flowing{masking: m.NewText(s.limits)}, nil
+		return s.text(media), nil
+	case mask.Folded:
+		return &whole{masker: m, contentType: declared, limit: s.limits.Whole}, nil
 	case mask.Table:
 		table := m.NewCSV(mask.Comma(media), params["header"] == "absent", s.limits.Whole)
 		return &sniffed{decide: func(head []byte) flow {
 			if mask.OpensJSON(head) { // whatever it is said to be
 				return &flowing{masking: m.NewText(s.limits)}
+			}
+			if as := mask.Actual(media, head, len(head) < sniffBytes); as != media {
+				return s.document(as)
 			}
 			return &flowing{masking: table}
 		}}, nil
@@ -101,13 +106,28 @@ func (s shape) known() (flow, error) {
 			if mask.OpensJSON(head) { // it is JSON, or is searched as text
 				return &flowing{masking: m.NewText(s.limits)}
 			}
-			d := m.NewDocument(media, s.limits.Whole)
-			s.ends(d.Stop)
-			return &flowing{masking: d}
+			return s.document(mask.Actual(media, head, len(head) < sniffBytes))
 		}}, nil
 	default:
 		return nil, &unreadable{fmt.Sprintf("a response of type %q", media)}
 	}
+}
+
+// text is a body of some type of text, which may turn out to be of another one.
+func (s shape) text(media string) flow {
+	return &sniffed{decide: func(head []byte) flow {
+		if as := mask.Actual(media, head, len(head) < sniffBytes); as != media {
+			return s.document(as)
+		}
+		return &flowing{masking: s.masker.NewText(s.limits)}
+	}}
+}
+
+// document is a body in XML or HTML, or a form.
+func (s shape) document(media string) flow {
+	d := s.masker.NewDocument(media, s.limits.Whole)
+	s.ends(d.Stop)
+	return &flowing{masking: d}
 }
 
 func (s shape) grpc() (flow, error) {
@@ -199,7 +219,7 @@ func (f *sniffed) write(p []byte) ([]byte, error) {
 
 func (f *sniffed) begin() ([]byte, error) {
 	buf := f.buf
-	f.next, f.buf = f.decide(buf), nil
+	f.next, f.buf = f.decide(buf[:min(len(buf), sniffBytes)]), nil // wherever the chunks are cut
 	return f.next.write(buf)
 }
 

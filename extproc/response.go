@@ -118,6 +118,10 @@ func (r *response) begin(req *extprocv3.ProcessingRequest, m *extprocv3.HttpHead
 		// Envoy's own words (an unreachable upstream, a time-out) hide nothing,
 		// but they are what the caller got.
 		r.flow = &passing{}
+	case r.status < 200:
+		// Bytes of another protocol would follow; others that are informational come
+		// to nobody.
+		return r.withhold(fmt.Errorf("the function answers with status %d, and no caller may change the protocol", r.status))
 	case r.unmasked():
 		r.server.cfg.Log.ErrorContext(r.ctx, "a function got a request with what it must not be sent: Envoy did not let it be rewritten, although its route says so",
 			"call_id", meta.CallID, "connection", meta.Connection)

@@ -192,6 +192,51 @@ func (w *walker) encoded(text []byte, at viewMap, base int, live liveStates) (bo
 	return true, nil
 }
 
+// content masks a value that stands by itself: base64 of text, JSON, or text that at
+// maps to the bytes which begin at base.
+func (w *walker) content(text []byte, at viewMap, base int) error {
+	if done, err := w.encodedIn(text, at, base, w.cur); done || err != nil {
+		return err
+	}
+	return w.anything(text, at, base)
+}
+
+// encodedIn is encoded for a text in which base64 may have white space around it, or
+// be that of a URL (RFC 2397).
+func (w *walker) encodedIn(text []byte, at viewMap, base int, live liveStates) (bool, error) {
+	from, to := dataURL(text), len(text)
+	for from < to && isSpace(text[from]) {
+		from++
+	}
+	for to > from && isSpace(text[to-1]) {
+		to--
+	}
+	if to == len(text) && from == 0 {
+		return w.encoded(text, at, base, live)
+	}
+	n := len(w.edits)
+	done, err := w.encoded(text[from:to], nil, 0, live)
+	for i := n; i < len(w.edits); i++ {
+		e := &w.edits[i]
+		e.start, e.end = base+at.start(from+e.start), base+at.end(from+e.end)
+	}
+	return done, err
+}
+
+// dataURL returns where the base64 of a data URL begins; 0: it is none.
+func dataURL(text []byte) int {
+	const most = 256 // bytes before it
+	if len(text) < len("data:;base64,") || !hasPrefix(text, "data:") {
+		return 0
+	}
+	head := text[:min(len(text), most)]
+	n := bytes.IndexByte(head, ',')
+	if n < 0 || !bytes.HasSuffix(head[:n], []byte(";base64")) {
+		return 0
+	}
+	return n + 1
+}
+
 // base64Text tells whether a first part of a text is base64 of text.
 func base64Text(part []byte) bool {
 	if n := bytes.IndexAny(part, "\r\n="); n >= 0 {

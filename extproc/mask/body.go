@@ -120,14 +120,10 @@ func (b *Body) begin(last bool) (bool, error) {
 		if bytes.HasPrefix(b.buf, []byte("\xFF\xFE")) || bytes.HasPrefix(b.buf, []byte("\xFE\xFF")) {
 			return false, fmt.Errorf("text is UTF-16, only UTF-8 can be masked: %w", ErrInvalid)
 		}
-		if !opensJSON(b.buf) {
-			b.kind = bodyText
+		if !opensJSON(b.buf) || len(bytes.TrimSpace(b.buf)) == 0 && last {
+			b.startText()
 			return true, nil
 		}
-	}
-	if len(bytes.TrimSpace(b.buf)) == 0 && last && b.text {
-		b.kind = bodyText
-		return true, nil
 	}
 	if b.text && !last && len(b.buf) <= b.long.limit {
 		return false, nil // whether it is JSON shows at its end, or at the limit
@@ -147,9 +143,18 @@ func (b *Body) begin(last bool) (bool, error) {
 			return false, fmt.Errorf("begins like json but is not, and field paths may name a part of it: %w", ErrInvalid)
 		}
 		b.w.reset()
-		b.w.findings, b.kind = b.w.findings[:found], bodyText
+		b.w.findings = b.w.findings[:found]
+		b.startText()
 	}
 	return true, nil
+}
+
+func (b *Body) startText() {
+	b.kind = bodyText
+	if plain := b.w.fieldless(); plain != b.w {
+		b.w.done()
+		b.w = plain
+	}
 }
 
 func (b *Body) startJSON() {

@@ -23,6 +23,7 @@ type CSV struct {
 	n      int      // records read
 	names  []string // of the columns
 	plain  bool     // the first record holds no names
+	said   bool     // the first line was "sep=;"
 	live   liveStates
 	root   verdict
 	err    error
@@ -136,6 +137,10 @@ func (c *CSV) record(b []byte) error {
 		if bytes.HasPrefix(text, []byte("\xEF\xBB\xBF")) {
 			start = 3
 		}
+		if sep, ok := saysSeparator(text[start:]); ok && !c.said {
+			c.comma, c.said = sep, true
+			return nil // the names come after it
+		}
 		if c.comma == 0 {
 			c.comma = separator(text)
 		}
@@ -248,6 +253,15 @@ func (c *CSV) field(text []byte, i int) (from, to, next int, err error) {
 		return i, len(text), -1, nil
 	}
 	return i, i + n, i + n + 1, nil
+}
+
+// saysSeparator reads the line by which spreadsheets are told what parts fields.
+func saysSeparator(line []byte) (byte, bool) {
+	line = bytes.Trim(line, `"`)
+	if len(line) == 5 && bytes.EqualFold(line[:4], []byte("sep=")) && line[4] < utf8.RuneSelf {
+		return line[4], true
+	}
+	return 0, false
 }
 
 // separator guesses what parts the fields of a table by its first record.

@@ -19,7 +19,7 @@ var ErrBinary = errors.New("body is of no type that can be masked")
 // Kind is how a type of body is masked.
 type Kind uint8
 
-// The kinds. All flow while they are masked, multipart bodies apart.
+// The kinds. All flow while they are masked, multipart and folded bodies apart.
 const (
 	Binary Kind = iota // not at all
 	JSON               // a JSON document
@@ -27,6 +27,7 @@ const (
 	Text               // any text
 	Table              // CSV
 	Markup             // XML, HTML, forms
+	Folded             // calendars and address cards, whose lines are folded
 )
 
 // KindOf tells how a body of a media type, without its parameters, is masked.
@@ -40,6 +41,8 @@ func KindOf(media string) Kind {
 		return Table
 	case isXML(media), media == "text/html", media == "application/xhtml+xml", media == "application/x-www-form-urlencoded", media == "multipart/form-data", media == "multipart/mixed", media == "multipart/related", media == "multipart/alternative":
 		return Markup
+	case folded[media]:
+		return Folded
 	case media == "", strings.HasPrefix(media, "text/"), textual[media]:
 		return Text
 	}
@@ -54,6 +57,9 @@ var ndjson = map[string]bool{
 	"application/x-ndjson": true, "application/ndjson": true, "application/jsonl": true,
 	"application/x-jsonlines": true, "application/jsonlines": true, "application/json-seq": false,
 }
+
+// folded are types whose lines go on in the next one (RFC 5545 §3.1, RFC 6350 §3.2).
+var folded = map[string]bool{"text/calendar": true, "text/vcard": true, "text/x-vcard": true, "text/x-vcalendar": true, "text/directory": true}
 
 // textual are types of text outside text/.
 var textual = map[string]bool{
@@ -82,6 +88,7 @@ func (m *Masker) whole(contentType string, body []byte, depth int) (out []byte, 
 	if cs := strings.ToLower(params["charset"]); cs != "" && cs != "utf-8" && cs != "utf8" && cs != "us-ascii" {
 		return nil, nil, fmt.Errorf("a body in another charset than UTF-8: %w", ErrBinary)
 	}
+	media = Actual(media, body, true)
 	kind := KindOf(media)
 	if kind == Markup && !strings.HasPrefix(media, "multipart/") && OpensJSON(body) {
 		return m.Text(body) // it is JSON, or is searched as text
@@ -102,6 +109,11 @@ func (m *Masker) whole(contentType string, body []byte, depth int) (out []byte, 
 			return nil, nil, fmt.Errorf("the text is not UTF-8: %w", ErrInvalid)
 		}
 		return m.Text(body)
+	case Folded:
+		if OpensJSON(body) {
+			return m.Text(body)
+		}
+		return m.unfolded(body)
 	case Markup:
 		switch {
 		case strings.HasPrefix(media, "multipart/"):
@@ -114,6 +126,42 @@ func (m *Masker) whole(contentType string, body []byte, depth int) (out []byte, 
 		return m.HTML(body)
 	}
 	return nil, nil, ErrBinary
+}
+
+// unfolded masks a text whose lines are folded: a line end with a blank after it
+// stands for nothing.
+func (m *Masker) unfolded(body []byte) (out []byte, found []Finding, err error) {
+	if err := checkSize(body); err != nil {
+		return nil, nil, err
+	}
+	if !utf8.Valid(body) {
+		return nil, nil, fmt.Errorf("the text is not UTF-8: %w", ErrInvalid)
+	}
+	w := m.walker()
+	defer func() { w.done() }()
+	if plain := w.fieldless(); plain != w {
+		w.done()
+		w = plain
+	}
+	var g gathered
+	from := 0
+	for i := 0; i+1 < len(body); i++ {
+		if body[i] != '\n' || body[i+1] != ' ' && body[i+1] != '\t' {
+			continue
+		}
+		end := i
+		if end > from && body[end-1] == '\r' {
+			end--
+		}
+		g.add(body, from, end, "", nil)
+		i++
+		from = i + 1
+	}
+	g.add(body, from, len(body), "", nil)
+	w.text(g.b, g.at, 0, false, true)
+	w.split(0, g.parts, func(repl []byte) []byte { return repl })
+	out, err = w.finish(body)
+	return out, w.findings, err
 }
 
 // Comma is what parts the fields of a table of a media type; 0: it shows in the table.

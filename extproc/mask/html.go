@@ -16,19 +16,24 @@ import (
 // HTML masks a page: its text, also where inline elements part a value, the
 // values of attributes, comments, and scripts, of which those that are JSON are
 // masked as JSON. Names of fields and attributes that a key rule has hide the
-// value beside them. Field paths apply to JSON in scripts alone. On an error
-// withhold the response.
+// value beside them. Field paths apply to JSON in scripts; elsewhere their last names
+// count as keys. On an error withhold the response.
 func (m *Masker) HTML(body []byte) (out []byte, found []Finding, err error) {
 	return m.document("html", len(body)+1, newPage).everything(body)
 }
 
 type page struct {
 	*Document
-	at   int      // what is before was read
-	text gathered // what is read as one text
+	at     int      // what is before was read
+	text   gathered // what is read as one text
+	fields *walker  // of JSON in scripts
 }
 
-func newPage(d *Document) markup { return &page{Document: d} }
+func newPage(d *Document) markup {
+	h := &page{Document: d, fields: d.w}
+	d.w = d.w.fieldless()
+	return h
+}
 
 func (h *page) settled() int {
 	if len(h.text.parts) > 0 {
@@ -91,7 +96,7 @@ func (h *page) token(z *html.Tokenizer, kind html.TokenType, start, end int, scr
 		case "":
 			h.text.add(h.src, start, end, "&", characterHTML)
 		case "json":
-			return h.w.value(h.src, start, end, verdict{}, "", nil, inScript)
+			return h.data(start, end)
 		default:
 			h.raw(start, end)
 		}
@@ -126,6 +131,18 @@ func (h *page) token(z *html.Tokenizer, kind html.TokenType, start, end int, scr
 	return nil
 }
 
+// data masks JSON in a script.
+func (h *page) data(start, end int) error {
+	w := h.fields
+	if err := w.value(h.src, start, end, verdict{}, "", nil, inScript); err != nil || w == h.w {
+		return err
+	}
+	h.w.edits = append(h.w.edits, w.edits...)
+	h.w.adoptFindings(w.findings)
+	w.edits, w.findings, w.last = w.edits[:0], w.findings[:0], 0
+	return w.fault
+}
+
 // flush searches the text gathered so far.
 func (h *page) flush() error {
 	defer h.text.clear()
@@ -133,7 +150,7 @@ func (h *page) flush() error {
 		return nil
 	}
 	n := len(h.w.edits)
-	if err := h.w.anything(h.text.b, h.text.at, 0); err != nil {
+	if err := h.w.content(h.text.b, h.text.at, 0); err != nil {
 		return err
 	}
 	h.w.split(n, h.text.parts, escapeMarkup)
@@ -261,7 +278,11 @@ func (h *page) attributes(start, end int) error {
 		if a.name == "value" || a.name == "content" {
 			v = named
 		}
-		if r := w.stack[len(w.stack)-1].info.rule; r >= 0 {
+		r := w.stack[len(w.stack)-1].info.rule
+		if name == a.name {
+			r = h.fields.name([]byte(name)).rule // what HTML calls value or id is not the path's
+		}
+		if r >= 0 {
 			v = w.m.stricterVerdict(v, w.m.by(r, detKeyword))
 		}
 		form := escapeMarkup

@@ -42,9 +42,8 @@ func (w *walker) document(text []byte) error {
 }
 
 // Text masks a body of any textual type. What turns out to be JSON, whatever
-// it was declared as, is masked as JSON. Field paths don't apply to other text
-// (see [Masker.HasPaths]), but JSON that is cut off is refused where there are
-// paths. On an error (ErrInvalid, ErrTooDeep, ErrTooLarge) withhold the response.
+// it was declared as, is masked as JSON. In other text the last names of field
+// paths count as keys, but JSON that is cut off is refused where there are paths. On an error (ErrInvalid, ErrTooDeep, ErrTooLarge) withhold the response.
 func (m *Masker) Text(body []byte) (out []byte, found []Finding, err error) {
 	if err := checkSize(body); err != nil {
 		return nil, nil, err
@@ -53,8 +52,16 @@ func (m *Masker) Text(body []byte) (out []byte, found []Finding, err error) {
 		return nil, nil, fmt.Errorf("text is UTF-16, only UTF-8 can be masked: %w", ErrInvalid)
 	}
 	w := m.walker()
-	defer w.done()
-	if err := cmp.Or(w.anything(body, nil, 0), w.fault); err != nil {
+	defer func() { w.done() }()
+	done, err := w.asJSON(body, nil, 0)
+	if err == nil && !done {
+		if plain := w.fieldless(); plain != w {
+			w.done()
+			w = plain
+		}
+		w.text(body, nil, 0, false, true)
+	}
+	if err = cmp.Or(err, w.fault); err != nil {
 		return nil, nil, err
 	}
 	return apply(body, w.edits), w.findings, nil
@@ -81,21 +88,30 @@ func (m *Masker) Find(text []byte) ([]Span, error) {
 // anything masks text that may or may not be JSON, and that at maps to the bytes
 // which begin at base.
 func (w *walker) anything(text []byte, at viewMap, base int) error {
-	if looksJSON(text) {
-		edits, ok, err := w.attempt(text, w.arrive(verdict{}))
-		if err != nil {
-			return err
-		}
-		if ok {
-			w.adopt(edits, at, base, false)
-			return nil
-		}
-		if w.m.hasPaths && claimsJSON(text) {
-			return fmt.Errorf("begins like json but is not, and field paths may name a part of it: %w", ErrInvalid)
-		}
+	if done, err := w.asJSON(text, at, base); done || err != nil {
+		return err
 	}
 	w.text(text, at, base, false, true)
 	return nil
+}
+
+// asJSON masks text if it is JSON, and reports whether it was.
+func (w *walker) asJSON(text []byte, at viewMap, base int) (bool, error) {
+	if !looksJSON(text) {
+		return false, nil
+	}
+	edits, ok, err := w.attempt(text, w.arrive(verdict{}))
+	if err != nil {
+		return false, err
+	}
+	if ok {
+		w.adopt(edits, at, base, false)
+		return true, nil
+	}
+	if w.m.hasPaths && claimsJSON(text) {
+		return false, fmt.Errorf("begins like json but is not, and field paths may name a part of it: %w", ErrInvalid)
+	}
+	return false, nil
 }
 
 // String masks one string that the caller has found at the given path, for

@@ -146,6 +146,8 @@ type Masker struct {
 	eventPaths  pathSet
 	plainEvents bool // data is a piece of a longer text itself
 	hasPaths    bool
+	plain       *Masker             // for what has no fields, where there are paths; see fieldless
+	nameless    bool                // a path has no name that could stand in text
 	pathNames   map[string]bool     // names that paths have
 	aliases     map[string][]string // see Renamed
 	pathRule    int                 // the strictest rule that has paths, for typeUnreadable
@@ -306,6 +308,9 @@ func Compile(spec Spec, opt Options) (*Masker, error) {
 	m.eventPaths.finish()
 	m.pathNames = m.eventPaths.names() // the others' too
 	m.det.init(on, len(m.keys) > 0)
+	if m.hasPaths {
+		m.nameless = m.compileFieldless(spec, opt)
+	}
 	return m, nil
 }
 

@@ -2,6 +2,7 @@ package mask
 
 import (
 	"bytes"
+	"fmt"
 	"slices"
 )
 
@@ -27,6 +28,10 @@ func (s *Stream) event(unit []byte, base int) ([]edit, error) {
 		if !ok {
 			if v, is := bytes.CutPrefix(unit[start:end], []byte("event:")); is {
 				name = v
+			}
+			if OpensJSON(unit[start:end]) {
+				// No reader of events takes that for one, but others may read it all.
+				return nil, fmt.Errorf("a line of the events begins like json: %w", ErrInvalid)
 			}
 			s.otherLine(unit[start:end], start)
 			continue
@@ -65,7 +70,7 @@ func (s *Stream) data(unit, text []byte, at viewMap, offset int, name []byte) er
 	defer func() { w.joins = false }()
 	switch {
 	case !s.m.plainEvents:
-		if err := w.anything(text, at, offset); err != nil {
+		if err := w.content(text, at, offset); err != nil {
 			return err
 		}
 	case looksJSON(text):

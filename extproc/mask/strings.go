@@ -21,7 +21,7 @@ func (w *walker) plainString(text []byte, base int, odd oddities, v verdict) boo
 	if k >= 0 && w.stack[k].kind == frameKey && !w.stack[k].info.quiet {
 		return false
 	}
-	if len(text) > 0 && (text[0] <= ' ' || text[0] == '{' || text[0] == '[') || odd&oddNoBase64 == 0 && base64Opens(text) {
+	if len(text) > 0 && (text[0] <= ' ' || text[0] == '{' || text[0] == '[' || text[0] == 'd' && dataURL(text) > 0) || odd&oddNoBase64 == 0 && base64Opens(text) {
 		return false
 	}
 	if odd.none() || len(text) < minMatch && !w.m.det.short {
@@ -77,8 +77,8 @@ func (w *walker) stringValue(d *doc, from, to int, odd oddities, live liveStates
 			return err
 		}
 	}
-	if odd&(oddNoBase64|oddEscape) != oddNoBase64 {
-		if done, err := w.encoded(text, at, from, live); done || err != nil {
+	if odd&(oddNoBase64|oddEscape) != oddNoBase64 || dataURL(text) > 0 {
+		if done, err := w.encodedIn(text, at, from, live); done || err != nil {
 			return err
 		}
 	}

@@ -258,7 +258,7 @@ func (w *walker) value(src []byte, start, end int, v verdict, sign string, decod
 		return nil
 	}
 	n := len(w.edits)
-	if err := w.anything(g.b, g.at, 0); err != nil {
+	if err := w.content(g.b, g.at, 0); err != nil {
 		return err
 	}
 	w.split(n, g.parts, form)
@@ -290,7 +290,7 @@ func (x *xmlDoc) end(start, end int) error {
 			break
 		}
 		n := len(w.edits)
-		if err = w.anything(e.text.b, e.text.at, 0); err == nil {
+		if err = w.content(e.text.b, e.text.at, 0); err == nil {
 			w.split(n, e.text.parts, escapeMarkup)
 		}
 	}
