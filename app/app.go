@@ -156,7 +156,7 @@ func New(ctx context.Context, cfg *config.Config, opts Options) (_ *App, err err
 	if a.carried, err = newCarried(a.hashKey); err != nil {
 		return nil, err
 	}
-	if a.sessions, err = newSessions(); err != nil {
+	if a.sessions, err = newSessions(a.people.store, a.log); err != nil {
 		return nil, err
 	}
 	a.authz = extauthz.New(extauthz.Config{Identifier: a.people.verifier, Approvals: a.people.approvals, Recorder: a.trail.recorder, Backlog: a.trail.backlog, Redact: a.redact, Requests: extproc.NewRequests(a.hashKey, a.detectors, a.messages), Carrier: a.carried, Sessions: a.sessions,
@@ -213,6 +213,7 @@ func (a *App) Run(ctx context.Context) error {
 	a.decider.watches.first(ctx)
 	g.Go(func() error { return keepUp(ctx) })
 	g.Go(func() error { return a.people.run(ctx) })
+	g.Go(func() error { return a.sessions.run(ctx) })
 	g.Go(func() error { return a.trail.signer.Run(ctx) })
 	g.Go(func() error { return a.trail.backlog.Run(ctx) })
 	g.Go(func() error { return watch(ctx, a.log, a.folders(), a.reload) })

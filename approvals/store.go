@@ -16,6 +16,7 @@ type Store interface {
 	Outbox
 	Delegations
 	Replicas
+	Sessions
 }
 
 // Watcher is a store that tells at once of what other processes decide. Changes
@@ -156,6 +157,17 @@ type Replicas interface {
 	// Alive says that a replica is there until until; a zero time says that it
 	// is gone.
 	Alive(ctx context.Context, replica string, until time.Time) error
+}
+
+// Sessions keeps which sessions of MCP have a client that can show its person a
+// page: it says so once, and each call of the session may come to another replica.
+// A session is named by a hash, since who has its id can speak in it.
+type Sessions interface {
+	// NoteSession notes that a session's client can, until until. Those whose
+	// time was over at at are forgotten.
+	NoteSession(ctx context.Context, session [32]byte, at, until time.Time) error
+	// NotedSession reports whether that is noted and not over at at.
+	NotedSession(ctx context.Context, session [32]byte, at time.Time) (bool, error)
 }
 
 // Filter says which holds to list. The zero value is the newest hundred.

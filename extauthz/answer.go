@@ -129,7 +129,7 @@ func (d *decision) denial(decided call.Decision) *authv3.CheckResponse {
 	}
 	if s := d.server.cfg.Sessions; s != nil && p == call.MCP && decided.Reason == call.ReasonApprovalPending && decided.Approval != nil {
 		if id := d.call.Request.Headers.Get("mcp-session-id"); id != "" {
-			decided.Approval.Again.Elicits = s.Elicits(d.call.Connection, id)
+			decided.Approval.Again.Elicits = s.Elicits(d.ctx, d.call.Connection, id)
 		}
 	}
 	return d.denialOf(decided, protocol.Deny(p, &d.call.Request, d.call.RPCID, d.call.ID, decided))

@@ -68,7 +68,7 @@ type Carrier interface {
 // Sessions tells what is known of MCP sessions.
 type Sessions interface {
 	// Elicits reports whether the client of a session can show its person a page.
-	Elicits(connection, session string) bool
+	Elicits(ctx context.Context, connection, session string) bool
 }
 
 // Config is what a [Server] needs.

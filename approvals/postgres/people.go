@@ -92,3 +92,16 @@ func (s *Store) Alive(ctx context.Context, replica string, until time.Time) erro
 		INSERT INTO callgate.replicas (id, alive_until) VALUES ($1, $2) ON CONFLICT (id) DO UPDATE SET alive_until = $2`, replica, nanos(until), nanos(until.Add(-forgotten)))
 	return wrap("note that a replica is there", err)
 }
+
+// NoteSession implements [approvals.Sessions].
+func (s *Store) NoteSession(ctx context.Context, session [32]byte, at, until time.Time) error {
+	_, err := s.exec(ctx, `WITH over AS (DELETE FROM callgate.sessions WHERE until <= $3 AND id <> $1)
+		INSERT INTO callgate.sessions (id, until) VALUES ($1, $2) ON CONFLICT (id) DO UPDATE SET until = greatest(sessions.until, $2)`, session[:], nanos(until), nanos(at))
+	return wrap("note a session", err)
+}
+
+// NotedSession implements [approvals.Sessions].
+func (s *Store) NotedSession(ctx context.Context, session [32]byte, at time.Time) (noted bool, err error) {
+	err = s.one(ctx, func(r pgx.Row) error { return r.Scan(&noted) }, `SELECT EXISTS (SELECT 1 FROM callgate.sessions WHERE id = $1 AND until > $2)`, session[:], nanos(at))
+	return noted, wrap("look for a session", err)
+}

@@ -85,3 +85,21 @@ func (s *Store) Alive(ctx context.Context, replica string, until time.Time) erro
 
 // forgotten is after how long a replica that is gone is not remembered.
 const forgotten = 24 * time.Hour
+
+// NoteSession implements [approvals.Sessions].
+func (s *Store) NoteSession(ctx context.Context, session [32]byte, at, until time.Time) error {
+	err := s.within(ctx, func(tx *sql.Tx) error {
+		if _, err := tx.ExecContext(ctx, `DELETE FROM sessions WHERE until <= ?`, nanos(at)); err != nil {
+			return err
+		}
+		_, err := tx.ExecContext(ctx, `INSERT INTO sessions (id, until) VALUES (?1, ?2) ON CONFLICT (id) DO UPDATE SET until = max(until, ?2)`, session[:], nanos(until))
+		return err
+	})
+	return wrap("note a session", err)
+}
+
+// NotedSession implements [approvals.Sessions].
+func (s *Store) NotedSession(ctx context.Context, session [32]byte, at time.Time) (noted bool, err error) {
+	err = s.db.Read.QueryRowContext(ctx, `SELECT EXISTS (SELECT 1 FROM sessions WHERE id = ? AND until > ?)`, session[:], nanos(at)).Scan(&noted)
+	return noted, wrap("look for a session", err)
+}

@@ -22,11 +22,13 @@ var (
 	schema2 string
 	//go:embed schema3.sql
 	schema3 string
+	//go:embed schema4.sql
+	schema4 string
 )
 
 // versions are the steps from an empty file to today's schema. They are only
 // ever added to.
-func versions() []string { return []string{schema1, schema2, schema3} }
+func versions() []string { return []string{schema1, schema2, schema3, schema4} }
 
 // Store implements [approvals.Store].
 type Store struct {

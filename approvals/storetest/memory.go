@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -21,6 +22,7 @@ type Memory struct {
 	notices     []notice
 	delegations []approvals.Delegation
 	alive       map[string]time.Time
+	sessions    map[[32]byte]time.Time
 	fail        error
 	before      func(step string)
 }
@@ -34,7 +36,7 @@ var _ approvals.Store = (*Memory)(nil)
 
 // NewMemory returns an empty Memory.
 func NewMemory() *Memory {
-	return &Memory{holds: map[string]approvals.Hold{}, history: map[string][]approvals.Step{}, alive: map[string]time.Time{}}
+	return &Memory{holds: map[string]approvals.Hold{}, history: map[string][]approvals.Step{}, alive: map[string]time.Time{}, sessions: map[[32]byte]time.Time{}}
 }
 
 // Fail makes every step return err until it is called with nil.
@@ -456,4 +458,26 @@ func (m *Memory) Alive(ctx context.Context, replica string, until time.Time) err
 	defer m.mu.Unlock()
 	m.alive[replica] = until
 	return nil
+}
+
+// NoteSession implements [approvals.Sessions].
+func (m *Memory) NoteSession(ctx context.Context, session [32]byte, at, until time.Time) error {
+	if err := m.enter(ctx, "note session"); err != nil {
+		return err
+	}
+	defer m.mu.Unlock()
+	maps.DeleteFunc(m.sessions, func(_ [32]byte, until time.Time) bool { return !until.After(at) })
+	if until.After(m.sessions[session]) {
+		m.sessions[session] = until
+	}
+	return nil
+}
+
+// NotedSession implements [approvals.Sessions].
+func (m *Memory) NotedSession(ctx context.Context, session [32]byte, at time.Time) (bool, error) {
+	if err := m.enter(ctx, "noted session"); err != nil {
+		return false, err
+	}
+	defer m.mu.Unlock()
+	return m.sessions[session].After(at), nil
 }

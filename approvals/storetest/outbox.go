@@ -1,6 +1,7 @@
 package storetest
 
 import (
+	"crypto/sha256"
 	"fmt"
 	"slices"
 	"testing"
@@ -176,4 +177,36 @@ func testDelegations(t *testing.T, open func(*testing.T) approvals.Store) {
 		t.Fatal(err)
 	}
 	active(time.Time{}, "dlg_b")
+}
+
+func testSessions(t *testing.T, open func(*testing.T) approvals.Store) {
+	one, other := open(t), open(t) // two replicas
+	a, b := sha256.Sum256([]byte("a")), sha256.Sum256([]byte("b"))
+	noted := func(session [32]byte, at time.Time, want bool) {
+		t.Helper()
+		for name, s := range map[string]approvals.Store{"one": one, "other": other} {
+			if got, err := s.NotedSession(t.Context(), session, at); err != nil || got != want {
+				t.Errorf("%s: %t, %v; want %t", name, got, err, want)
+			}
+		}
+	}
+	note := func(session [32]byte, at time.Time, period time.Duration) {
+		t.Helper()
+		if err := one.NoteSession(t.Context(), session, at, at.Add(period)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	noted(a, start, false)
+	note(a, start, time.Hour)
+	note(a, start, time.Minute) // an earlier end takes nothing away
+	noted(a, start.Add(time.Hour-1), true)
+	noted(a, start.Add(time.Hour), false)
+	noted(b, start, false)
+	// Noting is what forgets.
+	note(b, start.Add(time.Hour), time.Hour)
+	noted(a, start, false)
+	noted(b, start.Add(time.Hour), true)
+	// One that is over begins anew.
+	note(b, start.Add(3*time.Hour), time.Hour)
+	noted(b, start.Add(4*time.Hour-1), true)
 }

@@ -59,7 +59,7 @@ func Run(t *testing.T, place func(t *testing.T) (open func(t *testing.T) approva
 		"Keep": testKeep, "NotFound": testNotFound, "Decide": testDecide, "DecideEnded": testDecideEnded, "Use": testUse, "End": testEnd,
 		"Expire": testExpire, "List": testList, "Changes": testChanges, "Prune": testPrune, "Erase": testErase, "Canceled context": testContext,
 		"Stages": testStages, "Ask again": testAskAgain, "Ask too often": testAskTooOften, "Break glass": testBreakGlass, "Marks": testMarks, "Last approved": testLastApproved,
-		"Outbox": testOutbox, "Outbox leases": testOutboxLeases, "Replay": testReplay, "Delegations": testDelegations,
+		"Outbox": testOutbox, "Outbox leases": testOutboxLeases, "Replay": testReplay, "Delegations": testDelegations, "Sessions": testSessions,
 		"Race to use": testRaceUse, "Race to decide": testRaceDecide, "Race of ends": testRaceEnds, "Race to expire": testRaceExpire,
 		"Race of many": testRaceMany, "Race to ask": testRaceAsk, "Race to ask often": testRaceAskOften, "Race to lease": testRaceLease,
 	} {
