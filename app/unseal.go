@@ -71,7 +71,7 @@ func (u unsealer) Unseal(ctx context.Context, who call.Identity, id call.ID, rea
 	case row.OriginalSealed == "" && row.OriginalCommitment != "":
 		return console.Unsealed{}, fmt.Errorf("%w of call %s any more: retention or an erasure took it", console.ErrNoOriginal, id)
 	case row.OriginalSealed == "":
-		return console.Unsealed{}, fmt.Errorf("%w of call %s: nothing was masked, or its connection keeps none (record.originals)", console.ErrNoOriginal, id)
+		return console.Unsealed{}, fmt.Errorf("%w of call %s: nothing was masked, it was withheld before its body came, or its connection keeps none (record.originals)", console.ErrNoOriginal, id)
 	}
 	// Nobody need be asked about what can't be released.
 	released, err := u.key.Release([]byte(row.OriginalSealed), id.String())

@@ -188,7 +188,7 @@ func TestGRPCStatusIsMasked(t *testing.T) {
 				t.Errorf("got %+v", got)
 			}
 			a := b.one(t)
-			if a.RPCStatus == nil || a.RPCStatus.Code != 3 || strings.Contains(a.RPCStatus.Message, card) || !strings.Contains(a.RPCStatus.Message, "€") || len(a.Masked) != 1 {
+			if a.RPCStatus == nil || a.RPCStatus.Code != 3 || strings.Contains(a.RPCStatus.Message, card) || !strings.Contains(a.RPCStatus.Message, "€") || len(a.Masked) != 2 {
 				t.Errorf("recorded %+v, %+v", a.RPCStatus, a.Masked)
 			}
 		})

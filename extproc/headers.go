@@ -29,9 +29,11 @@ func (r *response) maskHeaders(h call.Headers, mutation *extprocv3.HeaderMutatio
 		case strings.HasPrefix(f.Name, ":"), slices.Contains(validators, f.Name), r.meta.Protocol == call.GRPC && f.Name == "grpc-message":
 			out = append(out, f)
 			continue
-		case r.meta.Protocol == call.GRPC && strings.HasSuffix(f.Name, "-bin"):
-			// A message of a type that nobody here knows.
+		case strings.HasSuffix(f.Name, "-bin"):
+			// By gRPC's convention, which others took over, a message of a type that
+			// nobody here knows.
 			changed[f.Name] = true
+			r.inHeaders = append(r.inHeaders, r.binary(f.Name))
 			continue
 		case numbered(f.Name):
 			_, found, err := r.masker.String("", f.Name)
@@ -77,6 +79,15 @@ func (r *response) maskHeaders(h call.Headers, mutation *extprocv3.HeaderMutatio
 		}
 	}
 	return out, mutation, nil
+}
+
+// binary is a finding for a header that is removed, since nothing can search it.
+func (r *response) binary(name string) mask.Finding {
+	f := mask.Finding{Type: "binary", Path: "header." + name, Count: 1}
+	if len(r.meta.Mask.Rules) > 0 { // of a batch each call has its own
+		f.Rule = r.meta.Mask.Rules[0].Name
+	}
+	return f
 }
 
 // numbered tells whether a header's name has so many digits that it may say a value

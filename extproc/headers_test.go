@@ -31,6 +31,7 @@ func TestHeadersMasked(t *testing.T) {
 		"a cookie by content":  {"set-cookie", []string{"t=" + jwt + "; Path=/"}, []string{"t=****" + jwt[len(jwt)-4:] + "; Path=/"}},
 		"a card in percent":    {"x-card", []string{"%34111111111111111"}, []string{"[redacted:card]"}},
 		"a message as of gRPC": {"grpc-message", []string{"card " + card}, []string{"card [redacted:card]"}},
+		"a message of no text": {"grpc-status-details-bin", []string{"CAMSFWNhcmQgNDExMTExMTExMTExMTExMQ"}, nil},
 		"a name of ours":       {"x-callgate-note", []string{card}, []string{"[redacted:card]"}},
 		"a name with a card":   {"x-card-" + card, []string{"yes"}, nil},
 		"a name with a date":   {"x-api-20261126", []string{"yes"}, []string{"yes"}},

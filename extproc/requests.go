@@ -165,6 +165,11 @@ func discreetHeaders(masker *mask.Masker, h call.Headers) error {
 			strings.HasPrefix(f.Name, call.HeaderPrefix) || f.Name == "x-request-id" || strings.HasPrefix(f.Name, "sec-") {
 			continue
 		}
+		if numbered(f.Name) {
+			if _, found, err := masker.String("", f.Name); err != nil || len(found) > 0 {
+				return fmt.Errorf("the name of a header holds what the function must not be sent%s; leave it out", kindOf(found))
+			}
+		}
 		_, found, drop, err := masker.Header(f.Name, f.Value)
 		if err != nil || drop || len(found) > 0 {
 			return fmt.Errorf("the header %s holds what the function must not be sent%s, and headers are not masked; leave it out", f.Name, kindOf(found))

@@ -94,6 +94,7 @@ func TestRequests(t *testing.T) {
 		"path, another name":   {path: "/p/7", inPath: []string{"id"}},
 		"header":               {headers: []string{"x-note", "pay " + card}, says: "the header x-note"},
 		"header, by its name":  {headers: []string{"password", secret}, says: "the header password"},
+		"header, in its name":  {headers: []string{"x-" + card, "1"}, says: "the name of a header"},
 		"headers that steer":   {headers: []string{"x-request-id", card, "content-length", "0", "traceparent", "00-4111111111111111-01"}},
 		"sql":                  {protocol: call.SQL, body: "SELECT 1"},
 		"sql with a card":      {protocol: call.SQL, body: "SELECT * FROM t WHERE card = '" + card + "'", says: "SQL text"},

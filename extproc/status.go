@@ -12,13 +12,13 @@ import (
 )
 
 // maskStatus hides what a gRPC service says in its status: the message is text
-// like any other, and the details are messages of types that nobody here knows,
-// so they go. h, which is recorded, is changed likewise.
+// like any other. The details go with other binary headers. h, which is recorded,
+// is changed likewise.
 func (r *response) maskStatus(h call.Headers) (*extprocv3.HeaderMutation, error) {
 	if r.masker == nil || r.meta.Protocol != call.GRPC {
 		return nil, nil
 	}
-	mutation := &extprocv3.HeaderMutation{RemoveHeaders: []string{"grpc-status-details-bin"}}
+	mutation := &extprocv3.HeaderMutation{}
 	for i, f := range h {
 		if f.Name != "grpc-message" {
 			continue
