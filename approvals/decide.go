@@ -101,7 +101,11 @@ func (s *Service) undecidable(ctx context.Context, h Hold, by call.Identity, err
 	case errors.Is(err, ErrDecided) && h.State == BrokeGlass:
 		return fmt.Errorf("decide about %s: %w: its caller broke glass; 'callgate approvals review %s' looks at that", h.ID, ErrDecided, h.ID)
 	case errors.Is(err, ErrDecided) && some:
-		return fmt.Errorf("decide about %s: %w: %s by %s at %s; that decision stands", h.ID, ErrDecided, h.State, last.By, last.At.UTC().Format(time.RFC3339))
+		verdict := StepApproved
+		if !last.Approve {
+			verdict = StepRefused
+		}
+		return fmt.Errorf("decide about %s: %w: %s by %s at %s; that decision stands", h.ID, ErrDecided, verdict, last.By, last.At.UTC().Format(time.RFC3339))
 	case errors.Is(err, ErrExpired):
 		return fmt.Errorf("decide about %s: %w at %s; the caller must make the call again", h.ID, ErrExpired, h.Expires.UTC().Format(time.RFC3339))
 	case errors.Is(err, ErrCanceled):

@@ -699,3 +699,73 @@ func TestAskTheTrail(t *testing.T) {
 		}
 	})
 }
+
+// What waits, for how long, how long people take, and how it ends can be counted.
+func TestMetrics(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := newDesk(storetest.NewMemory())
+		defer d.run(t)()
+		want := func(lines ...string) {
+			t.Helper()
+			for _, line := range lines {
+				name, value, _ := strings.Cut(line, " ")
+				if got, found := all(t, d.reg)[name]; !found || got != value {
+					t.Errorf("%s is %q, want %s", name, got, value)
+				}
+			}
+		}
+		glass := leads
+		glass.Hold.BreakGlass = call.Approvers{People: []string{"joe"}}
+		c := refund(t)
+		c.Identity.Actors = nil
+		c.Request.Headers = append(c.Request.Headers, call.Header{Name: call.HeaderBreakGlass, Value: "fire"})
+		check(t, d.Hold(t.Context(), c, glass), call.HoldAllow, call.ReasonBreakGlass)
+		h, out := d.hold(t.Context(), refund(t), leads)
+		time.Sleep(35 * time.Second)
+		want("callgate_approvals_open 1", "callgate_approvals_oldest_open_seconds 30", "callgate_approvals_reviews_open 1", "callgate_approvals_waiting 1",
+			"callgate_approvals_asked_total 1", `callgate_approvals_steps_total{step="broke_glass"} 1`, "callgate_approvals_decision_seconds_count 0")
+		if err := d.say(h.ID, ann, true, ""); err != nil {
+			t.Fatal(err)
+		}
+		check(t, <-out, call.HoldAllow, call.ReasonApproved)
+		_, out = d.hold(t.Context(), refund(t), leads)
+		check(t, <-out, call.HoldExpired, call.ReasonApprovalExpired)
+		time.Sleep(time.Minute)
+		want("callgate_approvals_open 0", "callgate_approvals_oldest_open_seconds 0", "callgate_approvals_waiting 0",
+			"callgate_approvals_decision_seconds_count 1", "callgate_approvals_decision_seconds_sum 35", `callgate_approvals_steps_total{step="used"} 1`,
+			`callgate_approvals_steps_total{step="expired"} 1`, `callgate_approvals_ended_total{reason="approval_expired"} 1`, "callgate_approvals_store_errors_total 0")
+		d.memory.Fail(errors.New("away"))
+		time.Sleep(time.Second)
+		d.memory.Fail(nil)
+		if all(t, d.reg)["callgate_approvals_store_errors_total"] == "0" {
+			t.Error("a store that is away is not counted")
+		}
+	})
+}
+
+// all are the values of metrics, by name and labels.
+func all(t *testing.T, reg *prometheus.Registry) map[string]string {
+	t.Helper()
+	families, err := reg.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	out := map[string]string{}
+	for _, f := range families {
+		for _, m := range f.GetMetric() {
+			name := f.GetName()
+			for _, l := range m.GetLabel() {
+				name += fmt.Sprintf("{%s=%q}", l.GetName(), l.GetValue())
+			}
+			switch {
+			case m.GetGauge() != nil:
+				out[name] = fmt.Sprint(m.GetGauge().GetValue())
+			case m.GetCounter() != nil:
+				out[name] = fmt.Sprint(m.GetCounter().GetValue())
+			case m.GetHistogram() != nil:
+				out[name+"_count"], out[name+"_sum"] = fmt.Sprint(m.GetHistogram().GetSampleCount()), fmt.Sprint(m.GetHistogram().GetSampleSum())
+			}
+		}
+	}
+	return out
+}
