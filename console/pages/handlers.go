@@ -135,6 +135,9 @@ func (s *Server) open(w http.ResponseWriter, r *http.Request, ses login.Session)
 	}
 	if rights.WhyNot != nil {
 		p.WhyNot = "You can't decide about this call: " + rights.WhyNot.Error() + "."
+		if by(&h, ses.Identity, true) {
+			p.WhyNot = "You have approved this call. Others must approve too before it goes on."
+		}
 	}
 	if rights.For != (approvals.Person{}) {
 		p.For = person(rights.For.String())
