@@ -150,6 +150,7 @@ func TestEncodingsRefused(t *testing.T) {
 		"data after the end":  {"gzip", encode(t, body, "gzip") + "x", "content-encoding gzip"},
 		"zstd, then more":     {"zstd", encode(t, body, "zstd") + body, "content-encoding zstd"},
 		"deflate, then more":  {"deflate", encode(t, body, "deflate") + body, "after the end"},
+		"br, then more":       {"br", encode(t, body, "br") + body, "content-encoding br"},
 		"wrong sum":           {"gzip", encode(t, body, "gzip")[:40] + "\x00\x00\x00\x00\x00\x00\x00\x00", "content-encoding gzip"},
 		"another encoding":    {"br", encode(t, body, "gzip"), "content-encoding br"},
 		"plain":               {"zstd", body, "content-encoding zstd"},

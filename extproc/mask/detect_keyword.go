@@ -14,10 +14,11 @@ func (s *scanner) assign(i int) int {
 	var info, said *nameInfo
 	// Up to three words may form the name: "Card number: ...".
 	for words, start := 0, end; words < 3 && info == nil; words++ {
-		var more bool
-		if start, more = s.wordBefore(start, end); !more {
-			break
+		next, more := s.wordBefore(start, end)
+		if !more || next < s.floor() || words > 0 && numbered(b[next:start]) {
+			break // no name: what was found before, or an id, a hash, a file in base64
 		}
+		start = next
 		n := s.w.name(b[start:end])
 		if n.rule < 0 && words == 0 {
 			if dot := bytes.LastIndexByte(b[start:end], '.'); dot >= 0 { // user.password=
@@ -36,10 +37,14 @@ func (s *scanner) assign(i int) int {
 		return i + 1
 	}
 	from, to := assigned(b, i)
+	if info != nil && from == to {
+		from, to = below(b, from)
+	}
 	if from >= to {
 		return i + 1
 	}
 	if info != nil {
+		to = block(b, end, from, to)
 		return s.found(match{start: from, end: to, det: detKeyword, rule: info.rule})
 	}
 	if said.byName != detCount {
@@ -115,6 +120,75 @@ func assigned(b []byte, i int) (from, to int) {
 		}
 	}
 	return i, to
+}
+
+// below returns the range of a value that begins on a line after that of its name,
+// whose end is at i: one in quotes, a structure, or the next line if it is indented.
+func below(b []byte, i int) (from, to int) {
+	next := i
+	for next < len(b) && isSpace(b[next]) {
+		next++
+	}
+	if next == i || next == len(b) {
+		return i, i
+	}
+	switch b[next] {
+	case '"', '\'', '`', '{', '[':
+		return assigned(b, next-1)
+	}
+	if !inside(b, next, column(b, i-1)) {
+		return i, i
+	}
+	return next, lineUpTo(b, next)
+}
+
+// block returns the end of a value that goes on in lines further in than that of its
+// name, as in YAML: text in lines, a list, a structure. end is that of the name.
+func block(b []byte, end, from, to int) int {
+	in := column(b, end-1)
+	if c := b[from-1]; c == '"' || c == '\'' || c == '`' || b[from] == '{' || b[from] == '[' {
+		return to
+	}
+	for to < len(b) && (b[to] == '\n' || b[to] == '\r') {
+		next := to
+		for next < len(b) && isSpace(b[next]) {
+			next++
+		}
+		if next == len(b) || !inside(b, next, in) {
+			break
+		}
+		to = lineUpTo(b, next)
+	}
+	return to
+}
+
+// inside tells whether the line that begins at i, white space apart, belongs to a
+// name that stands so far in: elements of its list may stand as far.
+func inside(b []byte, i, in int) bool {
+	at := i - bytes.LastIndexByte(b[:i], '\n') - 1
+	return at > in || at == in && item(b, i)
+}
+
+// column is how far in the text of the line begins on which i stands, the dashes
+// of lists apart.
+func column(b []byte, i int) int {
+	start := bytes.LastIndexByte(b[:i+1], '\n') + 1
+	n := start
+	for n < len(b) && (b[n] == ' ' || b[n] == '\t' || item(b, n)) {
+		n++
+	}
+	return n - start
+}
+
+// item tells whether an element of a list begins at i.
+func item(b []byte, i int) bool { return b[i] == '-' && (i+1 == len(b) || isSpace(b[i+1])) }
+
+// lineUpTo is where the line ends that i stands on.
+func lineUpTo(b []byte, i int) int {
+	if n := bytes.IndexAny(b[i:], "\r\n"); n >= 0 {
+		return i + n
+	}
+	return len(b)
 }
 
 // wordBefore is where a name of several words that stands from start to end begins

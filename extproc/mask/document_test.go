@@ -6,6 +6,7 @@ import (
 	"encoding/csv"
 	"encoding/xml"
 	"errors"
+	"fmt"
 	"io"
 	"mime/multipart"
 	"net/url"
@@ -48,6 +49,7 @@ func TestDocuments(t *testing.T) {
 		{"text/xml", `<x><y><deep>1<z/></deep></y></x>`, `<x><y><deep>` + hashOf("") + `</deep></y></x>`},
 		{"text/xml", `<a>{"password":"x","c":` + card + `}</a>`, `<a>{"password":&#34;[redacted]&#34;,"c":&#34;[redacted:card]&#34;}</a>`},
 		{"text/xml", `<!DOCTYPE a [<!ENTITY e "4111">]><a>&e;111111111111</a>`, ``},
+		{"text/xml", `<!DOCTYPE a [<!ATTLIST a b CDATA "` + card + `">]><a/>`, ``},
 		{"text/xml", `<a>&e;</a>`, ``},
 		{"text/xml", `<a><b></a></b>`, ``},
 		{"text/xml", `<a/><b/>`, ``},
@@ -79,6 +81,7 @@ func TestDocuments(t *testing.T) {
 		{"text/csv", "id;name;tail\r\n1;Ann;secret-1234\r\n", "id;name;tail\r\n1;" + hashOf("Ann") + ";****1234\r\n"},
 		{"text/csv", "sep=|\nid;|password\n1|x\n", "sep=|\nid;|password\n1|[redacted]\n"},
 		{"text/csv", "a\namFuZUBleGFtcGxlLmNvbSB4\n", "a\nW3JlZGFjdGVkOmVtYWlsXSB4\n"},
+		{"text/html", `<a data-tail=abcdefgh&#62;&#32;x>y</a>`, `<a data-tail=[redacted]>y</a>`},
 		{"text/html", `<img src="data:text/plain;base64,amFuZUBleGFtcGxlLmNvbSB4">`, `<img src="data:text/plain;base64,W3JlZGFjdGVkOmVtYWlsXSB4">`},
 		{"text/calendar", "BEGIN:VEVENT\r\nATTENDEE:mailto:jane@exam\r\n ple.com\r\nNOTE:4111 1111\r\n\t 1111 1111\r\n", "BEGIN:VEVENT\r\nATTENDEE:mailto:[redacted:email]\r\n \r\nNOTE:[redacted:card]\r\n\t\r\n"},
 		{"text/vcard", `{"password":"x"}`, `{"password":"[redacted]"}`},
@@ -394,4 +397,22 @@ func FuzzMultipart(f *testing.F) {
 		}
 		return text.String(), nil
 	})
+}
+
+// Bodies in parts of bodies in parts are read to a bounded depth.
+func TestMultipartDepth(t *testing.T) {
+	m := documents(t)
+	contentType, body := "text/plain", "4111111111111111"
+	for depth := 1; depth <= maxMultipart+1; depth++ {
+		b := fmt.Sprintf("b%d", depth)
+		body = "--" + b + "\r\nContent-Type: " + contentType + "\r\n\r\n" + body + "\r\n--" + b + "--\r\n"
+		contentType = "multipart/mixed; boundary=" + b
+		out, _, err := m.Whole(contentType, []byte(body))
+		switch {
+		case depth > maxMultipart && !errors.Is(err, ErrTooDeep):
+			t.Errorf("%d bodies in each other: %v", depth, err)
+		case depth <= maxMultipart && (err != nil || !bytes.Contains(out, []byte("[redacted:card]")) || bytes.Contains(out, []byte("4111"))):
+			t.Errorf("%d bodies in each other: %q, %v", depth, out, err)
+		}
+	}
 }

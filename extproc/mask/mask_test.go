@@ -394,6 +394,7 @@ func TestStringAndField(t *testing.T) {
 	}})
 	for _, c := range []struct{ path, in, want, rule string }{
 		{"customer.cards[3].number", "4111111111111111", "****1111", "path"},
+		{"customer.cards[3].number", "jane@example.com", "[redacted]", "path"}, // of which its last four are the detector's
 		{"customer.cards[3].name", "Jane", "Jane", ""},
 		{"customer.passWord", "x", "[redacted]", "key"},
 		{"password.inner[0]", "x", "[redacted]", "key"},
