@@ -73,15 +73,17 @@ func (f *trailFile) recorded(_ context.Context, id string, number int) (bool, er
 	return slices.ContainsFunc(steps, func(s string) bool { return strings.HasPrefix(s, fmt.Sprintf("%s %d ", id, number)) }), err
 }
 
-func serviceOn(s *Store, f *trailFile) *approvals.Service {
-	return approvals.New(approvals.Config{Store: s, Recorder: f, Recorded: f.recorded, TrailLag: 10 * time.Millisecond, Poll: 20 * time.Millisecond,
+// serviceOn is a replica that takes steps for abandoned once they are older than lag;
+// 0 is as long as it takes to be sure.
+func serviceOn(s *Store, f *trailFile, lag time.Duration) *approvals.Service {
+	return approvals.New(approvals.Config{Store: s, Recorder: f, Recorded: f.recorded, TrailLag: lag, Poll: 20 * time.Millisecond,
 		Log: slog.New(slog.DiscardHandler), Metrics: approvals.NewMetrics(prometheus.NewRegistry())})
 }
 
 // turn asks about a call, has it approved and makes it again.
 func turn(t *testing.T, s *approvals.Service, path string) {
 	ruling := call.Ruling{Rule: "r", PolicyVersion: "v", Hold: storetest.Terms(1)}
-	ruling.Hold.Wait, ruling.Hold.Valid = call.WaitRetry, time.Minute
+	ruling.Hold.Wait, ruling.Hold.Timeout, ruling.Hold.Valid = call.WaitRetry, time.Hour, time.Hour
 	try := func() *call.Decision {
 		id, err := call.NewID()
 		if err != nil {
@@ -142,7 +144,7 @@ func settle(t *testing.T, store *Store, f *trailFile) {
 	t.Helper()
 	ctx, stop := context.WithCancel(t.Context())
 	done := make(chan error, 1)
-	go func() { done <- serviceOn(store, f).Run(ctx) }()
+	go func() { done <- serviceOn(store, f, 10*time.Millisecond).Run(ctx) }()
 	for deadline := time.Now().Add(time.Minute); ; time.Sleep(10 * time.Millisecond) {
 		n, err := store.Undelivered(t.Context(), approvals.TrailTarget)
 		if err != nil {
@@ -266,11 +268,11 @@ func TestBetweenProcess(t *testing.T) {
 				select {} // until it is killed
 			}
 		}
-		turn(t, serviceOn(store, f), fmt.Sprint("/pay/", os.Getpid())) // which never runs, and so never notes
+		turn(t, serviceOn(store, f, 0), fmt.Sprint("/pay/", os.Getpid())) // which never runs, and so never notes
 		return
 	}
 	f.reached = func(here string, records int) { fmt.Fprintln(os.Stdout, here, records) }
-	s := serviceOn(store, f)
+	s := serviceOn(store, f, 0)
 	go func() { _ = s.Run(t.Context()) }()
 	var wg sync.WaitGroup
 	for worker := range 4 {

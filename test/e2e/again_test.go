@@ -157,15 +157,20 @@ func comeAgainMCP(t *testing.T) {
 		t.Errorf("%d %v", status, st)
 	}
 	shared.approve(t, id)
-	if other, _ := pending(71); other == id {
+	other, _ := pending(71)
+	if other == id {
 		t.Error("another amount passes on the approval")
 	}
 	if res, err := refund(70); err != nil || res.IsError {
 		t.Errorf("%+v %v", res, err)
 	}
-	if next, _ := pending(70); next == id {
+	next, _ := pending(70)
+	if next == id {
 		t.Error("an approval passed twice")
 	}
+	// Nothing is left that a later test would take for its own.
+	shared.exits(t, 0, shared.bob, "approvals", "deny", other)
+	shared.exits(t, 0, shared.bob, "approvals", "deny", next)
 }
 
 // A client that can show its person a page is given the approval's, as the error
@@ -256,7 +261,9 @@ func comeAgainGRPC(t *testing.T) {
 	if order, err := get(); err != nil || order.GetCustomer() != "c-1" {
 		t.Fatalf("%v %v", order, err)
 	}
-	if next := pending(); next == id {
+	next := pending()
+	if next == id {
 		t.Error("an approval passed twice")
 	}
+	shared.exits(t, 0, shared.bob, "approvals", "deny", next)
 }
