@@ -91,6 +91,10 @@ const (
 	// stepTimeout bounds one step of the store or the recorder, so that a
 	// call isn't kept by one that hangs.
 	stepTimeout = 5 * time.Second
+	// mostLooked bounds how many holds, the newest, are looked at for those that
+	// concern somebody: whoever has a token can ask. Those that wait are all looked
+	// at, so that others' don't hide one.
+	mostLooked = 20_000
 	// maxComment bounds what an approver can write, in bytes.
 	maxComment = 4096
 )
@@ -160,7 +164,8 @@ func (s *Service) pick(ctx context.Context, f Filter, keep func(*Hold, []Delegat
 	}
 	var out []Hold
 	size, page := f.Size(), f
-	for len(out) < size {
+	bounded := f.State != Open && !f.Unreviewed // of those each caller has few
+	for looked := 0; len(out) < size && !(bounded && looked >= mostLooked); looked += page.Size() {
 		holds, err := s.cfg.Store.List(ctx, page)
 		if err != nil {
 			return nil, away(err)

@@ -700,6 +700,45 @@ func TestAskTheTrail(t *testing.T) {
 	})
 }
 
+// endless has ever more holds, of which none concerns anybody.
+type endless struct {
+	*storetest.Memory
+	looked int
+	end    int
+}
+
+func (e *endless) List(_ context.Context, f approvals.Filter) ([]approvals.Hold, error) {
+	out := make([]approvals.Hold, min(f.Size(), max(0, e.end-e.looked)))
+	for i := range out {
+		e.looked++
+		out[i] = approvals.Hold{ID: fmt.Sprint("apr_", e.looked), AskedAt: f.Before.Add(-1)}
+	}
+	return out, nil
+}
+
+// Whom nothing concerns does not have all holds there ever were read.
+func TestListEnds(t *testing.T) {
+	store := &endless{Memory: storetest.NewMemory(), end: 1 << 30}
+	d := newDesk(store)
+	for name, list := range map[string]func() ([]approvals.Hold, error){
+		"mine":      func() ([]approvals.Hold, error) { return d.Mine(t.Context(), approvals.Filter{}, ann) },
+		"to decide": func() ([]approvals.Hold, error) { return d.List(t.Context(), approvals.Filter{Limit: 1000}, &ann) },
+	} {
+		store.looked = 0
+		if got, err := list(); err != nil || len(got) != 0 || store.looked != 20_000 {
+			t.Errorf("%s: %d, %v, after %d", name, len(got), err, store.looked)
+		}
+	}
+	// But all are that wait for somebody.
+	store.end = 50_000
+	for name, f := range map[string]approvals.Filter{"open": {State: approvals.Open}, "unreviewed": {Unreviewed: true}} {
+		store.looked = 0
+		if _, err := d.Mine(t.Context(), f, ann); err != nil || store.looked != store.end {
+			t.Errorf("%s: %v, after %d", name, err, store.looked)
+		}
+	}
+}
+
 // What waits, for how long, how long people take, and how it ends can be counted.
 func TestMetrics(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

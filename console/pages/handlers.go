@@ -42,6 +42,7 @@ type listPage struct {
 	frame
 	All   bool
 	Calls []row
+	Most  int // of them there may be more
 	Empty string
 }
 
@@ -68,6 +69,9 @@ func (s *Server) listed(w http.ResponseWriter, r *http.Request, ses login.Sessio
 	if err != nil {
 		s.failed(w, r, err)
 		return
+	}
+	if len(holds) == listMost {
+		p.Most = listMost
 	}
 	for i := range holds {
 		h := &holds[i]

@@ -613,6 +613,14 @@ func TestFloodAndFalseNotice(t *testing.T) {
 	b := s.as(t, "bob")
 	if _, body := b.get("/approvals"); !strings.Contains(body, "/approvals/apr_mine") {
 		t.Error("what waits for bob is not in his list")
+	} else if strings.Contains(body, "These are the newest") {
+		t.Error("one call is a part of them")
+	}
+	for i := range listMost {
+		s.hold(t, fmt.Sprintf("apr_more_%d", i))
+	}
+	if _, body := b.get("/approvals"); !strings.Contains(body, "These are the newest 200.") {
+		t.Error("that there are more is not told")
 	}
 	for _, done := range []string{"approved", "refused", "reviewed"} {
 		if _, body := b.get("/approvals/apr_mine?done=" + done); strings.Contains(body, "is recorded.") {
