@@ -252,6 +252,17 @@ func newApprovalsShow() *cobra.Command {
 	return c
 }
 
+// block lays a text of several lines out, each in a row of its own. Tabs, which
+// could be taken for blanks, are spelt out.
+func block(name, text string) [][]string {
+	var rows [][]string
+	for line := range strings.SplitSeq(strings.ReplaceAll(text, "\t", `\u{0009}`), "\n") {
+		rows = append(rows, []string{name, line})
+		name = ""
+	}
+	return rows
+}
+
 // bodyOf is the body as it is shown, or why it is not.
 func bodyOf(a console.Approval) string {
 	if a.BodyForm == "hidden" {
@@ -265,8 +276,10 @@ func shown(a console.Approval) [][]string {
 	rows := [][]string{
 		{"id", a.ID}, {"state", a.State}, {"call", a.CallID}, {"who", who(a)},
 		{"function", a.Connection + " " + a.Function}, {"request", a.Method + " " + a.Path},
-		{"arguments", string(a.Arguments)}, {"body", bodyOf(a)}, {"rule", a.Rule}, {"message", a.Message},
-		{"asks", a.Asks}}
+	}
+	rows = append(rows, block("arguments", indented(string(a.Arguments)))...)
+	rows = append(rows, block("body", bodyOf(a))...)
+	rows = append(rows, []string{"rule", a.Rule}, []string{"message", a.Message}, []string{"asks", a.Asks})
 	if w := waits(a); w != "" {
 		rows = append(rows, []string{"waits for", w})
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"encoding/json"
 	"strings"
 	"testing"
 	"time"
@@ -41,5 +42,23 @@ func TestShownApproval(t *testing.T) {
 			strings.Contains(text.String(), "80 bytes that are not shown") != c.hidden {
 			t.Errorf("%s: by %s: %s", name, got, text.String())
 		}
+	}
+}
+
+// Texts of several lines are shown as such, and nothing of them as a row of the
+// table's own.
+func TestShownLines(t *testing.T) {
+	a := console.Approval{ID: "apr_1", State: "open", Arguments: json.RawMessage(`{"a":1,"b":["x"]}`), Body: "{\n\t\"a\": 1,\nrule            none\n}\n", Rule: "big"}
+	var out strings.Builder
+	if err := table(&out, shown(a)); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"\narguments      {\n                 \"a\": 1,\n                 \"b\": [\n", "\nbody           {\n               \\u{0009}\"a\": 1,\n               rule            none\n               }\n", "\nrule           big\n"} {
+		if !strings.Contains(out.String(), want) {
+			t.Errorf("no %q in\n%s", want, out.String())
+		}
+	}
+	if strings.Contains(out.String(), "\uFFFD") || strings.Contains(out.String(), "\nrule            none") {
+		t.Error(out.String())
 	}
 }
