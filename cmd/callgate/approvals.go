@@ -277,8 +277,17 @@ func shown(a console.Approval) [][]string {
 		{"id", a.ID}, {"state", a.State}, {"call", a.CallID}, {"who", who(a)},
 		{"function", a.Connection + " " + a.Function}, {"request", a.Method + " " + a.Path},
 	}
+	// An approval is for these, too.
+	for _, part := range [][]string{{"host", a.Authority}, {"type", a.Type}, {"encoding", a.Encoding}} {
+		if part[1] != "" {
+			rows = append(rows, part)
+		}
+	}
 	rows = append(rows, block("arguments", indented(string(a.Arguments)))...)
 	rows = append(rows, block("body", bodyOf(a))...)
+	if a.BodySHA256 != "" && a.BodyLength > 0 {
+		rows = append(rows, []string{"SHA-256", a.BodySHA256})
+	}
 	rows = append(rows, []string{"rule", a.Rule}, []string{"message", a.Message}, []string{"asks", a.Asks})
 	if w := waits(a); w != "" {
 		rows = append(rows, []string{"waits for", w})

@@ -48,12 +48,13 @@ func TestShownApproval(t *testing.T) {
 // Texts of several lines are shown as such, and nothing of them as a row of the
 // table's own.
 func TestShownLines(t *testing.T) {
-	a := console.Approval{ID: "apr_1", State: "open", Arguments: json.RawMessage(`{"a":1,"b":["x"]}`), Body: "{\n\t\"a\": 1,\nrule            none\n}\n", Rule: "big"}
+	a := console.Approval{ID: "apr_1", State: "open", Arguments: json.RawMessage(`{"a":1,"b":["x"]}`), Body: "{\n\t\"a\": 1,\nrule            none\n}\n", Rule: "big",
+		Authority: "crm:8080", Type: "application/json", BodyLength: 3, BodySHA256: "0123"}
 	var out strings.Builder
 	if err := table(&out, shown(a)); err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{"\narguments      {\n                 \"a\": 1,\n                 \"b\": [\n", "\nbody           {\n               \\u{0009}\"a\": 1,\n               rule            none\n               }\n", "\nrule           big\n"} {
+	for _, want := range []string{"\nhost           crm:8080\ntype           application/json\n", "\nSHA-256        0123\n", "\narguments      {\n                 \"a\": 1,\n                 \"b\": [\n", "\nbody           {\n               \\u{0009}\"a\": 1,\n               rule            none\n               }\n", "\nrule           big\n"} {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("no %q in\n%s", want, out.String())
 		}
