@@ -11,16 +11,17 @@ import (
 	"os"
 	"path/filepath"
 
+	"golang.org/x/sync/semaphore"
 	_ "modernc.org/sqlite" // the driver "sqlite"
 )
 
 // DB is an open file.
 type DB struct {
-	// Write is one connection: SQLite has one writer anyway, and waiting for
-	// it in a queue is fair where waiting for its lock is not. Its
-	// transactions are immediate.
+	// Write is one connection: SQLite has one writer anyway. Its transactions are
+	// immediate.
 	Write *sql.DB
 	Read  *sql.DB
+	turn  *semaphore.Weighted
 }
 
 // readers is how many connections read at once.
@@ -36,7 +37,7 @@ func Open(ctx context.Context, file string, steps []string) (*DB, error) {
 	if err := private(abs); err != nil {
 		return nil, fmt.Errorf("%w; it must be in a directory this user can write to", err)
 	}
-	d := &DB{}
+	d := &DB{turn: semaphore.NewWeighted(1)}
 	// FULL: what somebody was told of survives a power cut.
 	if d.Write, err = sql.Open("sqlite", dsn(abs, "_txlock=immediate&_pragma=synchronous(FULL)&_pragma=secure_delete(1)")); err != nil {
 		return nil, err
@@ -51,6 +52,27 @@ func Open(ctx context.Context, file string, steps []string) (*DB, error) {
 	d.Read.SetMaxOpenConns(readers)
 	d.Read.SetMaxIdleConns(readers)
 	return d, nil
+}
+
+// Within runs do in a transaction that holds the write lock from its start. Who
+// waits for it has its turn in the order of coming: of those who wait for SQLite's
+// lock or for a connection of database/sql any may be next, and the unlucky one's
+// time runs out where the disk is slow.
+func (d *DB) Within(ctx context.Context, do func(*sql.Tx) error) error {
+	if err := d.turn.Acquire(ctx, 1); err != nil {
+		return err
+	}
+	defer d.turn.Release(1)
+
+	tx, err := d.Write.BeginTx(ctx, nil)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = tx.Rollback() }() // after Commit it does nothing
+	if err := do(tx); err != nil {
+		return err
+	}
+	return tx.Commit()
 }
 
 // Close closes the file.

@@ -52,15 +52,7 @@ func (s *Store) Close() error { return s.db.Close() }
 
 // within runs do in a transaction that holds the write lock from its start.
 func (s *Store) within(ctx context.Context, do func(*sql.Tx) error) error {
-	tx, err := s.db.Write.BeginTx(ctx, nil)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = tx.Rollback() }() // after Commit it does nothing
-	if err := do(tx); err != nil {
-		return err
-	}
-	return tx.Commit()
+	return s.db.Within(ctx, do)
 }
 
 func notFound(err error) error {
