@@ -168,6 +168,9 @@ func New(ctx context.Context, cfg *config.Config, opts Options) (_ *App, err err
 	return a, nil
 }
 
+// Waiting is how many calls wait for people here.
+func (a *App) Waiting() int { return a.authz.Waiting() }
+
 func (a *App) has(r Role) bool { return slices.Contains(a.opts.Roles, r) }
 
 // asked reports whether this process has a role that Envoys ask.
@@ -287,7 +290,7 @@ func (a *App) serveEnvoys(ctx context.Context, l net.Listener) error {
 		grpc.NumStreamWorkers(uint32(4*runtime.GOMAXPROCS(0))))
 	present, parting := grpc.NewServer(options...), grpc.NewServer(options...)
 	if a.has(ExtAuthz) {
-		authv3.RegisterAuthorizationServer(present, a.authz)
+		a.authz.Register(ctx, present)
 		authv3.RegisterAuthorizationServer(parting, stopping{})
 	}
 	if a.has(ExtProc) {

@@ -21,20 +21,20 @@ const (
 const reasonTaken call.Reason = "taken"
 
 // pending answers a caller that is to come again.
-func (s *Service) pending(h *Hold) call.Decision {
+func (s *Service) pending(h *held) call.Decision {
 	message := h.Message
 	if message == "" {
 		message = "this call needs a person's approval"
 	}
 	message += fmt.Sprintf("; people are asked (%s). Make the very same call again to learn what they said; it passes once they have approved it", h.ID)
-	if s.stops() && h.Terms.Wait != call.WaitRetry {
+	if s.stops() && !h.Retry {
 		message = "the gateway restarts while the call waits for approval; make the very same call again, the approval goes on"
 	}
 	return call.Decision{Outcome: call.HoldDeny, Reason: call.ReasonApprovalPending, Message: message}
 }
 
-func (s *Service) again(h *Hold, now time.Time) call.Again {
-	out := call.Again{After: retryAfter(h, now)}
+func (s *Service) again(h *held, now time.Time) call.Again {
+	out := call.Again{After: retryAfter(h.AskedAt, h.Expires, now)}
 	if s.stops() {
 		out.After = soonest
 	}
@@ -47,8 +47,8 @@ func (s *Service) again(h *Hold, now time.Time) call.Again {
 	return out
 }
 
-func retryAfter(h *Hold, now time.Time) time.Duration {
-	return max(min(now.Sub(h.AskedAt)/fraction, latest, h.Expires.Sub(now)), soonest)
+func retryAfter(asked, expires, now time.Time) time.Duration {
+	return max(min(now.Sub(asked)/fraction, latest, expires.Sub(now)), soonest)
 }
 
 // stops reports whether this replica is about to stop: then holds are left to
@@ -90,7 +90,7 @@ func (s *Service) Standing(ctx context.Context, id string, by call.Identity) (St
 		out.State = Expired
 	}
 	if out.State == Open {
-		out.RetryAfter = retryAfter(&h, now)
+		out.RetryAfter = retryAfter(h.AskedAt, h.Expires, now)
 	}
 	if last, ok := h.Last(); ok && h.State == Refused {
 		out.Comment = last.Comment

@@ -10,11 +10,12 @@ import (
 	"github.com/callgate/callgate/call"
 )
 
-// breakGlass lets c pass without an approval, if the rule lets its caller, and
+// breakGlass lets a call pass without an approval, if the rule lets its caller, and
 // the caller says why. It is on record, people are told, and somebody must
 // review it, before it passes. An agent that acts for somebody can't: the one
 // who answers for it must call in person.
-func (s *Service) breakGlass(ctx context.Context, c *call.Call, h *Hold) call.Decision {
+func (s *Service) breakGlass(ctx context.Context, w *waiter, h *Hold) call.Decision {
+	c := w.c
 	refuse := func(format string, args ...any) call.Decision {
 		return call.Decision{Outcome: call.Deny, Reason: call.ReasonBreakGlassRefused, Message: fmt.Sprintf(format, args...)}
 	}
@@ -36,15 +37,15 @@ func (s *Service) breakGlass(ctx context.Context, c *call.Call, h *Hold) call.De
 	h.BreakGlass, h.Owner = reason, ""
 	var broken Change
 	if err := step(ctx, func(ctx context.Context) (err error) { broken, err = s.cfg.Store.Break(ctx, *h); return err }); err != nil {
-		s.away(ctx, h, "break glass", err)
+		s.away(ctx, &w.h, "break glass", err)
 		return call.Decision{Outcome: call.Deny, Reason: call.ReasonApprovalUnavailable, Message: "glass can't be broken now, since it can't be kept for review; try again later"}
 	}
-	h.Status = broken.Hold.Status
+	w.h.is(broken.Hold.Status)
 	s.cfg.Log.WarnContext(ctx, "glass was broken: a call passes without approval", "approval", h.ID, "call_id", h.CallID, "by", PersonOf(h.Identity).String(),
 		"rule", h.Rule, "connection", h.Connection, "function", h.Function)
 	// It stands in the store and will be told of; so must the trail be.
 	if err := step(context.WithoutCancel(ctx), func(ctx context.Context) error { return s.took(ctx, broken) }); err != nil {
-		return s.unrecorded(ctx, h, err)
+		return s.unrecorded(ctx, &w.h, err)
 	}
 	return call.Decision{Outcome: call.HoldAllow, Reason: call.ReasonBreakGlass, Message: "glass was broken: " + reason}
 }

@@ -505,6 +505,43 @@ func TestStoreHangs(t *testing.T) {
 	})
 }
 
+// asking is a store that something becomes of when it is asked.
+type asking struct {
+	approvals.Store
+	ask func(context.Context) error
+}
+
+func (s asking) Ask(ctx context.Context, _ approvals.Hold) (approvals.Change, error) {
+	return approvals.Change{}, s.ask(ctx)
+}
+
+// What is done for a caller ends when the caller hangs up.
+func TestHangingUpEndsAStep(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := newDesk(asking{storetest.NewMemory(), func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() }})
+		ctx, hangUp := context.WithCancel(t.Context())
+		time.AfterFunc(time.Second, hangUp)
+		began := time.Now()
+		check(t, d.Hold(ctx, refund(t), leads), call.Deny, call.ReasonCanceled)
+		if took := time.Since(began); took != time.Second {
+			t.Errorf("ended after %s", took)
+		}
+		check(t, d.Hold(ctx, refund(t), leads), call.Deny, call.ReasonCanceled) // nor does it begin
+	})
+}
+
+// A fault while people are asked is the one's to deal with who has the call held.
+func TestFaultWhileAsking(t *testing.T) {
+	d := newDesk(asking{storetest.NewMemory(), func(context.Context) error { panic("boom") }})
+	defer func() {
+		if p := recover(); p != "boom" {
+			t.Errorf("recovered %v", p)
+		}
+	}()
+	d.Hold(t.Context(), refund(t), leads)
+	t.Error("it was held")
+}
+
 // No step takes effect that is not on record.
 func TestRecordAway(t *testing.T) {
 	full := errors.New("spool: no space left")

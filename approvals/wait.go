@@ -27,30 +27,104 @@ const defaultTimeout = 2 * time.Minute
 // hold→expired when no answer came while the call waited; deny when nobody could
 // be asked.
 //
-// Thousands of calls wait at once, so what stands on a waiting call's stack is kept
-// small: all that is done before and after is done by functions that have returned.
+// Thousands of calls wait at once, so a waiting call's stack is kept small: all that
+// is done before and after the waiting is done aside.
 func (s *Service) Hold(ctx context.Context, c *call.Call, r *call.Ruling) *call.Decision {
 	w := &waiter{c: c, r: r, started: time.Now(), wake: make(chan struct{}, 1)}
 	defer s.leave(w)
-	for s.ask(ctx, w); !w.over; s.look(ctx, w) {
+	for w.aside(ctx, s.ask); w.d == nil; w.aside(ctx, s.look) {
 		w.sleep(ctx)
 	}
-	return s.answer(w)
+	return w.d
 }
 
 // waiter is one call that waits for what people say.
 type waiter struct {
 	c       *call.Call
 	r       *call.Ruling
-	h       *Hold
+	h       held
 	started time.Time
 	until   time.Time // it waits no longer than that
 	timer   *time.Timer
-	wake    chan struct{} // a send has it look
-	counted bool          // as waiting
-	taken   int           // approvals that another of the caller's calls took up
-	over    bool          // d is what became of it
-	d       call.Decision
+	wake    chan struct{}  // a send has it look
+	counted bool           // as waiting
+	taken   int            // approvals that another of the caller's calls took up
+	d       *call.Decision // what became of it; nil: it waits
+}
+
+// held is what a waiting call keeps of its hold. The store has all of it, and its
+// body and arguments stand in the call.
+type held struct {
+	ID               string
+	CallID           call.ID
+	PolicyVersion    string
+	Message          string
+	AskedAt, Expires time.Time
+	Open             time.Duration
+	Retry            bool
+	Attempts         int
+	status           *Status // nil: it is open, and nobody has decided yet
+}
+
+func (w *waiter) keep(h *Hold) {
+	w.h = held{ID: h.ID, CallID: h.CallID, PolicyVersion: h.PolicyVersion, Message: h.Message, AskedAt: h.AskedAt, Expires: h.Expires,
+		Open: h.Terms.Open, Retry: h.Terms.Wait == call.WaitRetry}
+	w.h.is(h.Status)
+}
+
+// is takes note of how far the hold has come.
+func (h *held) is(st Status) {
+	h.Attempts, h.status = st.Attempts, nil
+	if st.State != Open || len(st.Verdicts) > 0 {
+		kept := st
+		h.status = &kept
+	}
+}
+
+func (h *held) state() State {
+	if h.status == nil {
+		return Open
+	}
+	return h.status.State
+}
+
+// last is the newest verdict, or an empty one.
+func (h *held) last() (v Verdict) {
+	if h.status != nil {
+		v, _ = h.status.Last()
+	}
+	return v
+}
+
+// aside runs a part of what is done for a waiting call on a goroutine of its own
+// and waits for it. The stack that a database needs for a moment goes with it,
+// where the call would keep it for as long as it waits. What do begins under its
+// context is told of ctx's end by the call itself: ctx need not keep a list.
+func (w *waiter) aside(ctx context.Context, do func(context.Context, *waiter)) {
+	done := make(chan any)
+	inner, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	if ctx.Err() != nil {
+		cancel()
+	}
+	go func() {
+		defer func() { done <- recover() }()
+		do(inner, w)
+	}()
+	select {
+	case p := <-done:
+		finish(cancel, p)
+	case <-ctx.Done():
+		cancel()
+		finish(cancel, <-done)
+	}
+}
+
+// finish frees a context and hands a panic on: it is the caller's to deal with.
+func finish(cancel context.CancelFunc, panicked any) {
+	cancel()
+	if panicked != nil {
+		panic(panicked)
+	}
 }
 
 // sleep waits until there is something to look at.
@@ -68,23 +142,23 @@ func (w *waiter) ring() {
 	}
 }
 
-func (w *waiter) end(d call.Decision) { w.d, w.over = d, true }
-
-// answer is what became of the call, with its approval.
-func (s *Service) answer(w *waiter) *call.Decision {
-	d, h := &w.d, w.h
+// end says what became of the call, with its approval.
+func (s *Service) end(w *waiter, d call.Decision) {
+	h := &w.h
 	d.Rule, d.PolicyVersion, d.Shadow = w.r.Rule, w.r.PolicyVersion, w.r.Shadow
 	if d.Outcome != call.Deny {
 		now := time.Now()
-		last, _ := h.Last()
-		d.Approval = &call.Approval{ID: h.ID, By: h.Deciders(), Comment: last.Comment, AskedAt: h.AskedAt, EndedAt: now, HeldFor: now.Sub(w.started),
+		d.Approval = &call.Approval{ID: h.ID, Comment: h.last().Comment, AskedAt: h.AskedAt, EndedAt: now, HeldFor: now.Sub(w.started),
 			Expires: h.Expires, Attempts: h.Attempts}
+		if h.status != nil {
+			d.Approval.By = h.status.Deciders()
+		}
 		if d.Reason == call.ReasonApprovalPending {
 			d.Approval.Again = s.again(h, now)
 		}
 	}
 	s.cfg.Metrics.ended.WithLabelValues(string(d.Reason)).Inc()
-	return d
+	w.d = &d
 }
 
 func (s *Service) newHold(c *call.Call, r *call.Ruling) *Hold {
@@ -111,19 +185,20 @@ func (s *Service) newHold(c *call.Call, r *call.Ruling) *Hold {
 // ask asks people about the call.
 func (s *Service) ask(ctx context.Context, w *waiter) {
 	c := w.c
-	w.h = s.newHold(c, w.r)
-	h := w.h
+	asks := s.newHold(c, w.r)
+	w.keep(asks)
+	h := &w.h
 	switch {
 	case c.Identity.Anonymous():
 		// Nobody could be kept from approving a call of their own.
-		w.end(call.Decision{Outcome: call.Deny, Reason: call.ReasonNoCredentials, Message: "a call without an identity can't be held for approval"})
+		s.end(w, call.Decision{Outcome: call.Deny, Reason: call.ReasonNoCredentials, Message: "a call without an identity can't be held for approval"})
 		return
-	case len(h.Terms.Stages) == 0 || slices.ContainsFunc(h.Terms.Stages, func(s call.Stage) bool { return s.Nobody() }):
-		w.end(call.Decision{Outcome: call.Deny, Reason: call.ReasonPolicyError, Message: fmt.Sprintf("rule %q holds calls and names nobody who may approve them", h.Rule)})
+	case len(w.r.Hold.Stages) == 0 || slices.ContainsFunc(w.r.Hold.Stages, func(s call.Stage) bool { return s.Nobody() }):
+		s.end(w, call.Decision{Outcome: call.Deny, Reason: call.ReasonPolicyError, Message: fmt.Sprintf("rule %q holds calls and names nobody who may approve them", w.r.Rule)})
 		return
 	}
 	if len(c.Request.Headers.Values(call.HeaderBreakGlass)) > 0 {
-		w.end(s.breakGlass(ctx, c, h))
+		s.end(w, s.breakGlass(ctx, w, asks))
 		return
 	}
 	s.enter(w)
@@ -132,42 +207,39 @@ func (s *Service) ask(ctx context.Context, w *waiter) {
 		if err := s.attend(ctx); err != nil {
 			return err
 		}
-		asked, err = s.cfg.Store.Ask(ctx, *h)
+		asked, err = s.cfg.Store.Ask(ctx, *asks)
 		return err
 	}); err != nil {
-		w.end(s.unasked(ctx, h, err))
+		s.end(w, s.unasked(ctx, h, err))
 		return
 	}
 	if len(asked.Steps) == 0 {
 		// It came before, or waited and its replica is gone.
 		s.leave(w)
-		*h = asked.Hold
+		w.keep(&asked.Hold)
 		s.enter(w)
 		w.ring() // it may be decided already
 		s.cfg.Log.InfoContext(ctx, "a call comes again for the approval that it asked for", "approval", h.ID, "call_id", c.ID, "asked_by", h.CallID, "attempts", h.Attempts)
 	} else {
-		*h = asked.Hold
+		w.keep(&asked.Hold)
 		if err := step(ctx, func(ctx context.Context) error { return s.took(ctx, asked) }); err != nil {
-			s.end(ctx, h, Canceled)
+			s.close(ctx, h, Canceled)
 			if ctx.Err() != nil {
-				w.end(s.canceled())
+				s.end(w, s.canceled())
 			} else {
-				w.end(s.unrecorded(ctx, h, err))
+				s.end(w, s.unrecorded(ctx, h, err))
 			}
 			return
 		}
 		s.cfg.Metrics.asked.Inc()
-		s.cfg.Log.InfoContext(ctx, "approval asked for", "approval", h.ID, "call_id", h.CallID, "rule", h.Rule, "connection", h.Connection, "function", h.Function, "expires", h.Expires)
+		s.cfg.Log.InfoContext(ctx, "approval asked for", "approval", h.ID, "call_id", h.CallID, "rule", asks.Rule, "connection", asks.Connection, "function", asks.Function, "expires", h.Expires)
 	}
-	// People are shown what the store has. A call that waits long for them needs
-	// no second copy of its body; its own is the one that the approval is for.
-	h.Request.Body, h.ArgsJSON = nil, nil
 	s.cfg.Metrics.waiting.Inc()
 	w.counted = true
 	period := time.Until(h.Expires)
-	if h.Terms.Wait == call.WaitRetry {
-		period = min(period, h.Terms.Open)
-		if h.State != Open {
+	if h.Retry {
+		period = min(period, h.Open)
+		if h.state() != Open {
 			s.settle(ctx, w)
 			return
 		}
@@ -180,11 +252,11 @@ func (s *Service) ask(ctx context.Context, w *waiter) {
 }
 
 // unasked answers for a call that people could not be asked about.
-func (s *Service) unasked(ctx context.Context, h *Hold, err error) call.Decision {
+func (s *Service) unasked(ctx context.Context, h *held, err error) call.Decision {
 	switch {
 	case ctx.Err() != nil:
 		// It may be there all the same; nobody need decide about it.
-		s.end(ctx, h, Canceled)
+		s.close(ctx, h, Canceled)
 		return call.Decision{Outcome: call.Deny, Reason: call.ReasonCanceled, Message: "the caller hung up before an approval was asked for"}
 	case errors.Is(err, ErrTooMany):
 		return call.Decision{Outcome: call.Deny, Reason: call.ReasonApprovalLimit,
@@ -196,25 +268,24 @@ func (s *Service) unasked(ctx context.Context, h *Hold, err error) call.Decision
 
 // look looks how far the hold of a call is that was woken.
 func (s *Service) look(ctx context.Context, w *waiter) {
-	h := w.h
-	retry := h.Terms.Wait == call.WaitRetry
+	h := &w.h
 	switch {
 	case ctx.Err() != nil:
-		if !retry && !s.stops() {
-			s.end(ctx, h, Canceled)
+		if !h.Retry && !s.stops() {
+			s.close(ctx, h, Canceled)
 		}
-		w.end(s.canceled())
+		s.end(w, s.canceled())
 		return
 	case s.stops():
-		w.end(s.pending(h))
+		s.end(w, s.pending(h))
 		return
 	case !time.Now().Before(w.until):
-		if retry && time.Now().Before(h.Expires) {
-			w.end(s.pending(h))
-		} else if s.end(ctx, h, Expired) { // unless a decision came first
+		if h.Retry && time.Now().Before(h.Expires) {
+			s.end(w, s.pending(h))
+		} else if s.close(ctx, h, Expired) { // unless a decision came first
 			s.settle(ctx, w)
 		} else {
-			w.end(call.Decision{Outcome: call.HoldDeny, Reason: call.ReasonApprovalUnavailable, Message: "nobody's decision could be had; try again later"})
+			s.end(w, call.Decision{Outcome: call.HoldDeny, Reason: call.ReasonApprovalUnavailable, Message: "nobody's decision could be had; try again later"})
 		}
 		return
 	}
@@ -222,7 +293,7 @@ func (s *Service) look(ctx context.Context, w *waiter) {
 	err := step(ctx, func(ctx context.Context) (err error) { st, err = s.cfg.Store.Status(ctx, h.ID); return err })
 	switch {
 	case err == nil:
-		h.Status = st
+		h.is(st)
 		if st.State != Open {
 			s.settle(ctx, w)
 		}
@@ -238,7 +309,7 @@ const mostTaken = 3
 
 // settle answers for a hold that has left Open.
 func (s *Service) settle(ctx context.Context, w *waiter) {
-	d := s.settled(ctx, w.c, w.h)
+	d := s.settled(ctx, w.c, &w.h)
 	if d.Reason == reasonTaken && w.taken < mostTaken {
 		// This call needs an approval of its own.
 		w.taken++
@@ -246,17 +317,17 @@ func (s *Service) settle(ctx context.Context, w *waiter) {
 		s.ask(ctx, w)
 		return
 	}
-	w.end(d)
+	s.end(w, d)
 }
 
 // settled is what becomes of a call whose hold has left Open.
-func (s *Service) settled(ctx context.Context, c *call.Call, h *Hold) call.Decision {
-	switch h.State {
+func (s *Service) settled(ctx context.Context, c *call.Call, h *held) call.Decision {
+	switch h.state() {
 	case Approved:
 		return s.use(ctx, c, h)
 	case Refused:
 		msg := "an approver refused this call"
-		if last, _ := h.Last(); last.Comment != "" {
+		if last := h.last(); last.Comment != "" {
 			msg += ": " + last.Comment
 		}
 		return call.Decision{Outcome: call.HoldDeny, Reason: call.ReasonRefused, Message: msg}
@@ -266,17 +337,17 @@ func (s *Service) settled(ctx context.Context, c *call.Call, h *Hold) call.Decis
 	case Canceled:
 		return s.canceled()
 	case Used:
-		if h.Terms.Wait == call.WaitRetry {
+		if h.Retry {
 			return call.Decision{Outcome: call.HoldDeny, Reason: reasonTaken}
 		}
 	}
-	s.cfg.Log.ErrorContext(ctx, "approval in a state it can't be in", "approval", h.ID, "call_id", h.CallID, "state", h.State)
+	s.cfg.Log.ErrorContext(ctx, "approval in a state it can't be in", "approval", h.ID, "call_id", h.CallID, "state", h.state())
 	return call.Decision{Outcome: call.HoldDeny, Reason: call.ReasonInternal, Message: "this call's approval was taken up elsewhere"}
 }
 
 // use takes the approval up for c as it is now, and writes that down before
 // the call goes on.
-func (s *Service) use(ctx context.Context, c *call.Call, h *Hold) call.Decision {
+func (s *Service) use(ctx context.Context, c *call.Call, h *held) call.Decision {
 	var used Change
 	switch err := step(ctx, func(ctx context.Context) (err error) {
 		used, err = s.cfg.Store.Use(ctx, h.ID, Use{Call: c.ID, Binding: c.Binding(h.PolicyVersion), At: time.Now()})
@@ -287,7 +358,7 @@ func (s *Service) use(ctx context.Context, c *call.Call, h *Hold) call.Decision 
 		return s.canceled()
 	case errors.Is(err, ErrExpired):
 		return call.Decision{Outcome: call.HoldExpired, Reason: call.ReasonApprovalExpired, Message: "the approval came too late; make the call again"}
-	case errors.Is(err, ErrUsed) && h.Terms.Wait == call.WaitRetry:
+	case errors.Is(err, ErrUsed) && h.Retry:
 		return call.Decision{Outcome: call.HoldDeny, Reason: reasonTaken}
 	case errors.Is(err, ErrUsed), errors.Is(err, ErrBinding), errors.Is(err, ErrNotApproved), errors.Is(err, ErrNotFound):
 		s.cfg.Log.ErrorContext(ctx, "approval refused for the call it was given for", "approval", h.ID, "call_id", h.CallID, "error", err)
@@ -296,7 +367,7 @@ func (s *Service) use(ctx context.Context, c *call.Call, h *Hold) call.Decision 
 		s.away(ctx, h, "use", err)
 		return call.Decision{Outcome: call.HoldDeny, Reason: call.ReasonApprovalUnavailable, Message: "the call was approved, but the approval could not be taken up; make it again to ask again"}
 	}
-	h.Status = used.Hold.Status
+	h.is(used.Hold.Status)
 	// It is used up, so that must be written even if the caller goes now.
 	if err := step(context.WithoutCancel(ctx), func(ctx context.Context) error { return s.took(ctx, used) }); err != nil {
 		return s.unrecorded(ctx, h, err)
@@ -304,9 +375,9 @@ func (s *Service) use(ctx context.Context, c *call.Call, h *Hold) call.Decision 
 	return call.Decision{Outcome: call.HoldAllow, Reason: call.ReasonApproved, Message: "approved"}
 }
 
-// end brings h to its end without a decision, even if its caller is gone, and
+// close brings h to its end without a decision, even if its caller is gone, and
 // reads what it has come to. It reports whether the store could be reached.
-func (s *Service) end(ctx context.Context, h *Hold, to State) bool {
+func (s *Service) close(ctx context.Context, h *held, to State) bool {
 	ctx = context.WithoutCancel(ctx)
 	var ended Change
 	if err := step(ctx, func(ctx context.Context) (err error) {
@@ -318,7 +389,7 @@ func (s *Service) end(ctx context.Context, h *Hold, to State) bool {
 		}
 		return false
 	}
-	h.Status = ended.Hold.Status
+	h.is(ended.Hold.Status)
 	s.ended(ctx, ended)
 	return true
 }
@@ -331,42 +402,23 @@ func (s *Service) ended(ctx context.Context, c Change) {
 	}
 }
 
-// step bounds one step that depends on a disk or another machine. It is taken on
-// a goroutine of its own: a call that waits long would keep the stack that a
-// database needs for a moment.
+// step bounds one step that depends on a disk or another machine.
 func step(ctx context.Context, do func(context.Context) error) error {
 	ctx, cancel := context.WithTimeout(ctx, stepTimeout)
 	defer cancel()
-	type outcome struct {
-		err      error
-		panicked any
-	}
-	done := make(chan outcome, 1)
-	go func() {
-		defer func() {
-			if p := recover(); p != nil {
-				done <- outcome{panicked: p}
-			}
-		}()
-		done <- outcome{err: do(ctx)}
-	}()
-	o := <-done
-	if o.panicked != nil {
-		panic(o.panicked) // the caller's to deal with
-	}
-	return o.err
+	return do(ctx)
 }
 
 func (s *Service) canceled() call.Decision {
 	return call.Decision{Outcome: call.HoldExpired, Reason: call.ReasonCanceled, Message: "the caller hung up while the call waited for approval"}
 }
 
-func (s *Service) unrecorded(ctx context.Context, h *Hold, err error) call.Decision {
+func (s *Service) unrecorded(ctx context.Context, h *held, err error) call.Decision {
 	s.cfg.Log.ErrorContext(ctx, "approval step not recorded; the call is denied", "approval", h.ID, "call_id", h.CallID, "error", err)
 	return call.Decision{Outcome: call.HoldDeny, Reason: call.ReasonAuditUnavailable, Message: "the approval could not be recorded, so the call is denied; try again later"}
 }
 
-func (s *Service) away(ctx context.Context, h *Hold, step string, err error) {
+func (s *Service) away(ctx context.Context, h *held, step string, err error) {
 	s.cfg.Metrics.storeErr.Inc()
 	s.cfg.Log.ErrorContext(ctx, "approval store is away", "approval", h.ID, "call_id", h.CallID, "step", step, "error", err)
 }
@@ -387,7 +439,7 @@ func (s *Service) leave(w *waiter) {
 		w.timer.Stop()
 		w.timer = nil
 	}
-	if w.h == nil {
+	if w.h.ID == "" {
 		return
 	}
 	s.mu.Lock()

@@ -60,7 +60,18 @@ func benchApprovals(ctx context.Context) ([]row, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w\n%s", err, rig.tail())
 	}
-	many, err := h.many(ctx)
+	// A replica that has done nothing yet, so that all that it has in the end is for
+	// the calls that it holds.
+	fresh, err := rig.startHolding(ctx, "fresh", "", "extauthz,console")
+	if err != nil {
+		return nil, err
+	}
+	holds, err := rig.holdings(fresh, fresh)
+	if err != nil {
+		return nil, err
+	}
+	defer holds.close()
+	many, err := holds.many(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("%w\n%s", err, rig.tail())
 	}

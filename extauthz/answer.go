@@ -62,8 +62,11 @@ var masked = []string{"range", "if-range", "a-im", "accept-encoding", "grpc-acce
 // headers of ours that a mesh may not have stripped. Envoy removes after it
 // sets, so what is set must not stand here.
 func (d *decision) remove() []string {
+	if d.copied == nil {
+		d.copied = d.copies()
+	}
 	var out []string
-	for _, name := range slices.Concat(d.server.cfg.Identifier.CredentialHeaders(), callersOwn, d.copies()) {
+	for _, name := range slices.Concat(d.server.cfg.Identifier.CredentialHeaders(), callersOwn, d.copied) {
 		if name != d.header {
 			out = append(out, name)
 		}

@@ -120,7 +120,7 @@ func (m *member) judge(unreadable *protocol.Error) {
 		m.decided = call.Decision{Rule: m.ruling.Rule}
 		m.refuse(call.ReasonBatchHold, "this call needs approval, for which a call in a batch can't wait; send it alone")
 	} else {
-		m.ask()
+		m.decided = m.ruled()
 	}
 	m.decided.PolicyVersion, m.decided.Shadow = m.active.Version, m.ruling.Shadow
 	if m.allowed() {

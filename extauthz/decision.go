@@ -36,6 +36,7 @@ type decision struct {
 	hidden      []call.Masked       // of the request
 	inPath      []string            // arguments that stand in the path
 	aliases     map[string][]string // of fields in the response
+	copied      []string            // headers that repeat the caller's credential; nil: not looked for yet
 	ownMask     bool                // the mask is not the connection's and its rules' as they stand
 	legs        []call.EventKind    // what this Envoy will report later
 	partial     bool                // Envoy cut the body off
@@ -50,7 +51,10 @@ type decision struct {
 	header, value string // the service's own credential
 
 	ruling  call.Ruling // the rules' word
+	waits   bool        // for people
 	decided call.Decision
+	resp    *authv3.CheckResponse
+	err     error
 }
 
 // denied is a call that some stage refused.
@@ -63,15 +67,53 @@ func deny(reason call.Reason, format string, args ...any) *denied {
 	return &denied{reason, fmt.Sprintf(format, args...)}
 }
 
-// run takes the call through the stages. It stands on the stack of calls that wait
-// for people, and so keeps nothing there.
-func (d *decision) run(req *authv3.CheckRequest) (*authv3.CheckResponse, error) {
-	if resp, err := d.judge(req); resp != nil || err != nil {
-		return resp, err
+// run takes the call through the stages, or as far as people must be asked: then it
+// waits.
+func (d *decision) run(read func() (*authv3.CheckRequest, error)) {
+	req, err := read()
+	if err != nil {
+		d.err = err
+		return
 	}
-	d.ask()
-	return d.conclude()
+	d.started = d.server.cfg.Now()
+	if d.resp, d.err = d.judge(req); d.resp != nil || d.err != nil {
+		return
+	}
+	if d.ruling.Action == call.ActionHold && !d.call.Unread {
+		d.call.Loose = protocol.Loose(d.call.Protocol, &d.call.Request)
+		d.forget()
+		d.waits = true
+		return
+	}
+	d.decided = d.ruled()
+	d.resp, d.err = d.conclude()
 }
+
+// forget lets go of what nothing after the rules looks at, since the call may wait
+// long: its arguments as they were parsed, and the caller's credentials.
+func (d *decision) forget() {
+	d.call.Args = nil
+	d.copied = d.copies()
+	credentials, recorded := d.server.cfg.Identifier.CredentialHeaders(), d.settings().Headers
+	d.call.Request.Headers = slices.DeleteFunc(slices.Clone(d.call.Request.Headers), func(f call.Header) bool {
+		return slices.Contains(credentials, f.Name) && !slices.Contains(recorded, f.Name) && !call.HeaderRecorded(f.Name)
+	})
+}
+
+// wait asks people and waits for what they say. It stands on the stack of calls that
+// wait, and so keeps nothing there.
+func (d *decision) wait() {
+	d.server.waiting.Add(1)
+	d.server.cfg.Metrics.held.Inc()
+	defer func() {
+		d.server.waiting.Add(-1)
+		d.server.cfg.Metrics.held.Dec()
+	}()
+	d.decided = *d.server.cfg.Approvals.Hold(d.ctx, &d.call, &d.ruling)
+}
+
+// goOn takes a call that has waited through the rest of the stages.
+func (d *decision) goOn() { d.resp, d.err = d.conclude() }
 
 // judge takes the call to the rules' word, or answers for it before.
 func (d *decision) judge(req *authv3.CheckRequest) (*authv3.CheckResponse, error) {
@@ -280,22 +322,7 @@ func (d *decision) parse() *denied {
 	return nil
 }
 
-// ask turns the ruling into a decision, with people's help where it says so.
-func (d *decision) ask() {
-	if d.ruling.Action != call.ActionHold || d.call.Unread {
-		d.decided = d.ruled()
-		return
-	}
-	d.server.cfg.Metrics.held.Inc()
-	defer d.server.cfg.Metrics.held.Dec()
-	d.call.Loose = protocol.Loose(d.call.Protocol, &d.call.Request)
-	d.call.Args = nil // the rules have seen them, and the call may wait long
-	d.decided = *d.server.cfg.Approvals.Hold(d.ctx, &d.call, &d.ruling)
-}
-
 // ruled is the decision where nobody is asked.
-//
-//go:noinline
 func (d *decision) ruled() call.Decision {
 	switch r := &d.ruling; r.Action {
 	case call.ActionAllow:

@@ -97,7 +97,9 @@ type Config struct {
 type Server struct {
 	authv3.UnimplementedAuthorizationServer
 	cfg      Config
+	hands    hands
 	versions atomic.Pointer[versions]
+	waiting  atomic.Int64
 }
 
 // New returns a Server that denies every call until the first Activate.
@@ -105,19 +107,42 @@ func New(cfg Config) *Server {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
-	return &Server{cfg: cfg}
+	return &Server{cfg: cfg, hands: make(hands)}
 }
 
+// Waiting is how many calls wait for people.
+func (s *Server) Waiting() int { return int(s.waiting.Load()) }
+
 // Check decides one call.
-func (s *Server) Check(ctx context.Context, req *authv3.CheckRequest) (resp *authv3.CheckResponse, err error) {
-	d := &decision{server: s, ctx: ctx, started: s.cfg.Now()}
+func (s *Server) Check(ctx context.Context, req *authv3.CheckRequest) (*authv3.CheckResponse, error) {
+	return s.decide(ctx, func() (*authv3.CheckRequest, error) { return req, nil })
+}
+
+// decide decides the call that read has.
+func (s *Server) decide(ctx context.Context, read func() (*authv3.CheckRequest, error)) (*authv3.CheckResponse, error) {
+	d := &decision{server: s, ctx: ctx}
+	s.apart(func() {
+		d.contain(func() { d.run(read) })
+	})
+	if d.waits {
+		d.contain(d.wait)
+		if d.waits {
+			s.apart(func() { d.contain(d.goOn) })
+		}
+	}
+	return d.resp, d.err
+}
+
+// contain takes a step of the call and makes a fault in it a denial.
+func (d *decision) contain(step func()) {
 	defer func() {
 		if p := recover(); p != nil {
 			// The panic's text may quote the request, so only the stack is logged.
-			s.cfg.Metrics.panics.Inc()
-			s.cfg.Log.ErrorContext(ctx, "panic while deciding a call; denied", "call_id", d.call.ID, "stack", string(debug.Stack()))
-			resp, err = d.fault()
+			d.server.cfg.Metrics.panics.Inc()
+			d.server.cfg.Log.ErrorContext(d.ctx, "panic while deciding a call; denied", "call_id", d.call.ID, "stack", string(debug.Stack()))
+			d.waits = false
+			d.resp, d.err = d.fault()
 		}
 	}()
-	return d.run(req)
+	step()
 }

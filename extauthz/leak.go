@@ -150,7 +150,7 @@ func (d *decision) copies() []string {
 	secrets := d.shown()
 	var out []string
 	for _, h := range d.call.Request.Headers {
-		if h.Name == d.header || slices.Contains(out, h.Name) {
+		if slices.Contains(out, h.Name) {
 			continue
 		}
 		for _, secret := range secrets {

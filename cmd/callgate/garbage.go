@@ -17,24 +17,25 @@ const (
 	// more often, down to leastPercent.
 	garbage      = 128 << 20
 	leastPercent = 50
-	// Thousands of calls that wait for people, of which stacks tell, live long and
-	// leave nothing: beside them there is less.
-	manyStacks     = 32 << 20
-	garbageWaiting = 40 << 20
-	leastWaiting   = 25
+	// A call that waits for people lives long and leaves nothing. So the heldBytes that
+	// it takes need no garbage beside them: they are a part of what may be, down to
+	// leastGarbage, and a quarter of them is enough of it.
+	heldBytes    = 10 << 10
+	leastGarbage = 40 << 20
 )
 
-// percentOf is how much garbage there may be beside what lives, in percent of it;
-// stacks are a part of that.
-func percentOf(live, stacks uint64) int {
-	if stacks > manyStacks {
-		return int(max(leastWaiting, min(gcPercent, garbageWaiting*100/live)))
-	}
-	return int(max(leastPercent, min(gcPercent, garbage*100/max(live, 1))))
+// percentOf is how much garbage there may be beside what lives, in percent of it.
+func percentOf(live, waiting uint64) int {
+	live = max(live, 1)
+	held := min(waiting*heldBytes, live)
+	may := min(gcPercent*live/100, max(garbage-min(held, garbage), leastGarbage))
+	least := (live-held)*leastPercent/100 + held/4
+	return int(max(may, least) * 100 / live)
 }
 
-// boundGarbage keeps the collector's pace fit for what lives, until ctx ends.
-func boundGarbage(ctx context.Context) {
+// boundGarbage keeps the collector's pace fit for what lives and for how many calls
+// wait, until ctx ends.
+func boundGarbage(ctx context.Context, waiting func() int) {
 	samples := []metrics.Sample{{Name: "/gc/heap/live:bytes"}, {Name: "/gc/scan/stack:bytes"}}
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
@@ -45,13 +46,13 @@ func boundGarbage(ctx context.Context) {
 		case <-tick.C:
 		}
 		metrics.Read(samples)
-		var bytes [2]uint64
-		for i, s := range samples {
+		live := uint64(0)
+		for _, s := range samples {
 			if s.Value.Kind() == metrics.KindUint64 {
-				bytes[i] = s.Value.Uint64()
+				live += s.Value.Uint64()
 			}
 		}
-		if want := percentOf(bytes[0]+bytes[1], bytes[1]); want != now {
+		if want := percentOf(live, uint64(waiting())); want != now {
 			debug.SetGCPercent(want)
 			now = want
 		}

@@ -49,13 +49,15 @@ it runs; other settings need a restart.`,
 		}
 		if os.Getenv("GOGC") == "" {
 			debug.SetGCPercent(gcPercent)
-			go boundGarbage(c.Context())
 		}
 		log := newLog(cfg.Log, os.Stderr)
 		slog.SetDefault(log) // for libraries that take no logger
 		a, err := app.New(c.Context(), cfg, app.Options{File: file, Roles: chosen, Version: version, Log: log})
 		if err != nil {
 			return withCode(exitUnreachable, err)
+		}
+		if os.Getenv("GOGC") == "" {
+			go boundGarbage(c.Context(), a.Waiting)
 		}
 		return a.Run(c.Context())
 	}
