@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	rpcstatus "google.golang.org/genproto/googleapis/rpc/status"
@@ -245,7 +246,7 @@ func extraOf(id call.ID, d call.Decision) extra {
 // what is no request with an id (a notification, a stream, what could not be
 // read) gets its plain status.
 func (out *Denial) rpc(p call.Protocol, req *call.Request, rpcID json.RawMessage, s shape, detail string, id call.ID, d call.Decision) {
-	exchange := len(rpcID) > 0 && rpcID[0] != 'n' && json.Valid(rpcID)
+	exchange := len(rpcID) > 0 && rpcID[0] != 'n' && json.Valid(rpcID) && utf8.Valid(rpcID)
 	if !exchange {
 		rpcID = json.RawMessage("null")
 		if p == call.MCP && req != nil && req.Method != http.MethodPost {
