@@ -817,6 +817,27 @@ func TestMaskers(t *testing.T) {
 	}
 }
 
+// A path names what a JSON-RPC server says, wherever in a message it says it.
+func TestMaskedMessages(t *testing.T) {
+	for _, p := range []call.Protocol{call.MCP, call.JSONRPC} {
+		m := maskers{}
+		masker, err := m.get(*decided(p, call.MaskRule{Name: "path", Paths: []string{"customer.card"}}))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, message := range []string{
+			`{"id":1,"result":{"customer":{"card":"x"}}}`, `{"id":1,"result":{"structuredContent":{"customer":{"card":"x"}}}}`,
+			`{"id":1,"result":{"content":[{"type":"text","text":"{\"customer\":{\"card\":\"x\"}}"}]}}`,
+			`{"id":1,"error":{"code":1,"message":"m","data":{"customer":{"card":"x"}}}}`,
+			`{"method":"notifications/message","params":{"level":"info","data":{"customer":{"card":"x"}}}}`, `{"method":"told","params":{"customer":{"card":"x"}}}`,
+		} {
+			if out, found, err := masker.JSON([]byte(message)); err != nil || len(found) != 1 || !strings.Contains(string(out), "[redacted]") {
+				t.Errorf("%s: %s became %s, %v", p, message, out, err)
+			}
+		}
+	}
+}
+
 // Whatever comes, hidden values don't leave, however it is cut into chunks.
 func FuzzHTTP(f *testing.F) {
 	f.Add("application/json", []byte(`{"password":"x","a":["`+card+`"]}`), uint8(5))

@@ -31,8 +31,9 @@ func (m *maskers) get(meta call.Metadata) (*mask.Masker, error) {
 	switch meta.Protocol {
 	case call.MCP, call.JSONRPC:
 		// A path means the same for a tool as for a REST answer: it starts
-		// at what the function returned, not at the envelope.
-		roots = []string{"result", "result.structuredContent"}
+		// at what the function returned, not at the envelope: also at what it
+		// says of an error, or on its own account.
+		roots = []string{"result", "result.structuredContent", "error.data", "params", "params.data"}
 	case call.GraphQL:
 		roots = []string{"data"}
 	}

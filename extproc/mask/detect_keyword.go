@@ -7,6 +7,9 @@ import "bytes"
 // lines, configuration, and JSON that is cut off or embedded in prose.
 func (s *scanner) assign(i int) int {
 	b := s.b
+	if b[i] == '>' {
+		return s.element(i)
+	}
 	if i+1 < len(b) && (isDigit(b[i+1]) && i > 0 && isDigit(b[i-1]) || b[i] == ':' && b[i+1] == '/') {
 		return i + 1 // a time, a URL
 	}
@@ -36,6 +39,9 @@ func (s *scanner) assign(i int) int {
 	if info == nil && said == nil {
 		return i + 1
 	}
+	if info == nil && said.byName == detCount {
+		b = b[:min(len(b), i+maxSecret+16)] // a longer one is none, and must not be read at each sign
+	}
 	from, to := assigned(b, i)
 	if info != nil && from == to {
 		from, to = below(b, from)
@@ -56,6 +62,55 @@ func (s *scanner) assign(i int) int {
 	}
 	if det, detail, ok := s.keyedFor(said, b[from:end]); ok && from >= s.floor() {
 		return s.found(match{start: from, end: end, det: det, detail: detail})
+	}
+	return i + 1
+}
+
+// element looks at the end of a tag at i, in text that quotes XML: what the name of
+// the element says of what is in it.
+func (s *scanner) element(i int) int {
+	const most = 256 // bytes of a tag
+	b := s.b
+	open := bytes.LastIndexByte(b[max(0, i-most, s.floor()):i], '<')
+	if open < 0 || b[i-1] == '/' || b[i-1] == '>' {
+		return i + 1
+	}
+	tag := b[max(0, i-most, s.floor())+open+1 : i]
+	name := tag
+	if n := bytes.IndexAny(tag, " \t\r\n"); n >= 0 {
+		name = tag[:n]
+	}
+	local := name[bytes.LastIndexByte(name, ':')+1:]
+	if len(local) == 0 || !isName(name[0]) {
+		return i + 1 // the end of an element, a comment
+	}
+	n := s.w.name(local)
+	if n.rule < 0 && n.byName == detCount && !n.telling && n.secrets == nil {
+		return i + 1
+	}
+	from, to := i+1, len(b)
+	if end := bytes.IndexByte(b[from:], '<'); end >= 0 {
+		to = from + end
+	}
+	closing := append([]byte("</"), name...)
+	ends := bytes.HasPrefix(b[to:], closing)
+	switch {
+	case n.rule >= 0:
+		if end := bytes.Index(b[to:], closing); end >= 0 {
+			to += end
+		} else if s.unclosed++; s.unclosed > 16 { // so that the search stays linear
+			to = len(b)
+		}
+		if from < to {
+			return s.found(match{start: from, end: to, det: detKeyword, rule: n.rule})
+		}
+	case from == to || !ends:
+	case n.byName != detCount && len(bytes.TrimSpace(b[from:to])) > 0:
+		return s.found(match{start: from, end: to, det: n.byName})
+	default:
+		if det, detail, ok := s.keyedFor(n, b[from:to]); ok {
+			return s.found(match{start: from, end: to, det: det, detail: detail})
+		}
 	}
 	return i + 1
 }
@@ -145,10 +200,10 @@ func below(b []byte, i int) (from, to int) {
 // block returns the end of a value that goes on in lines further in than that of its
 // name, as in YAML: text in lines, a list, a structure. end is that of the name.
 func block(b []byte, end, from, to int) int {
-	in := column(b, end-1)
-	if c := b[from-1]; c == '"' || c == '\'' || c == '`' || b[from] == '{' || b[from] == '[' {
+	if c := b[from-1]; c == '"' || c == '\'' || c == '`' || b[from] == '{' || b[from] == '[' || to == len(b) || b[to] != '\n' && b[to] != '\r' {
 		return to
 	}
+	in := column(b, end-1)
 	for to < len(b) && (b[to] == '\n' || b[to] == '\r') {
 		next := to
 		for next < len(b) && isSpace(b[next]) {

@@ -168,10 +168,13 @@ func keyBlockEnd(b []byte, i int, form string) int {
 	return end
 }
 
+// maxSecret is the length of the longest secret that only its name tells, in bytes.
+const maxSecret = 1024
+
 // keyedFor returns the detail of the credential that a value is, filed under a
 // name: by the rules that go by names, or since it looks random.
 func (s *scanner) keyedFor(info *nameInfo, value []byte) (det detector, detail string, ok bool) {
-	if len(value) < 8 || len(value) > 1024 {
+	if len(value) < 8 || len(value) > maxSecret {
 		return 0, "", false
 	}
 	if s.e.on.has(detAPIKey) {

@@ -72,6 +72,7 @@ func (e *engine) init(on detSet, keywords bool) {
 	if e.byName {
 		e.class['='] |= classAssign
 		e.class[':'] |= classAssign
+		e.class['>'] |= classAssign
 	}
 	if on&setOf(detAPIKey, detPrivateKey, detJWT) != 0 {
 		e.sec = secrets()

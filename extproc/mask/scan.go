@@ -27,21 +27,22 @@ type scanner struct {
 	names  []frame // names around the value; nil for plain text
 	values bool    // names may stand before values in the text
 
-	b       []byte
-	matches []match
-	run     int      // start of a digit group that continues a run of groups, else -1
-	noJWT   int      // no signed token begins before here
-	id      [24]byte // scratch
-	groups  groups   // scratch
-	present []int    // custom patterns whose literal was seen
-	around  detSet
-	known   bool   // around is worked out
-	hints   detSet // what the words before hintsAt announce
-	hintsAt int
-	spelled bool     // something is written as in another text
-	depth   int      // of such texts in each other
-	read    view     // the text, as the other one is read
-	again   *scanner // which searches it
+	b        []byte
+	matches  []match
+	run      int      // start of a digit group that continues a run of groups, else -1
+	noJWT    int      // no signed token begins before here
+	id       [24]byte // scratch
+	groups   groups   // scratch
+	present  []int    // custom patterns whose literal was seen
+	around   detSet
+	known    bool   // around is worked out
+	hints    detSet // what the words before hintsAt announce
+	hintsAt  int
+	unclosed int      // elements of XML whose end is not in the text
+	spelled  bool     // something is written as in another text
+	depth    int      // of such texts in each other
+	read     view     // the text, as the other one is read
+	again    *scanner // which searches it
 }
 
 // minMatch is the length of the shortest thing that any detector finds: a@b.co,
@@ -56,7 +57,7 @@ func (s *scanner) scan(b []byte) []match {
 
 // pass is the one that finds all but what only the view as a whole tells.
 func (s *scanner) pass(b []byte) {
-	s.b, s.matches, s.run, s.noJWT, s.known, s.hintsAt, s.present, s.spelled = b, s.matches[:0], -1, 0, false, -1, s.present[:0], false
+	s.b, s.matches, s.run, s.noJWT, s.known, s.hintsAt, s.present, s.spelled, s.unclosed = b, s.matches[:0], -1, 0, false, -1, s.present[:0], false, 0
 	class := &s.e.class
 	for i := 0; i < len(b); {
 		c := class[b[i]]

@@ -48,7 +48,7 @@ type Rule struct {
 
 	// Keys are key names at any depth. Case, '_', '-', '.' and spaces don't
 	// count: "cardNumber" is "card_number". The whole value is hidden, be it an
-	// object or an array. In text they hide name=value and name: value.
+	// object or an array. In text they hide name=value, name: value and <name>value</name>.
 	Keys []string `json:"keys,omitempty"`
 
 	// Detect names detectors: see [Detectors], and custom ones, by what
