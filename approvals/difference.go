@@ -39,7 +39,7 @@ const (
 // differ compares two calls.
 func differ(was, is *Hold) *Difference {
 	d := &Difference{ID: was.ID, ApprovedAt: was.EndedAt}
-	readable := func(s string) string { s, _ = redact.Reword(s, hidden); return clip(visible(s)) }
+	readable := func(s string) string { return clip(visible(reworded(s))) }
 	for _, part := range []struct{ what, was, is string }{
 		{"acting", was.Identity.Acting(), is.Identity.Acting()},
 		{"method", was.Request.Method, is.Request.Method}, {"host", was.Request.Authority, is.Request.Authority}, {"path", was.Request.Path, is.Request.Path},

@@ -66,8 +66,8 @@ type Hold struct {
 // is bound to them.
 type Request struct {
 	Method          string
-	Authority       string
-	Path            string // with credentials replaced as the audit trail does
+	Authority       string // as is Path, with credentials replaced as the audit trail does
+	Path            string
 	ContentType     string
 	ContentEncoding string
 	Body            []byte

@@ -148,7 +148,7 @@ func show(h *Hold) View {
 		ID: h.ID, CallID: h.CallID.String(), State: h.State, Rule: visible(h.Rule), Message: visible(h.Message), Policy: visible(h.PolicyVersion),
 		Identity:   visibleIdentity(h.Identity),
 		Connection: visible(h.Connection), Protocol: h.Protocol, Function: visible(h.Function),
-		Method: visible(h.Request.Method), Authority: visible(h.Request.Authority), Path: visible(h.Request.ShownPath()),
+		Method: visible(h.Request.Method), Authority: visible(reworded(h.Request.Authority)), Path: visible(h.Request.ShownPath()),
 		Type: visible(h.Request.ContentType), Encoding: visible(h.Request.ContentEncoding),
 		BodyLength: len(h.Request.Body),
 		AskedAt:    h.AskedAt, Expires: h.Expires, Attempts: h.Attempts,
@@ -216,9 +216,12 @@ func formEncoded(contentType string) bool {
 }
 
 // ShownPath is the path without what stands for credentials in it.
-func (r Request) ShownPath() string {
-	path, _ := redact.Reword(r.Path, hidden)
-	return path
+func (r Request) ShownPath() string { return reworded(r.Path) }
+
+// reworded is a text without what stands for credentials in it.
+func reworded(s string) string {
+	s, _ = redact.Reword(s, hidden)
+	return s
 }
 
 func visiblePerson(p Person) Person { return Person{visible(p.Issuer), visible(p.Subject)} }

@@ -123,14 +123,14 @@ func TestViewHidesEverywhere(t *testing.T) {
 			"/", `{"to":"hmac:00112233445566778899aabbccddeeff"}`, "json", 0},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			h := New(Config{}).newHold(&call.Call{Protocol: c.protocol, ArgsJSON: []byte(c.args), Request: call.Request{Path: c.path, Body: []byte(c.body),
+			h := New(Config{}).newHold(&call.Call{Protocol: c.protocol, ArgsJSON: []byte(c.args), Request: call.Request{Authority: "joe:hunter2@crm", Path: c.path, Body: []byte(c.body),
 				Headers: call.Headers{{Name: "content-type", Value: c.contentType}, {Name: "content-encoding", Value: c.encoding}}}}, &call.Ruling{})
 			v := show(h)
 			var args bytes.Buffer
 			if err := json.Compact(&args, []byte(v.Arguments)); err != nil {
 				t.Fatal(err)
 			}
-			if v.Path != c.wantPath || args.String() != c.wantArgs || v.BodyForm != c.wantForm || v.Hidden != c.hidden {
+			if v.Authority != "[hidden]@crm" || v.Path != c.wantPath || args.String() != c.wantArgs || v.BodyForm != c.wantForm || v.Hidden != c.hidden {
 				t.Errorf("shows %s, %s, a body as %s, %d hidden", v.Path, args.String(), v.BodyForm, v.Hidden)
 			}
 			out, err := json.Marshal(v)

@@ -168,7 +168,7 @@ func (s *Service) newHold(c *call.Call, r *call.Ruling) *Hold {
 		ID: newID(idPrefix), CallID: c.ID, Binding: c.Binding(r.PolicyVersion), PolicyVersion: r.PolicyVersion,
 		Rule: r.Rule, Message: r.Message, Identity: c.Identity, Terms: r.Hold,
 		Connection: c.Connection, Protocol: c.Protocol, Function: c.Function, ArgsJSON: args,
-		Request: Request{Method: c.Request.Method, Authority: c.Request.Authority, Path: path,
+		Request: Request{Method: c.Request.Method, Authority: s.hide.Authority(c.Request.Authority), Path: path,
 			ContentType: c.Request.Headers.Get("content-type"), ContentEncoding: c.Request.Headers.Get("content-encoding"),
 			Body: c.Request.Body},
 		Owner: s.name, Most: s.cfg.MaxOpen, AskedAt: now, Expires: now.Add(cmp.Or(max(r.Hold.Timeout, 0), defaultTimeout)),

@@ -57,5 +57,9 @@ func (t *tour) original(ctx context.Context) error {
 	if out, err = t.quietly(ctx, t.alice, unseal...); err == nil || anApproval.FindString(out) == id {
 		return errors.New("the agreement was good for a second look")
 	}
+	// Nobody who tries the pages afterwards need wonder what still waits.
+	if out, err = t.quietly(ctx, t.bob, "approvals", "deny", anApproval.FindString(out), "--comment", "seen already"); err != nil {
+		return fmt.Errorf("refuse the second look: %w: %s", err, out)
+	}
 	return nil
 }
