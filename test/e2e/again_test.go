@@ -21,11 +21,13 @@ import (
 	"github.com/callgate/callgate/demo/endpoint/ordersv1"
 )
 
+const refundsByTool = `
+  - {name: refunds by tool, connections: [tools], functions: ["tools/call issue_refund"], action: hold, hold: {approvers: {groups: [refund-approvers]}, wait: retry}}
+`
+
 // comeAgain has the callers of each protocol come again.
 func comeAgain(rules string) string {
-	return strings.Replace(rules, "timeout: 60s}", "timeout: 48h, wait: retry}", 1) + `
-  - {name: refunds by tool, connections: [tools], functions: ["tools/call issue_refund"], action: hold, hold: {approvers: {groups: [refund-approvers]}, wait: retry}}
-  - {name: orders need a person, connections: [orders], functions: ["*/GetOrder"], action: hold, hold: {approvers: {groups: [refund-approvers]}, timeout: 1m, wait: 500ms}}
+	return strings.Replace(rules, "timeout: 60s}", "timeout: 48h, wait: retry}", 1) + refundsByTool + `  - {name: orders need a person, connections: [orders], functions: ["*/GetOrder"], action: hold, hold: {approvers: {groups: [refund-approvers]}, timeout: 1m, wait: 500ms}}
 `
 }
 
@@ -173,22 +175,35 @@ func comeAgainMCP(t *testing.T) {
 	shared.exits(t, 0, shared.bob, "approvals", "deny", next)
 }
 
-// A client that can show its person a page is given the approval's, as the error
-// of the official client that stands for that.
-func comeAgainElicited(t *testing.T) {
+// elicited begins a session of a client that can show its person a page.
+func elicited(t *testing.T, w *world) (*mcp.ClientSession, error) {
+	t.Helper()
 	shown := &mcp.ClientOptions{
 		Capabilities: &mcp.ClientCapabilities{Elicitation: &mcp.ElicitationCapabilities{URL: &mcp.URLElicitationCapabilities{}}},
 		ElicitationHandler: func(context.Context, *mcp.ElicitRequest) (*mcp.ElicitResult, error) {
 			return &mcp.ElicitResult{Action: "accept"}, nil
 		},
 	}
-	transport := &mcp.StreamableClientTransport{Endpoint: "http://" + shared.Addrs.Envoy + "/mcp", HTTPClient: &http.Client{Transport: bearer{shared.agent}}}
+	transport := &mcp.StreamableClientTransport{Endpoint: "http://" + w.Addrs.Envoy + "/mcp", HTTPClient: &http.Client{Transport: bearer{w.agent}}}
 	s, err := mcp.NewClient(&mcp.Implementation{Name: "e2e", Version: "1"}, shown).Connect(t.Context(), transport, nil)
+	if err == nil {
+		t.Cleanup(func() { _ = s.Close() }) // the stack may have gone first
+	}
+	return s, err
+}
+
+func refundByTool(amount int) *mcp.CallToolParams {
+	return &mcp.CallToolParams{Name: "issue_refund", Arguments: map[string]any{"customer": "c-1", "amount": amount, "currency": "EUR", "reason": "broken"}}
+}
+
+// A client that can show its person a page is given the approval's, as the error
+// of the official client that stands for that.
+func comeAgainElicited(t *testing.T) {
+	s, err := elicited(t, shared)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer s.Close()
-	refund := &mcp.CallToolParams{Name: "issue_refund", Arguments: map[string]any{"customer": "c-1", "amount": 80, "currency": "EUR", "reason": "broken"}}
+	refund := refundByTool(80)
 	_, err = s.CallTool(t.Context(), refund)
 	var wire *jsonrpc.Error
 	if !errors.As(err, &wire) || wire.Code != mcp.CodeURLElicitationRequired {

@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"net/url"
 	"os"
@@ -10,6 +11,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/modelcontextprotocol/go-sdk/jsonrpc"
+	"github.com/modelcontextprotocol/go-sdk/mcp"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/callgate/callgate/app"
@@ -91,6 +94,14 @@ func startReplicas(t *testing.T) *replicas {
 				return err
 			}
 		}
+		rules, err := os.OpenFile(filepath.Join(filepath.Dir(file), "policies", "rules.yaml"), os.O_APPEND|os.O_WRONLY, 0)
+		if err != nil {
+			return err
+		}
+		_, err = rules.WriteString(refundsByTool)
+		if err = errors.Join(err, rules.Close()); err != nil {
+			return err
+		}
 		if r.stop, err = r.run(ctx, r.first, app.Roles...); err != nil {
 			return err
 		}
@@ -157,6 +168,13 @@ func TestPostgres(t *testing.T) {
 		t.Fatalf("refused at another replica: %d %s", a.status, a.body)
 	}
 
+	// What a client said of itself when its session began is known to whoever shares
+	// the store: here, to the process after the restart.
+	session, err := elicited(t, r.world)
+	if err != nil {
+		t.Fatal(err)
+	}
+
 	// The replica where a call waits stops. The call ends; its approval does not.
 	done = r.send(t, "502")
 	id = held(t, r.world)
@@ -166,7 +184,6 @@ func TestPostgres(t *testing.T) {
 		t.Errorf("its replica stopped: %d %v %s", a.status, a.header, a.body)
 	}
 	r.decide(t, "approve", id)
-	var err error
 	if r.stop, err = r.run(t.Context(), r.first, app.Roles...); err != nil {
 		t.Fatal(err)
 	}
@@ -178,6 +195,12 @@ func TestPostgres(t *testing.T) {
 	if a := <-r.send(t, "502"); a.status != 201 || a.header.Get("x-callgate-approval") != id || r.REST.Served("refunds.create") != served+1 {
 		t.Errorf("sent again after the restart: %d %s", a.status, a.body)
 	}
+
+	var wire *jsonrpc.Error
+	if _, err := session.CallTool(t.Context(), refundByTool(80)); !errors.As(err, &wire) || wire.Code != mcp.CodeURLElicitationRequired {
+		t.Errorf("after the restart a client that can show a page is told %v", err)
+	}
+	r.decide(t, "deny", held(t, r.world))
 
 	// Without the database, what needs approval is denied with the reason, and
 	// nothing else is.
