@@ -55,6 +55,8 @@ type heldEvent struct {
 type channel struct {
 	text  []byte // what is not settled, after some context
 	from  int    // where it begins
+	whole int    // up to here what is not settled has no place to be parted at
+	again int    // how long the text must be for another search to be worth it
 	parts []channelPart
 }
 
@@ -131,7 +133,9 @@ func (j *joined) release() []byte {
 		j.size -= len(e.unit)
 		n++
 	}
-	j.queue = append(j.queue[:0], j.queue[n:]...)
+	if n > 0 {
+		j.queue = append(j.queue[:0], j.queue[n:]...)
+	}
 	return out
 }
 
@@ -140,7 +144,14 @@ func (j *joined) settle(c *channel, last bool) error {
 	w := j.w
 	to := len(c.text)
 	if !last {
-		to = settled(c.text, c.from)
+		known := max(c.from, c.whole)
+		if to = settled(c.text, known); to == known {
+			c.whole, to = max(c.from, len(c.text)-tailBytes), c.from
+		}
+		// Each search reads all that is not settled, so there are few of a long one.
+		if to == c.from || len(c.text) < c.again {
+			return j.fits(c, c.from)
+		}
 	}
 	seen, fold := w.folded.fold(c.text)
 	for _, f := range w.matches(seen, true) {
@@ -172,8 +183,8 @@ func (j *joined) settle(c *channel, last bool) error {
 	if w.fault != nil {
 		return w.fault
 	}
-	if len(c.text)-to > j.limit {
-		return fmt.Errorf("a value of more than %d bytes over several events: %w", j.limit, ErrTooLarge)
+	if err := j.fits(c, to); err != nil {
+		return err
 	}
 	n := 0
 	for n < len(c.parts) && c.parts[n].off+len(c.parts[n].text) <= to {
@@ -188,19 +199,38 @@ func (j *joined) settle(c *channel, last bool) error {
 	for i := range c.parts {
 		c.parts[i].off -= keep
 	}
+	c.whole, c.again = max(0, c.whole-keep), 0
+	if to == c.from { // a value has begun that may go on
+		if open := len(c.text) - to; open > 2<<10 {
+			c.again = len(c.text) - keep + open/8
+		}
+	}
 	c.text, c.from = append(c.text[:0], c.text[keep:]...), to-keep
 	return nil
 }
 
+// fits tells whether what is not settled may be held.
+func (j *joined) fits(c *channel, to int) error {
+	if len(c.text)-to > j.limit {
+		return fmt.Errorf("a value of more than %d bytes over several events: %w", j.limit, ErrTooLarge)
+	}
+	return nil
+}
+
 // settled is up to where a text can't be the beginning of a value: before its last
-// words, and the word that they begin in.
+// words, and the word that they begin in. Scripts that write words together have a
+// place between any two characters: long values are not in them.
 func settled(text []byte, from int) int {
 	to := max(from, len(text)-tailBytes)
-	for to > from && !(text[to-1] == ' ' || text[to-1] == '\n') {
-		to--
-	}
 	for to > from && to < len(text) && !utf8.RuneStart(text[to]) {
 		to--
+	}
+	for to > from {
+		r, n := utf8.DecodeLastRune(text[from:to])
+		if r == ' ' || r == '\n' || r >= 0x2E80 && r < 0xFF00 {
+			break
+		}
+		to -= n
 	}
 	return to
 }

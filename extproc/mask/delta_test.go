@@ -1,6 +1,7 @@
 package mask
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"regexp"
@@ -193,4 +194,48 @@ func jsonText(s string) (string, error) {
 	var out string
 	err := json.Unmarshal([]byte(s), &out)
 	return out, err
+}
+
+// Scripts without blanks between words flow, too.
+func TestDeltasWithoutBlanks(t *testing.T) {
+	s := detecting(t, "all").NewStream(sse, 0)
+	event := "data: {\"choices\":[{\"delta\":{\"content\":\"漢字\"}}]}\n\n"
+	left := 0
+	for i := range 200 {
+		out, err := s.Write([]byte(event))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if left += len(out); left < (i-40)*len(event) {
+			t.Fatalf("after %d events %d bytes have left", i+1, left)
+		}
+	}
+	// A value among them is hidden all the same.
+	var all []byte
+	for _, text := range []string{"卡號4111", "1111", "11111111", "漢字"} {
+		out, err := s.Write([]byte(strings.Replace(event, "漢字", text, 1)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, out...)
+	}
+	out, err := s.Close()
+	if all = append(all, out...); err != nil || !bytes.Contains(all, []byte("卡號[redacted:card]")) || bytes.Contains(all, []byte("1111")) {
+		t.Errorf("%s, %v", all, err)
+	}
+}
+
+// A text whose end is not in sight is not read again with each event: else this would
+// not end in the time that tests have.
+func TestDeltasThatDoNotEnd(t *testing.T) {
+	m := mustCompile(t, Spec{Rules: []Rule{{Name: "k", Keys: []string{"mine"}, Detect: []string{"all"}}}})
+	for _, text := range []string{"eyJ", "a@", "-----BEGIN PRIVATE KEY-----", "mine: ", "x a"} {
+		event := "data: {\"choices\":[{\"delta\":{\"content\":\"" + text + "\"}}]}\n\n"
+		s := m.NewStream(sse, 64<<20)
+		_, err := s.Write([]byte(strings.Repeat(event, (4<<20)/len(event))))
+		_, end := s.Close()
+		if err != nil || end != nil {
+			t.Errorf("%s: %v, %v", text, err, end)
+		}
+	}
 }
