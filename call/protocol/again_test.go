@@ -68,6 +68,25 @@ func TestComeAgainGRPC(t *testing.T) {
 	}
 }
 
+// What is over by itself is told apart from what is not, in each protocol.
+func TestComeAgainAfterOutage(t *testing.T) {
+	for reason, want := range map[call.Reason]string{
+		call.ReasonApprovalUnavailable: "5", call.ReasonAuditUnavailable: "5", call.ReasonApprovalLimit: "30",
+		call.ReasonRule: "", call.ReasonRefused: "", call.ReasonBodyTooLarge: "", call.ReasonInternal: "",
+	} {
+		d := call.Decision{Outcome: call.Deny, Reason: reason}
+		for _, p := range []call.Protocol{call.HTTP, call.JSONRPC, call.GRPC, call.GraphQL, call.OpenAI} {
+			out := Deny(p, request("POST /x", `{"jsonrpc":"2.0","id":7,"method":"x"}`), json.RawMessage("7"), someID, d)
+			if got := out.Headers.Get("retry-after"); got != want {
+				t.Errorf("%s %s: retry-after %q", p, reason, got)
+			}
+			if said := strings.Contains(string(out.Body), `"retry_after":`+want); p != call.GRPC && said != (want != "") {
+				t.Errorf("%s %s: %s", p, reason, out.Body)
+			}
+		}
+	}
+}
+
 // Whether a session's client can show a page is read of the request that begins it.
 func TestElicits(t *testing.T) {
 	for body, want := range map[string]bool{

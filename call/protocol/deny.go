@@ -120,12 +120,12 @@ func Deny(p call.Protocol, req *call.Request, rpcID json.RawMessage, id call.ID,
 	out := newDenial(s, id, d)
 	if d.Approval != nil {
 		out.Headers = append(out.Headers, call.Header{Name: call.HeaderApproval, Value: d.Approval.ID})
-		if s := seconds(d.Approval.Again.After); s > 0 {
-			out.Headers = append(out.Headers, call.Header{Name: "retry-after", Value: strconv.Itoa(s)})
-		}
 		if u := d.Approval.Again.StatusURL; u != "" { // RFC 8631
 			out.Headers = append(out.Headers, call.Header{Name: "link", Value: "<" + u + `>; rel="status"`})
 		}
+	}
+	if after := retryAfter(d); after > 0 {
+		out.Headers = append(out.Headers, call.Header{Name: "retry-after", Value: strconv.Itoa(after)})
 	}
 	if c, ok := challenges[d.Reason]; ok {
 		out.Headers = append(out.Headers, call.Header{Name: "www-authenticate", Value: c})
@@ -226,19 +226,39 @@ type extra struct {
 	Expires    *time.Time `json:"expires,omitempty"` // until then people can decide
 }
 
-// seconds rounds up: a caller that comes early comes in vain.
-func seconds(d time.Duration) int { return int((d + time.Second - 1) / time.Second) }
-
 func extraOf(id call.ID, d call.Decision) extra {
-	e := extra{CallID: id.String(), Reason: d.Reason, Rule: bounded(d.Rule)}
+	e := extra{CallID: id.String(), Reason: d.Reason, Rule: bounded(d.Rule), RetryAfter: retryAfter(d)}
 	if d.Approval != nil {
 		e.Approval = d.Approval.ID
 		if again := d.Approval.Again; again.After > 0 {
 			expires := d.Approval.Expires.UTC().Truncate(time.Second)
-			e.RetryAfter, e.StatusURL, e.Expires = seconds(again.After), again.StatusURL, &expires
+			e.StatusURL, e.Expires = again.StatusURL, &expires
 		}
 	}
 	return e
+}
+
+// When a caller may come again that need not wait for a person, in seconds: most
+// outages are restarts, and a person decides no faster than in some minutes.
+const (
+	afterOutage = 5
+	afterLimit  = 30
+)
+
+// retryAfter is in how many seconds the same call may get another answer; 0: it
+// won't.
+func retryAfter(d call.Decision) int {
+	if d.Approval != nil && d.Approval.Again.After > 0 {
+		// Rounded up: a caller that comes early comes in vain.
+		return int((d.Approval.Again.After + time.Second - 1) / time.Second)
+	}
+	switch shapeOf(d).status {
+	case http.StatusServiceUnavailable:
+		return afterOutage
+	case http.StatusTooManyRequests:
+		return afterLimit
+	}
+	return 0
 }
 
 // rpc is a JSON-RPC error. Clients show it as the call's own error only with
