@@ -115,7 +115,7 @@ var hostileReturns = []returned{
 	{"xml as html", typed("text/html", `<?xml version="1.0"?><r><password>`+plantedPhone+`</password></r>`), shown{200, `<?xml version="1.0"?><r><password>[redacted]</password></r>`, ""}},
 	{"html as text", typed("text/plain", "<!DOCTYPE html>\n<p>4111<b>1111</b>11111111<input name=password value="+plantedPhone+">"), shown{200, "", "[redacted:card]"}},
 	{"jsonp", typed("application/javascript", `/**/cb({"secret":{"value":"`+plantedPhone+`"}});`), shown{200, `/**/cb({"secret":[redacted]`, ""}},
-	{"yaml", typed("application/yaml", "secret:\n  value: "+plantedPhone+"\n"), shown{200, "secret:\n  value: [redacted]\n", ""}},
+	{"yaml", typed("application/yaml", "secret:\n  value: "+plantedPhone+"\n"), shown{200, "secret:\n  [redacted]\n", ""}},
 	{"json sequence", typed("application/json-seq", "\x1e{\"secret\":{\"value\":\""+plantedPhone+"\"}}\n"), shown{200, "", "\x1e{\"secret\":[redacted]"}},
 	{"json in html", typed("text/html", `<pre>{ &quot;secret&quot;: { &quot;value&quot;: &quot;`+plantedPhone+`&quot; } }</pre>`), shown{200, "", "[redacted]"}},
 	{"a calendar", typed("text/calendar", "BEGIN:VEVENT\r\nATTENDEE;CN=Jane:mailto:jane.doe@exam\r\n ple.com\r\nEND:VEVENT\r\n"), shown{200, "", "[redacted:email]"}},
