@@ -189,6 +189,7 @@ func TestBinary(t *testing.T) {
 		"unknown encoding": {[]string{"content-type", "application/json", "content-encoding", "compress"}, card, ""},
 		"really text":      {[]string{"content-type", "image/png"}, "card " + card, "card [redacted:card]"},
 		"really JSON":      {[]string{"content-type", "application/octet-stream"}, `{"a":"` + card + `"}`, `{"a":"[redacted:card]"}`},
+		"really XML":       {[]string{"content-type", "application/octet-stream"}, `<a>&#52;111111111111111</a>`, `<a>[redacted:card]</a>`},
 		"encoded text":     {[]string{"content-type", "image/png", "content-encoding", "gzip"}, encode(t, card, "gzip"), "[redacted:card]"},
 		"a long text":      {[]string{"content-type", "image/png"}, strings.Repeat("é", 5000) + card, strings.Repeat("é", 5000) + "[redacted:card]"},
 	} {

@@ -115,12 +115,14 @@ func (s shape) known() (flow, error) {
 
 // text is a body of some type of text, which may turn out to be of another one.
 func (s shape) text(media string) flow {
-	return &sniffed{decide: func(head []byte) flow {
-		if as := mask.Actual(media, head, len(head) < sniffBytes); as != media {
-			return s.document(as)
-		}
-		return &flowing{masking: s.masker.NewText(s.limits)}
-	}}
+	return &sniffed{decide: func(head []byte) flow { return s.textOf(media, head) }}
+}
+
+func (s shape) textOf(media string, head []byte) flow {
+	if as := mask.Actual(media, head, len(head) < sniffBytes); as != media {
+		return s.document(as)
+	}
+	return &flowing{masking: s.masker.NewText(s.limits)}
 }
 
 // document is a body in XML or HTML, or a form.
@@ -256,7 +258,7 @@ func (f *sniffed) held() int {
 func (s shape) binary() flow {
 	return &sniffed{decide: func(head []byte) flow {
 		if isText(head, len(head) < sniffBytes) {
-			return &flowing{masking: s.masker.NewText(s.limits)}
+			return s.textOf("", head)
 		}
 		return &passed{finding: mask.Finding{Rule: "binary: pass", Type: "passed", Path: s.headers.Get("content-type"), Count: 1}}
 	}}
