@@ -8,6 +8,7 @@ import (
 	mutationv3 "github.com/envoyproxy/go-control-plane/envoy/config/common/mutation_rules/v3"
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
+	celv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/access_loggers/filters/cel/v3"
 	headermutationv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/header_mutation/v3"
 	routerv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/router/v3"
 	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
@@ -192,19 +193,54 @@ func httpFilters(p plan) ([]*hcmv3.HttpFilter, error) {
 }
 
 // localReplies gives Envoy's own refusals the shape that Callgate's have. They
-// are known by their response flags; denials of ext_authz (UAEX) keep theirs.
+// are known by their response flags, and where Callgate could not be asked by their
+// details; denials of ext_authz keep theirs.
 func localReplies() (*hcmv3.LocalReplyConfig, error) {
-	text, err := structpb.NewStruct(map[string]any{
-		"type": "about:blank", "title": "The gateway could not serve the call", "status": "%RESPONSE_CODE%",
-		"detail": "%LOCAL_REPLY_BODY%", "reason": "%RESPONSE_CODE_DETAILS%", "request_id": "%REQ(X-REQUEST-ID)%",
+	undecided, err := replyTo("ext_authz_error", "Calls can't be decided now", "the call was not made, since the service that decides could not be asked; try again later")
+	if err != nil {
+		return nil, err
+	}
+	unseen, err := replyTo("ext_proc_error", "Answers can't be checked now", "the call may have been made, but its answer is withheld, since the service that masks and records answers could not be asked")
+	if err != nil {
+		return nil, err
+	}
+	undecided.HeadersToAdd = []*corev3.HeaderValueOption{{Header: &corev3.HeaderValue{Key: "retry-after", Value: "5"}, AppendAction: corev3.HeaderValueOption_OVERWRITE_IF_EXISTS_OR_ADD}}
+	body, err := problem("The gateway could not serve the call", "%LOCAL_REPLY_BODY%", "%RESPONSE_CODE_DETAILS%")
+	if err != nil {
+		return nil, err
+	}
+	return &hcmv3.LocalReplyConfig{Mappers: []*hcmv3.ResponseMapper{undecided, unseen, {
+		Filter: &accesslogv3.AccessLogFilter{FilterSpecifier: &accesslogv3.AccessLogFilter_ResponseFlagFilter{
+			ResponseFlagFilter: &accesslogv3.ResponseFlagFilter{Flags: []string{"NR", "UH", "UF", "UO", "UC", "UR", "UT", "UPE", "DPE", "SI", "DT", "NC", "OM", "IH"}}}},
+		BodyFormatOverride: body,
+	}}}, nil
+}
+
+// replyTo is what a caller gets where a filter had an error of this kind.
+func replyTo(details, title, detail string) (*hcmv3.ResponseMapper, error) {
+	filter, err := packed(&celv3.ExpressionFilter{Expression: fmt.Sprintf("response.code_details.startsWith(%q)", details)})
+	if err != nil {
+		return nil, err
+	}
+	body, err := problem(title, detail, details) // what else Envoy knows is no caller's business
+	if err != nil {
+		return nil, err
+	}
+	return &hcmv3.ResponseMapper{
+		Filter: &accesslogv3.AccessLogFilter{FilterSpecifier: &accesslogv3.AccessLogFilter_ExtensionFilter{
+			ExtensionFilter: &accesslogv3.ExtensionFilter{Name: "envoy.access_loggers.extension_filters.cel", ConfigType: &accesslogv3.ExtensionFilter_TypedConfig{TypedConfig: filter}}}},
+		BodyFormatOverride: body,
+	}, nil
+}
+
+// problem is the body of a reply (RFC 9457).
+func problem(title, detail, reason string) (*corev3.SubstitutionFormatString, error) {
+	body, err := structpb.NewStruct(map[string]any{
+		"type": "about:blank", "title": title, "status": "%RESPONSE_CODE%",
+		"detail": detail, "reason": reason, "request_id": "%REQ(X-REQUEST-ID)%",
 	})
 	if err != nil {
 		return nil, fmt.Errorf("write local replies: %w", err)
 	}
-	return &hcmv3.LocalReplyConfig{Mappers: []*hcmv3.ResponseMapper{{
-		Filter: &accesslogv3.AccessLogFilter{FilterSpecifier: &accesslogv3.AccessLogFilter_ResponseFlagFilter{
-			ResponseFlagFilter: &accesslogv3.ResponseFlagFilter{Flags: []string{"NR", "UH", "UF", "UO", "UC", "UR", "UT", "UPE", "DPE", "SI", "DT", "NC", "OM", "IH"}}}},
-		BodyFormatOverride: &corev3.SubstitutionFormatString{
-			Format: &corev3.SubstitutionFormatString_JsonFormat{JsonFormat: text}, ContentType: "application/problem+json"},
-	}}}, nil
+	return &corev3.SubstitutionFormatString{Format: &corev3.SubstitutionFormatString_JsonFormat{JsonFormat: body}, ContentType: "application/problem+json"}, nil
 }

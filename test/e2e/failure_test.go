@@ -105,8 +105,12 @@ func number(t *testing.T, w *world, sql string) int {
 // without the decision service no call does.
 func TestMissingServices(t *testing.T) {
 	for roles, check := range map[string]func(a answer) bool{
-		"extauthz,accesslog,xds,console": func(a answer) bool { return a.status >= 500 && !strings.Contains(a.body, "4242") },
-		"extproc,accesslog,xds,console":  func(a answer) bool { return a.status == 503 && !strings.Contains(a.body, "4242") },
+		"extauthz,accesslog,xds,console": func(a answer) bool {
+			return a.status == 502 && !strings.Contains(a.body, "4242") && strings.Contains(a.body, "may have been made") && a.header.Get("retry-after") == ""
+		},
+		"extproc,accesslog,xds,console": func(a answer) bool {
+			return a.status == 503 && !strings.Contains(a.body, "4242") && strings.Contains(a.body, "was not made") && a.header.Get("retry-after") != "" && a.header.Get("content-type") == "application/problem+json"
+		},
 	} {
 		t.Run(roles, func(t *testing.T) {
 			t.Parallel()
