@@ -286,8 +286,9 @@ func (a *App) serveEnvoys(ctx context.Context, l net.Listener) error {
 		// Envoys ask every few seconds whether this process still moves.
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 5 * time.Second, PermitWithoutStream: true}),
 		// Workers keep their grown stacks from call to call. Where all are
-		// busy, as with held calls, a call gets a goroutine of its own.
-		grpc.NumStreamWorkers(uint32(4*runtime.GOMAXPROCS(0))))
+		// busy, as with held calls, a call gets a goroutine of its own. Most of
+		// the time a call waits for the disk.
+		grpc.NumStreamWorkers(uint32(16*runtime.GOMAXPROCS(0))))
 	present, parting := grpc.NewServer(options...), grpc.NewServer(options...)
 	if a.has(ExtAuthz) {
 		a.authz.Register(ctx, present)

@@ -4,6 +4,7 @@ import (
 	"slices"
 	"strings"
 	"unicode"
+	"unicode/utf8"
 )
 
 // strong are names, in one word, of what is a credential wherever it stands.
@@ -35,6 +36,9 @@ func words(list string) map[string]bool {
 
 // fold makes names that differ in case or in separators equal.
 func fold(name string) string {
+	if oneWord(name) {
+		return name
+	}
 	var short [64]byte
 	out := short[:0]
 	for i := 0; i < len(name); i++ {
@@ -48,6 +52,17 @@ func fold(name string) string {
 		}
 	}
 	return string(out)
+}
+
+// oneWord reports whether a name is one word in lower case, as most are: it is
+// folded as it stands, and there is nothing to split.
+func oneWord(name string) bool {
+	for i := 0; i < len(name); i++ {
+		if c := name[i]; (c < 'a' || c > 'z') && (c < '0' || c > '9') {
+			return false
+		}
+	}
+	return true
 }
 
 func foldUnicode(name string) string {
@@ -70,7 +85,10 @@ func strongName(name string) bool {
 	if strong[f] {
 		return true
 	}
-	parts := split(name)
+	var parts []string
+	if !oneWord(name) {
+		parts = split(name)
+	}
 	if len(parts) < 2 {
 		return strings.HasSuffix(f, "password") || strings.HasSuffix(f, "secret") || strings.HasSuffix(f, "apikey")
 	}
@@ -116,6 +134,14 @@ func headerName(name string) bool {
 
 // split takes apiKey, api_key, API-Key and api.key apart into api and key.
 func split(name string) []string {
+	if !strings.ContainsFunc(name, func(r rune) bool { return r >= utf8.RuneSelf || r >= 'A' && r <= 'Z' }) {
+		return strings.FieldsFunc(name, func(r rune) bool { return (r < 'a' || r > 'z') && (r < '0' || r > '9') })
+	}
+	return splitAny(name)
+}
+
+// splitAny splits names with letters of any kind.
+func splitAny(name string) []string {
 	var parts []string
 	var b strings.Builder
 	flush := func() {

@@ -3,6 +3,7 @@ package redact
 import (
 	"encoding/json"
 	"net/url"
+	"slices"
 	"strings"
 	"testing"
 
@@ -69,6 +70,27 @@ func TestWords(t *testing.T) {
 	_, more := r.Target("/x?sig=1")
 	if got := string(r.Arguments([]byte(`{"code":"1","sig":"1","b":"1","n":"1"}`), hidden.And(more))); strings.Count(got, "hmac:") != 3 || !strings.Contains(got, `"n":"1"`) {
 		t.Error(got)
+	}
+}
+
+// Names in lower case are split as any are.
+func TestSplit(t *testing.T) {
+	const letters = "ab1_-. \xffAé"
+	var names []string
+	for _, a := range letters {
+		for _, b := range letters {
+			for _, c := range letters {
+				names = append(names, string([]rune{a, b, c}), string([]rune{a, a, b, c, c, a}), string(a)+"\xff"+string(b))
+			}
+		}
+	}
+	for _, name := range append(names, "", "api_key", "x-api-key", "apiKey") {
+		if got, want := split(name), splitAny(name); !slices.Equal(got, want) {
+			t.Errorf("%q is split into %q, want %q", name, got, want)
+		}
+		if oneWord(name) && (fold(name) != foldUnicode(name) || len(splitAny(name)) > 1) {
+			t.Errorf("%q is more than one word", name)
+		}
 	}
 }
 
