@@ -18,6 +18,7 @@ import (
 type member struct {
 	decision
 	start, end int
+	decided    call.Decision
 	path       string          // that the function gets, if it is another
 	answer     json.RawMessage // the id under which its caller hears of a denial
 }

@@ -50,11 +50,11 @@ type decision struct {
 
 	header, value string // the service's own credential
 
-	ruling  call.Ruling // the rules' word
-	waits   bool        // for people
-	decided call.Decision
-	resp    *authv3.CheckResponse
-	err     error
+	ruling call.Ruling    // the rules' word
+	waits  bool           // for people
+	said   *call.Decision // by them
+	resp   *authv3.CheckResponse
+	err    error
 }
 
 // denied is a call that some stage refused.
@@ -85,8 +85,7 @@ func (d *decision) run(read func() (*authv3.CheckRequest, error)) {
 		d.waits = true
 		return
 	}
-	d.decided = d.ruled()
-	d.resp, d.err = d.conclude()
+	d.resp, d.err = d.conclude(d.ruled())
 }
 
 // forget lets go of what nothing after the rules looks at, since the call may wait
@@ -109,11 +108,11 @@ func (d *decision) wait() {
 		d.server.waiting.Add(-1)
 		d.server.cfg.Metrics.held.Dec()
 	}()
-	d.decided = *d.server.cfg.Approvals.Hold(d.ctx, &d.call, &d.ruling)
+	d.said = d.server.cfg.Approvals.Hold(d.ctx, &d.call, &d.ruling)
 }
 
 // goOn takes a call that has waited through the rest of the stages.
-func (d *decision) goOn() { d.resp, d.err = d.conclude() }
+func (d *decision) goOn() { d.resp, d.err = d.conclude(*d.said) }
 
 // judge takes the call to the rules' word, or answers for it before.
 func (d *decision) judge(req *authv3.CheckRequest) (*authv3.CheckResponse, error) {
@@ -152,8 +151,7 @@ func (d *decision) judge(req *authv3.CheckRequest) (*authv3.CheckResponse, error
 
 // conclude answers for the call after it was decided, by people where the rule
 // says so.
-func (d *decision) conclude() (*authv3.CheckResponse, error) {
-	decided := d.decided
+func (d *decision) conclude(decided call.Decision) (*authv3.CheckResponse, error) {
 	if decided.Outcome == call.HoldAllow {
 		if no := d.still(); no != nil {
 			decided.Outcome, decided.Reason, decided.Message = call.HoldDeny, no.reason, no.message
