@@ -1,9 +1,11 @@
 package demo
 
 import (
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"net"
+	"sync"
 )
 
 // Ports that no system gives out by itself: Linux takes those of outgoing
@@ -11,16 +13,25 @@ import (
 // still free when it is used, a while after it was looked for.
 const firstPort, lastPort = 20000, 32000
 
-// FreeAddr returns a loopback address with a port that nobody has.
+// given are the ports that were returned, which who asked may not have taken yet.
+var given sync.Map
+
+// FreeAddr returns a loopback address with a port that nobody has, and that it has
+// not returned before.
 func FreeAddr() (string, error) {
 	var last error
-	for range 100 {
+	for range 1000 {
 		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", firstPort+rand.IntN(lastPort-firstPort)))
 		if err != nil {
 			last = err
 			continue
 		}
-		return l.Addr().String(), l.Close()
+		addr := l.Addr().String()
+		if _, before := given.LoadOrStore(addr, true); before {
+			last = errors.Join(errors.New("all were given away"), l.Close())
+			continue
+		}
+		return addr, l.Close()
 	}
 	return "", fmt.Errorf("find a free port between %d and %d: %w", firstPort, lastPort, last)
 }
