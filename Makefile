@@ -16,7 +16,8 @@ test test-clickhouse soak: export CGO_CFLAGS ?= -O0 -g0
 demo: build ## the main job, on real traffic; ARGS=--once ends after the tour
 	@./$(BIN) demo $(ARGS)
 
-test: ## every test, with the race detector; fetches Envoy and the engine once
+# What is built first is in the build cache when tests build it, several at once.
+test: build ## every test, with the race detector; fetches Envoy and the engine once
 	$(GO) test $(TESTFLAGS) ./test/... ./audit/... ./... # the longest first
 
 # CLICKHOUSE_ADDR is the server's URL: clickhouse(s)://host:port for the native

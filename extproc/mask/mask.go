@@ -43,7 +43,8 @@ func (w *walker) document(text []byte) error {
 
 // Text masks a body of any textual type. What turns out to be JSON, whatever
 // it was declared as, is masked as JSON. In other text the last names of field
-// paths count as keys, but JSON that is cut off is refused where there are paths. On an error (ErrInvalid, ErrTooDeep, ErrTooLarge) withhold the response.
+// paths count as keys, but JSON that is cut off is refused where there are paths. On
+// an error (ErrInvalid, ErrTooDeep, ErrTooLarge) withhold the response.
 func (m *Masker) Text(body []byte) (out []byte, found []Finding, err error) {
 	if err := checkSize(body); err != nil {
 		return nil, nil, err

@@ -11,7 +11,8 @@ import (
 )
 
 // Actual is the media type by which a body is masked that is said to be text, a table
-// or HTML: a page or an XML document writes values in ways of its own. head is what the body begins with, or all of it.
+// or HTML: a page or an XML document writes values in ways of its own. head is what
+// the body begins with, or all of it.
 func Actual(media string, head []byte, all bool) string {
 	page := media == "text/html" || media == "application/xhtml+xml"
 	if kind := KindOf(media); !page && kind != Text && kind != Table && kind != Folded {
@@ -44,7 +45,8 @@ var pageElements = map[atom.Atom]bool{
 var errHead = errors.New("the head ends")
 
 // opensXML tells the name of the first element of a text, or "!" for a document type
-// before it and "!html" for that of pages, and whether all of the text may be the beginning of an XML document.
+// before it and "!html" for that of pages, and whether all of the text may be the
+// beginning of an XML document.
 func opensXML(text []byte, all bool) (root string, well bool) {
 	dec := xml.NewDecoder(io.MultiReader(bytes.NewReader(text), failing{}))
 	if all {

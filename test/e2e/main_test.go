@@ -56,7 +56,7 @@ func run(m *testing.M) int {
 	}
 	defer os.RemoveAll(dir)
 	binary = filepath.Join(dir, "callgate")
-	build := exec.Command("go", "build", "-o", binary, "github.com/callgate/callgate/cmd/callgate")
+	build := exec.Command("go", "build", "-trimpath", "-o", binary, "github.com/callgate/callgate/cmd/callgate")
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := build.CombinedOutput(); err != nil {
 		fmt.Fprintf(os.Stderr, "build callgate: %v\n%s", err, out)

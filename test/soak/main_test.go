@@ -106,7 +106,7 @@ func readSettings() (settings, error) {
 
 // build builds callgate as a release is built, but for what args say.
 func build(to string, args ...string) error {
-	args = append([]string{"build", "-o", to}, args...)
+	args = append([]string{"build", "-trimpath", "-o", to}, args...)
 	cmd := exec.Command("go", append(args, "github.com/callgate/callgate/cmd/callgate")...)
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := cmd.CombinedOutput(); err != nil {
