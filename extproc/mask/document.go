@@ -175,7 +175,7 @@ func Comma(media string) byte {
 // OpensJSON tells whether a body that was declared as something else begins like
 // an object or array.
 func OpensJSON(body []byte) bool {
-	text := bytes.TrimLeft(bytes.TrimPrefix(body, []byte("\xEF\xBB\xBF")), " \t\r\n")
+	text := skipSpace(bytes.TrimPrefix(body, []byte("\xEF\xBB\xBF")))
 	return len(text) > 0 && text[0] != '"' && opensJSON(text)
 }
 

@@ -18,7 +18,7 @@ func Actual(media string, head []byte, all bool) string {
 	if kind := KindOf(media); !page && kind != Text && kind != Table && kind != Folded {
 		return media
 	}
-	text := bytes.TrimLeft(bytes.TrimPrefix(head, []byte("\xEF\xBB\xBF")), " \t\r\n")
+	text := skipSpace(bytes.TrimPrefix(head, []byte("\xEF\xBB\xBF")))
 	if len(text) == 0 || text[0] != '<' || page && !hasPrefix(text, "<?xml") {
 		return media
 	}
@@ -99,9 +99,7 @@ func looksJSON(text []byte) bool {
 	if !opensJSON(text) {
 		return false
 	}
-	for len(text) > 0 && isSpace(text[0]) {
-		text = text[1:]
-	}
+	text = skipSpace(text)
 	for len(text) > 0 && isSpace(text[len(text)-1]) {
 		text = text[:len(text)-1]
 	}
@@ -111,12 +109,20 @@ func looksJSON(text []byte) bool {
 // isSpace tells whether c may stand between the tokens of JSON.
 func isSpace(c byte) bool { return c == ' ' || c == '\t' || c == '\r' || c == '\n' }
 
+// skipSpace leaves out what isSpace at the beginning.
+func skipSpace(text []byte) []byte {
+	for len(text) > 0 && isSpace(text[0]) {
+		text = text[1:]
+	}
+	return text
+}
+
 // opensJSON tells whether text could be the beginning of such a document.
 func opensJSON(text []byte) bool {
 	if len(text) < 2 || text[0] > ' ' && text[0] != '{' && text[0] != '[' && text[0] != '"' {
 		return false
 	}
-	text = bytes.TrimLeft(text, " \t\r\n")
+	text = skipSpace(text)
 	if len(text) == 0 {
 		return false
 	}
@@ -124,7 +130,7 @@ func opensJSON(text []byte) bool {
 	case '"':
 		return true
 	case '{', '[':
-		next := bytes.TrimLeft(text[1:], " \t\r\n")
+		next := skipSpace(text[1:])
 		if len(next) == 0 {
 			return true
 		}
@@ -138,9 +144,9 @@ func opensJSON(text []byte) bool {
 
 // claimsJSON tells whether text can hardly be anything but JSON, even cut off.
 func claimsJSON(text []byte) bool {
-	text = bytes.TrimLeft(text, " \t\r\n")
+	text = skipSpace(text)
 	for len(text) > 0 && text[0] == '[' {
-		text = bytes.TrimLeft(text[1:], " \t\r\n")
+		text = skipSpace(text[1:])
 		if len(text) > 0 && text[0] == '{' {
 			break
 		}
@@ -148,6 +154,6 @@ func claimsJSON(text []byte) bool {
 	if len(text) < 2 || text[0] != '{' {
 		return false
 	}
-	next := bytes.TrimLeft(text[1:], " \t\r\n")
+	next := skipSpace(text[1:])
 	return len(next) == 0 || next[0] == '"'
 }

@@ -18,7 +18,7 @@ func (s *Stream) event(unit []byte, base int) ([]edit, error) {
 	var name []byte
 	for i := base; i < len(unit); {
 		start, end := i, len(unit)
-		if n := lineEnd(unit[i:]); n >= 0 {
+		if n := lineEnd(unit[i:], s.cr); n >= 0 {
 			end = i + n
 		}
 		if i = end + 1; end+1 < len(unit) && unit[end] == '\r' && unit[end+1] == '\n' {
@@ -109,10 +109,13 @@ func (s *Stream) otherLine(line []byte, start int) {
 	}
 }
 
-// lineEnd returns where the first line end in b is, or -1. It looks at a stretch at
-// a time, so that in text with one kind of line end the search for the other one
-// doesn't go to the end each time.
-func lineEnd(b []byte) int {
+// lineEnd returns where the first line end in b is, or -1. cr tells that carriage
+// returns may be in b. It then looks at a stretch at a time, so that in text with one
+// kind of line end the search for the other one doesn't go to the end each time.
+func lineEnd(b []byte, cr bool) int {
+	if !cr {
+		return bytes.IndexByte(b, '\n')
+	}
 	const stretch = 256
 	for i := 0; i < len(b); i += stretch {
 		part := b[i:min(i+stretch, len(b))]

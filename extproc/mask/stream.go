@@ -24,6 +24,7 @@ type Stream struct {
 	line  int    // where the line around seen begins
 	bom   bool   // nothing was masked yet: a byte order mark may come
 	inKey bool   // text: inside a private key block
+	cr    bool   // there was a carriage return, which ends lines too
 
 	joined   joined  // events: what has pieces in several of them
 	harmless []byte  // events: the last line with an event's name in which nothing was found
@@ -75,6 +76,7 @@ func (s *Stream) Write(chunk []byte) ([]byte, error) {
 		return nil, s.err
 	}
 	s.buf = append(s.buf, chunk...)
+	s.cr = s.cr || bytes.IndexByte(chunk, '\r') >= 0
 	out, err := s.drain(nil, false)
 	if err != nil {
 		s.fail(err)
@@ -172,7 +174,7 @@ func (s *Stream) tooLarge() error {
 // of one byte costs no more than a whole one.
 func (s *Stream) unitEnd(from int, last bool) int {
 	for {
-		n := lineEnd(s.buf[s.seen:])
+		n := lineEnd(s.buf[s.seen:], s.cr)
 		if n < 0 {
 			s.seen = len(s.buf)
 			break

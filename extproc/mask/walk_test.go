@@ -80,8 +80,12 @@ func TestLineEnd(t *testing.T) {
 	for _, at := range []int{0, 1, 255, 256, 257, 511, 512, 1000} {
 		for _, tail := range []string{"", "\n", "\r", "\r\n", "\n\r", "\rx\n", "\n" + strings.Repeat("x", 300) + "\r", "\r" + strings.Repeat("x", 300) + "\n"} {
 			b := []byte(strings.Repeat("x", at) + tail)
-			if got, want := lineEnd(b), bytes.IndexAny(b, "\r\n"); got != want {
+			want := bytes.IndexAny(b, "\r\n")
+			if got := lineEnd(b, true); got != want {
 				t.Errorf("%d bytes and %q: %d, want %d", at, tail[:min(len(tail), 3)], got, want)
+			}
+			if got := lineEnd(b, false); !strings.Contains(tail, "\r") && got != want {
+				t.Errorf("%d bytes and %q, no carriage return: %d, want %d", at, tail[:min(len(tail), 3)], got, want)
 			}
 		}
 	}
