@@ -46,7 +46,7 @@ func newRig(ctx context.Context) (*rig, error) {
 
 // build compiles a program; module is the folder of its go.mod.
 func build(ctx context.Context, module, out, pkg string) error {
-	cmd := exec.CommandContext(ctx, "go", "build", "-o", out, pkg)
+	cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-o", out, pkg)
 	cmd.Dir = module
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if msg, err := cmd.CombinedOutput(); err != nil {

@@ -2,6 +2,7 @@ package control
 
 import (
 	"context"
+	"database/sql"
 	"fmt"
 
 	"github.com/callgate/callgate/call/tool"
@@ -57,33 +58,34 @@ func (s *Store) asked(ctx context.Context) (map[string]bool, error) {
 
 // putTools writes what changed of a connection's tools, whole or not at all.
 func (s *Store) putTools(ctx context.Context, connection string, list []Tool, first int64) error {
-	tx, err := s.db.Write.BeginTx(ctx, nil)
+	err := s.db.Within(ctx, func(tx *sql.Tx) error {
+		if _, err := tx.ExecContext(ctx, `INSERT INTO tool_servers (connection, first) VALUES (?, ?) ON CONFLICT (connection) DO NOTHING`, connection, first); err != nil {
+			return err
+		}
+		for _, t := range list {
+			if err := putTool(ctx, tx, connection, t); err != nil {
+				return fmt.Errorf("%s: %w", t.Name, err)
+			}
+		}
+		return nil
+	})
 	if err != nil {
 		return fmt.Errorf("store tools of %s: %w", connection, err)
 	}
-	defer tx.Rollback() //nolint:errcheck // after a commit there is nothing to undo
-	if _, err := tx.ExecContext(ctx, `INSERT INTO tool_servers (connection, first) VALUES (?, ?) ON CONFLICT (connection) DO NOTHING`, connection, first); err != nil {
-		return fmt.Errorf("store tools of %s: %w", connection, err)
-	}
-	for _, t := range list {
-		if t.Accepted.Text == nil && t.Offered.Text == nil {
-			// Neither offered nor accepted: nothing is left to know.
-			if _, err := tx.ExecContext(ctx, `DELETE FROM tools WHERE connection = ? AND name = ?`, connection, t.Name); err != nil {
-				return fmt.Errorf("forget tool %s of %s: %w", t.Name, connection, err)
-			}
-			continue
-		}
-		if _, err := tx.ExecContext(ctx, `INSERT INTO tools (connection, name, accepted, offered, author, reason, accepted_at, offered_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?)
-			ON CONFLICT (connection, name) DO UPDATE SET accepted = excluded.accepted, offered = excluded.offered, author = excluded.author,
-			reason = excluded.reason, accepted_at = excluded.accepted_at, offered_at = excluded.offered_at`,
-			connection, t.Name, blob(t.Accepted), blob(t.Offered), t.Author, t.Reason, nanos(t.AcceptedAt), nanos(t.OfferedAt)); err != nil {
-			return fmt.Errorf("store tool %s of %s: %w", t.Name, connection, err)
-		}
-	}
-	if err := tx.Commit(); err != nil {
-		return fmt.Errorf("store tools of %s: %w", connection, err)
-	}
 	return nil
+}
+
+func putTool(ctx context.Context, tx *sql.Tx, connection string, t Tool) (err error) {
+	if t.Accepted.Text == nil && t.Offered.Text == nil {
+		// Neither offered nor accepted: nothing is left to know.
+		_, err = tx.ExecContext(ctx, `DELETE FROM tools WHERE connection = ? AND name = ?`, connection, t.Name)
+		return err
+	}
+	_, err = tx.ExecContext(ctx, `INSERT INTO tools (connection, name, accepted, offered, author, reason, accepted_at, offered_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?)
+		ON CONFLICT (connection, name) DO UPDATE SET accepted = excluded.accepted, offered = excluded.offered, author = excluded.author,
+		reason = excluded.reason, accepted_at = excluded.accepted_at, offered_at = excluded.offered_at`,
+		connection, t.Name, blob(t.Accepted), blob(t.Offered), t.Author, t.Reason, nanos(t.AcceptedAt), nanos(t.OfferedAt))
+	return err
 }
 
 func blob(d tool.Definition) []byte {

@@ -142,25 +142,7 @@ func kill(t *testing.T, cmd *exec.Cmd, lines <-chan string) {
 // and compares.
 func settle(t *testing.T, store *Store, f *trailFile) {
 	t.Helper()
-	ctx, stop := context.WithCancel(t.Context())
-	done := make(chan error, 1)
-	go func() { done <- serviceOn(store, f, 10*time.Millisecond).Run(ctx) }()
-	for deadline := time.Now().Add(time.Minute); ; time.Sleep(10 * time.Millisecond) {
-		n, err := store.Undelivered(t.Context(), approvals.TrailTarget)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if n == 0 {
-			break
-		}
-		if time.Now().After(deadline) {
-			t.Fatalf("%d steps were left", n)
-		}
-	}
-	stop()
-	if err := <-done; err != nil {
-		t.Error(err)
-	}
+	storetest.Settle(t, store, serviceOn(store, f, 10*time.Millisecond).Run, time.Minute)
 	var want []string
 	for fl := (approvals.Filter{Limit: 1000}); ; {
 		page, err := store.List(t.Context(), fl)

@@ -71,27 +71,7 @@ func testReplay(t *testing.T, open func(*testing.T) approvals.Store) {
 			if _, err := died.Decide(t.Context(), first.Approval.ID, ann, approvals.Answer{Approve: true}); err != nil {
 				t.Fatal(err)
 			}
-			ctx, stop := context.WithCancel(t.Context())
-			defer stop()
-			next := serve()
-			done := make(chan error, 1)
-			go func() { done <- next.Run(ctx) }()
-			for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(5 * time.Millisecond) {
-				n, err := conf.Store.Undelivered(t.Context(), approvals.TrailTarget)
-				if err != nil {
-					t.Fatal(err)
-				}
-				if n == 0 {
-					break
-				}
-				if time.Now().After(deadline) {
-					t.Fatalf("%d steps were left", n)
-				}
-			}
-			stop()
-			if err := <-done; err != nil {
-				t.Error(err)
-			}
+			Settle(t, conf.Store, serve().Run, 20*time.Second)
 			want := []string{first.Approval.ID + " 1 asked", first.Approval.ID + " 2 approved"}
 			got := slices.Sorted(slices.Values(l.steps))
 			if !asked {
@@ -104,5 +84,31 @@ func testReplay(t *testing.T, open func(*testing.T) approvals.Store) {
 				t.Errorf("recorded %q, want %q", got, want)
 			}
 		})
+	}
+}
+
+// Settle runs a replica until the store knows of every step that it is on record,
+// which must be within so long.
+func Settle(t *testing.T, store approvals.Store, run func(context.Context) error, within time.Duration) {
+	t.Helper()
+	ctx, stop := context.WithCancel(t.Context())
+	defer stop()
+	done := make(chan error, 1)
+	go func() { done <- run(ctx) }()
+	for deadline := time.Now().Add(within); ; time.Sleep(5 * time.Millisecond) {
+		n, err := store.Undelivered(t.Context(), approvals.TrailTarget)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if n == 0 {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("%d steps were left", n)
+		}
+	}
+	stop()
+	if err := <-done; err != nil {
+		t.Error(err)
 	}
 }

@@ -150,11 +150,7 @@ func (b *Body) begin(last bool) (bool, error) {
 }
 
 func (b *Body) startText() {
-	b.kind = bodyText
-	if plain := b.w.fieldless(); plain != b.w {
-		b.w.done()
-		b.w = plain
-	}
+	b.kind, b.w = bodyText, b.w.leaveFields()
 }
 
 func (b *Body) startJSON() {

@@ -71,11 +71,12 @@ func (s *scanner) assign(i int) int {
 func (s *scanner) element(i int) int {
 	const most = 256 // bytes of a tag
 	b := s.b
-	open := bytes.LastIndexByte(b[max(0, i-most, s.floor()):i], '<')
+	tag := b[max(0, i-most, s.floor()):i]
+	open := bytes.LastIndexByte(tag, '<')
 	if open < 0 || b[i-1] == '/' || b[i-1] == '>' {
 		return i + 1
 	}
-	tag := b[max(0, i-most, s.floor())+open+1 : i]
+	tag = tag[open+1:]
 	name := tag
 	if n := bytes.IndexAny(tag, " \t\r\n"); n >= 0 {
 		name = tag[:n]

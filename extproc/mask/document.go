@@ -137,12 +137,8 @@ func (m *Masker) unfolded(body []byte) (out []byte, found []Finding, err error) 
 	if !utf8.Valid(body) {
 		return nil, nil, fmt.Errorf("the text is not UTF-8: %w", ErrInvalid)
 	}
-	w := m.walker()
-	defer func() { w.done() }()
-	if plain := w.fieldless(); plain != w {
-		w.done()
-		w = plain
-	}
+	w := m.walker().leaveFields()
+	defer w.done()
 	var g gathered
 	from := 0
 	for i := 0; i+1 < len(body); i++ {

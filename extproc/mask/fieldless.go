@@ -65,19 +65,11 @@ func (w *walker) fieldless() *walker {
 	return plain.walker()
 }
 
-// adoptFindings counts findings of another walker as this one's.
-func (w *walker) adoptFindings(list []Finding) {
-	for _, f := range list {
-		i := slices.IndexFunc(w.findings, func(o Finding) bool {
-			return o.Rule == f.Rule && o.Type == f.Type && o.Detail == f.Detail && (o.Path == f.Path || o.Path == elsewhere)
-		})
-		switch {
-		case i >= 0:
-			w.findings[i].Count += f.Count
-			continue
-		case len(w.findings) >= w.m.maxFindings:
-			f.Path = elsewhere
-		}
-		w.findings = append(w.findings, f)
+// leaveFields is fieldless for the rest of a body: w is over.
+func (w *walker) leaveFields() *walker {
+	plain := w.fieldless()
+	if plain != w {
+		w.done()
 	}
+	return plain
 }

@@ -51,6 +51,17 @@ func (v *view) skip(n int) {
 	v.raw += n
 }
 
+// replace takes the source up to i as it is, and stands the next n bytes in as rune r,
+// or leaves them out (-1).
+func (v *view) replace(src []byte, i int, r rune, n int) {
+	v.copyTo(src, i)
+	if r < 0 {
+		v.skip(n)
+	} else {
+		v.put(r, n)
+	}
+}
+
 // unescape makes v the decoded form of the inside of a JSON string that the
 // walker has already found to be well formed.
 func (v *view) unescape(src []byte) {
@@ -176,12 +187,7 @@ func (v *view) fold(src []byte) ([]byte, viewMap) {
 		}
 		r, n, changes := foldAt(src[i:])
 		if changes {
-			v.copyTo(src, i)
-			if r < 0 {
-				v.skip(n)
-			} else {
-				v.put(r, n)
-			}
+			v.replace(src, i, r, n)
 		}
 		i += n
 	}

@@ -56,10 +56,7 @@ func (m *Masker) Text(body []byte) (out []byte, found []Finding, err error) {
 	defer func() { w.done() }()
 	done, err := w.asJSON(body, nil, 0)
 	if err == nil && !done {
-		if plain := w.fieldless(); plain != w {
-			w.done()
-			w = plain
-		}
+		w = w.leaveFields()
 		w.text(body, nil, 0, false, true)
 	}
 	if err = cmp.Or(err, w.fault); err != nil {

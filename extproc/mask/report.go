@@ -5,27 +5,38 @@ import "strings"
 // report counts a finding at the current place.
 func (w *walker) report(rule int, kind, detail string) {
 	w.path = w.appendPath(w.path[:0])
-	name := w.m.names[rule]
+	w.count(w.m.names[rule], kind, detail, w.path, 1)
+}
+
+// adoptFindings counts what another walker has found as found by this one.
+func (w *walker) adoptFindings(list []Finding) {
+	for _, f := range list {
+		w.count(f.Rule, f.Type, f.Detail, []byte(f.Path), f.Count)
+	}
+}
+
+// count adds n to the finding that is the same.
+func (w *walker) count(rule, kind, detail string, path []byte, n int) {
 	same := func(f *Finding) bool {
-		return f.Rule == name && f.Type == kind && f.Detail == detail && (f.Path == string(w.path) || f.Path == elsewhere)
+		return f.Rule == rule && f.Type == kind && f.Detail == detail && (f.Path == string(path) || f.Path == elsewhere)
 	}
 	if w.last < len(w.findings) && same(&w.findings[w.last]) { // mostly: the next of an array
-		w.findings[w.last].Count++
+		w.findings[w.last].Count += n
 		return
 	}
 	for i := range w.findings {
 		if same(&w.findings[i]) {
-			w.findings[i].Count++
+			w.findings[i].Count += n
 			w.last = i
 			return
 		}
 	}
-	path := string(w.path)
+	at := string(path)
 	if len(w.findings) >= w.m.maxFindings {
-		path = elsewhere
+		at = elsewhere
 	}
 	w.last = len(w.findings)
-	w.findings = append(w.findings, Finding{Rule: name, Type: kind, Detail: detail, Path: path, Count: 1})
+	w.findings = append(w.findings, Finding{Rule: rule, Type: kind, Detail: detail, Path: at, Count: n})
 }
 
 const (

@@ -85,7 +85,8 @@ func (s *scanner) pass(b []byte) {
 func (s *scanner) at(i int, c byteClass) int {
 	next := i + 1
 	if c&classSpelled != 0 && !s.spelled {
-		s.spelled = isSpelled(s.b, i)
+		_, n := spelling(s.b, i)
+		s.spelled = n > 0
 	}
 	switch {
 	case c&classAt != 0:

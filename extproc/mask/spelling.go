@@ -7,10 +7,14 @@ package mask
 // maxSpelled bounds writings in each other: a URL that is a parameter of a URL.
 const maxSpelled = 3
 
-// spelling tells what the sequence that text begins with stands for in the writing
-// that it has the look of, and its length; 0: it is none. -1 stands for nothing.
-func spelling(text []byte) (r rune, n int) {
-	switch text[0] {
+// spelling tells what the sequence at i stands for in the writing that it has the look
+// of, and its length; 0: it is none. -1 stands for nothing.
+func spelling(b []byte, i int) (r rune, n int) {
+	switch text := b[i:]; text[0] {
+	case '+':
+		if joinedByPlus(b, i) {
+			r, n = ' ', 1
+		}
 	case '%':
 		r, n = percent(text)
 	case '&':
@@ -97,15 +101,6 @@ func joinedByPlus(b []byte, i int) bool {
 	return true
 }
 
-// isSpelled tells whether what stands at i is written as in another text.
-func isSpelled(b []byte, i int) bool {
-	if b[i] == '+' {
-		return joinedByPlus(b, i)
-	}
-	_, n := spelling(b[i:])
-	return n > 0
-}
-
 // respell searches the text as what it quotes is read.
 func (s *scanner) respell() {
 	if s.depth >= maxSpelled {
@@ -123,22 +118,12 @@ func (s *scanner) respell() {
 			i++
 			continue
 		}
-		r, n := rune(' '), 1
-		if b[i] != '+' {
-			r, n = spelling(b[i:])
-		} else if !joinedByPlus(b, i) {
-			n = 0
-		}
+		r, n := spelling(b, i)
 		if n == 0 {
 			i++
 			continue
 		}
-		v.copyTo(b, i)
-		if r < 0 {
-			v.skip(n)
-		} else {
-			v.put(r, n)
-		}
+		v.replace(b, i, r, n)
 		i += n
 	}
 	v.copyTo(b, len(b))
