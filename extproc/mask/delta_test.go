@@ -239,3 +239,16 @@ func TestDeltasThatDoNotEnd(t *testing.T) {
 		}
 	}
 }
+
+// Plain data of events with different names are different texts: a value goes on in
+// the next event of its name, whatever comes between.
+func TestPlainDataByName(t *testing.T) {
+	m, err := Compile(Spec{Rules: []Rule{{Name: "all", Detect: []string{"all"}}}, Texts: []string{"$"}}, Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, found, err := stream(m, sse, "event: token\ndata: the card is 4111 1111\n\nevent: log\ndata: step done\n\nevent: token\ndata:  1111 1111 today\n\n", 0)
+	if err != nil || len(found) != 1 || strings.Contains(got, "1111") || !strings.Contains(got, "data: step done\n") {
+		t.Errorf("%q %+v %v", got, found, err)
+	}
+}
