@@ -442,7 +442,12 @@ func TestRoll(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	s := open(t, config(t, dir))
-	s.Roll() // nothing is in it
+	s.Roll() // nothing is in it, and nothing may be when the writer comes to it
+	for taken := false; !taken; time.Sleep(time.Millisecond) {
+		s.mu.Lock()
+		taken = !s.rolling
+		s.mu.Unlock()
+	}
 	fill(t, s, 0, 3)
 	s.Roll()
 	for n := 0; n < 2; {
