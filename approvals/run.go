@@ -265,14 +265,25 @@ func (s *Service) count(ctx context.Context) error {
 	return nil
 }
 
-// Watch tells of holds that concern by whenever they take a step, until ctx ends
-// or tell fails.
-func (s *Service) Watch(ctx context.Context, by call.Identity, tell func(Hold) error) error {
+// Watch returns the open holds that concern by, the newest first, so many at most.
+// What it returns beside them tells of each one whenever it takes a step, until the
+// context ends or tell fails; of one that was asked for in the meantime, too.
+func (s *Service) Watch(ctx context.Context, by call.Identity, most int) ([]Hold, func(context.Context, func(Hold) error) error, error) {
+	// The place to go on from comes before the list: what is asked for between the
+	// two is told twice then, and not never.
 	_, cursor, err := s.cfg.Store.Changes(ctx, -1)
 	if err != nil {
 		s.cfg.Metrics.storeErr.Inc()
-		return fmt.Errorf("watch approvals: the approval store is away, try again: %w", err)
+		return nil, nil, fmt.Errorf("watch approvals: the approval store is away, try again: %w", err)
 	}
+	open, err := s.Mine(ctx, Filter{State: Open, Limit: most}, by)
+	if err != nil {
+		return nil, nil, err
+	}
+	return open, func(ctx context.Context, tell func(Hold) error) error { return s.follow(ctx, by, cursor, tell) }, nil
+}
+
+func (s *Service) follow(ctx context.Context, by call.Identity, cursor int64, tell func(Hold) error) error {
 	t := time.NewTicker(s.cfg.Poll)
 	defer t.Stop()
 	for {

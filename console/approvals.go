@@ -105,7 +105,7 @@ func (s *Server) watch(w http.ResponseWriter, r *http.Request, who call.Identity
 		}
 		return out.Flush()
 	}
-	open, err := s.cfg.Approvals.Mine(ctx, approvals.Filter{State: approvals.Open, Limit: listMost}, who)
+	open, follow, err := s.cfg.Approvals.Watch(ctx, who, listMost)
 	if err != nil {
 		s.failed(w, r, err)
 		return
@@ -138,7 +138,7 @@ func (s *Server) watch(w http.ResponseWriter, r *http.Request, who call.Identity
 	if err := line(nil); err != nil { // so that the client knows that it listens
 		return
 	}
-	if err := s.cfg.Approvals.Watch(ctx, who, tell); err != nil && ctx.Err() == nil {
+	if err := follow(ctx, tell); err != nil && ctx.Err() == nil {
 		s.cfg.Log.WarnContext(ctx, "somebody who watches approvals is not told further", "error", err)
 	}
 }

@@ -23,7 +23,7 @@ type Approvals interface {
 	Get(ctx context.Context, id string) (approvals.Hold, error)
 	Look(ctx context.Context, id string, by call.Identity) (approvals.View, error)
 	Show(ctx context.Context, id string) (approvals.View, error)
-	Watch(ctx context.Context, by call.Identity, tell func(approvals.Hold) error) error
+	Watch(ctx context.Context, by call.Identity, most int) ([]approvals.Hold, func(context.Context, func(approvals.Hold) error) error, error)
 	Standing(ctx context.Context, id string, by call.Identity) (approvals.Standing, error)
 	Decide(ctx context.Context, id string, by call.Identity, a approvals.Answer) (approvals.Hold, error)
 	Granted(ctx context.Context, id, by, grant string, until time.Time) error

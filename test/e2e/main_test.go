@@ -160,6 +160,10 @@ func startWith(ctx context.Context, cfg demo.Config, logs *journal) (*world, fun
 	return w, w.Stop, nil
 }
 
+// patience is how long a call or a command may take: what hangs fails where it does,
+// with its name, and not all tests at their end.
+const patience = 3 * time.Minute
+
 // answer is what came back of a call.
 type answer struct {
 	status int
@@ -181,6 +185,8 @@ func (w *world) call(t *testing.T, c *http.Client, token, method, path, body str
 }
 
 func (w *world) try(ctx context.Context, c *http.Client, token, method, path, body string, header ...string) (answer, error) {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
 	var in io.Reader
 	if body != "" {
 		in = strings.NewReader(body)
@@ -239,7 +245,9 @@ func (w *world) raw(t *testing.T, request string) answer {
 // cli runs the command line.
 func (w *world) cli(t *testing.T, token string, args ...string) (string, error) {
 	t.Helper()
-	cmd := exec.CommandContext(t.Context(), binary, args...)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, binary, args...)
 	cmd.Env = append(os.Environ(), w.Environment()...)
 	cmd.Env = append(cmd.Env, "CALLGATE_CONFIG="+w.ConfigFile, "CALLGATE_SERVER=http://"+w.Addrs.Console, "CALLGATE_TOKEN="+token)
 	out, err := cmd.CombinedOutput()

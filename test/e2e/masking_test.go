@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"compress/zlib"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -387,7 +388,9 @@ func TestMaskedEventsFlow(t *testing.T) {
 				}
 			}
 		})
-		req, err := http.NewRequestWithContext(t.Context(), "GET", shared.scheme+"://"+shared.Addrs.Envoy+path, nil)
+		ctx, cancel := context.WithTimeout(t.Context(), patience)
+		defer cancel()
+		req, err := http.NewRequestWithContext(ctx, "GET", shared.scheme+"://"+shared.Addrs.Envoy+path, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -406,7 +409,11 @@ func TestMaskedEventsFlow(t *testing.T) {
 			if _, err := in.ReadString('\n'); err != nil {
 				t.Fatal(err)
 			}
-			more <- struct{}{}
+			select {
+			case more <- struct{}{}:
+			case <-ctx.Done():
+				t.Fatal("the function does not go on")
+			}
 		}
 		_ = resp.Body.Close()
 	}

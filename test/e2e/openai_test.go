@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/openai/openai-go/v3"
 	"github.com/openai/openai-go/v3/option"
@@ -30,6 +31,16 @@ func newModel(t *testing.T) *model {
 	m.Server = httptest.NewServer(http.HandlerFunc(m.serve))
 	t.Cleanup(m.Close)
 	return m
+}
+
+// left waits until the model is told that nobody hears it any more.
+func (m *model) left(t *testing.T) {
+	t.Helper()
+	select {
+	case <-m.gone:
+	case <-time.After(patience):
+		t.Error("the model goes on for nobody")
+	}
 }
 
 func (m *model) serve(w http.ResponseWriter, r *http.Request) {
@@ -192,7 +203,7 @@ func (m *model) chat(t *testing.T) {
 		t.Errorf("%+v", all.Choices)
 	}
 	whyWithheld(t, h)
-	<-m.gone
+	m.left(t)
 }
 
 func (m *model) responses(t *testing.T) {
@@ -221,7 +232,7 @@ func (m *model) responses(t *testing.T) {
 			t.Errorf("%s: %v, %v", text, kinds, err)
 		}
 	}
-	<-m.gone
+	m.left(t)
 }
 
 // whyWithheld finds in the audit trail why an answer was.

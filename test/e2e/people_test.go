@@ -101,7 +101,7 @@ func (w *world) steps(t *testing.T, id, last string, want ...string) {
 // Security must agree before who approves refunds is asked; both do, and the call
 // passes. Somebody watches.
 func TestTwoPeople(t *testing.T) {
-	ctx, cancel := context.WithCancel(t.Context())
+	ctx, cancel := context.WithTimeout(t.Context(), patience) // a watch has no end of its own
 	defer cancel()
 	watch := exec.CommandContext(ctx, binary, "approvals", "watch", "--json")
 	watch.Env = append(os.Environ(), "CALLGATE_CONFIG="+shared.ConfigFile, "CALLGATE_SERVER=http://"+shared.Addrs.Console, "CALLGATE_TOKEN="+shared.carol)
