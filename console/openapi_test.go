@@ -30,6 +30,7 @@ type operation struct {
 	query       []parameter
 	in, out     any // nil: none
 	open        bool
+	lines       bool // an out on each line, while there are some
 }
 
 type parameter struct{ name, kind, about string }
@@ -45,7 +46,7 @@ var operations = map[string]operation{
 		{"state", "string", "open, approved, refused, used, expired, canceled or broke_glass; default: all"}, {"mine", "boolean", "only those that one may decide now"},
 		{"unreviewed", "boolean", "only calls that broke glass and that nobody has reviewed"}, {"connection", "string", "default: all"}, {"function", "string", "default: all"},
 		{"rule", "string", "that held the call; default: all"}, {"subject", "string", "of the requester; default: all"}, {"since", "string", "asked for since, a time of RFC 3339"}}, out: []Approval{}},
-	"GET /api/v1/approvals/watch":            {id: "watchApprovals", summary: "Lines of JSON, an approval each: those that are open, then each whenever something happens to it. Empty lines say that the connection stands.", out: Approval{}},
+	"GET /api/v1/approvals/watch":            {id: "watchApprovals", summary: "Lines of JSON, an approval each: those that are open, then each whenever something happens to it. Empty lines say that the connection stands; one that is asked for as it begins may come twice.", out: Approval{}, lines: true},
 	"POST /api/v1/approvals/{id}/review":     {id: "review", summary: "Says whether a call that broke glass was justified.", in: Review{}, out: Approval{}},
 	"POST /api/v1/delegations":               {id: "delegate", summary: "Lets somebody decide in the place of the token's owner for a while.", in: Delegate{}, out: Delegation{}},
 	"GET /api/v1/delegations":                {id: "listDelegations", summary: "Delegations that the token's owner gave or has.", query: []parameter{{"all", "boolean", "with those that are over"}, {"everyone", "boolean", "whosever they are; for those in control.administrators"}}, out: []Delegation{}},
@@ -115,7 +116,11 @@ func describe(t *testing.T, patterns []string) []byte {
 			one["requestBody"] = object{"required": true, "content": object{"application/json": object{"schema": d.schema(reflect.TypeOf(op.in))}}}
 		}
 		problem := object{"description": "Why not, and what to do.", "content": object{"application/problem+json": object{"schema": d.schema(reflect.TypeFor[Problem]())}}}
-		one["responses"] = object{"200": object{"description": "Done.", "content": object{"application/json": object{"schema": d.schema(reflect.TypeOf(op.out))}}}, "default": problem}
+		kind := "application/json"
+		if op.lines {
+			kind = "application/x-ndjson"
+		}
+		one["responses"] = object{"200": object{"description": "Done.", "content": object{kind: object{"schema": d.schema(reflect.TypeOf(op.out))}}}, "default": problem}
 		if op.open {
 			one["security"] = []any{}
 		}

@@ -773,7 +773,7 @@ type ClientInterface interface {
 	// Corresponds with GET /api/v1/approvals (the `ListApprovals` operationId).
 	ListApprovals(ctx context.Context, params *ListApprovalsParams, reqEditors ...RequestEditorFn) (*http.Response, error)
 
-	// WatchApprovals Lines of JSON, an approval each: those that are open, then each whenever something happens to it. Empty lines say that the connection stands.
+	// WatchApprovals Lines of JSON, an approval each: those that are open, then each whenever something happens to it. Empty lines say that the connection stands; one that is asked for as it begins may come twice.
 	//
 	// Corresponds with GET /api/v1/approvals/watch (the `WatchApprovals` operationId).
 	WatchApprovals(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error)
@@ -1060,7 +1060,7 @@ func (c *Client) ListApprovals(ctx context.Context, params *ListApprovalsParams,
 	return c.Client.Do(req)
 }
 
-// WatchApprovals Lines of JSON, an approval each: those that are open, then each whenever something happens to it. Empty lines say that the connection stands.
+// WatchApprovals Lines of JSON, an approval each: those that are open, then each whenever something happens to it. Empty lines say that the connection stands; one that is asked for as it begins may come twice.
 //
 // Corresponds with GET /api/v1/approvals/watch (the `WatchApprovals` operationId).
 func (c *Client) WatchApprovals(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error) {
@@ -3200,7 +3200,7 @@ type ClientWithResponsesInterface interface {
 	// Corresponds with GET /api/v1/approvals (the `ListApprovals` operationId).
 	ListApprovalsWithResponse(ctx context.Context, params *ListApprovalsParams, reqEditors ...RequestEditorFn) (*ListApprovalsResponse, error)
 
-	// WatchApprovalsWithResponse Lines of JSON, an approval each: those that are open, then each whenever something happens to it. Empty lines say that the connection stands.
+	// WatchApprovalsWithResponse Lines of JSON, an approval each: those that are open, then each whenever something happens to it. Empty lines say that the connection stands; one that is asked for as it begins may come twice.
 	//
 	// Returns a wrapper object for the known response body format(s).
 	//
@@ -3553,15 +3553,8 @@ func (r ListApprovalsResponse) ContentType() string {
 type WatchApprovalsResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
-	// JSON200 the response for an HTTP 200 `application/json` response
-	JSON200 *Approval
 	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
 	ApplicationproblemJSONDefault *Problem
-}
-
-// GetJSON200 returns the response for an HTTP 200 `application/json` response
-func (r WatchApprovalsResponse) GetJSON200() *Approval {
-	return r.JSON200
 }
 
 // GetApplicationproblemJSONDefault returns the response for an HTTP default `application/problem+json` response
@@ -4955,7 +4948,7 @@ func (c *ClientWithResponses) ListApprovalsWithResponse(ctx context.Context, par
 	return ParseListApprovalsResponse(rsp)
 }
 
-// WatchApprovalsWithResponse Lines of JSON, an approval each: those that are open, then each whenever something happens to it. Empty lines say that the connection stands.
+// WatchApprovalsWithResponse Lines of JSON, an approval each: those that are open, then each whenever something happens to it. Empty lines say that the connection stands; one that is asked for as it begins may come twice.
 //
 // Returns a wrapper object for the known response body format(s).
 //
@@ -5561,13 +5554,6 @@ func ParseWatchApprovalsResponse(rsp *http.Response) (*WatchApprovalsResponse, e
 	}
 
 	switch {
-	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
-		var dest Approval
-		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
-			return nil, err
-		}
-		response.JSON200 = &dest
-
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
 		var dest Problem
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
