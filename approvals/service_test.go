@@ -26,7 +26,6 @@ import (
 // trail is a recorder that can be made to fail.
 type trail struct {
 	mu     sync.Mutex
-	steps  []string
 	events []call.Event
 	fail   map[string]error
 }
@@ -40,8 +39,12 @@ func (r *trail) Record(ctx context.Context, e call.Event) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	r.steps = append(r.steps, string(e.Kind)+" "+e.Approval.Step)
 	r.events = append(r.events, e)
+	// A call may be released before the decision that does it is on record; what
+	// says how the two came is their number.
+	for i := len(r.events) - 1; i > 0 && e.Approval.ID == r.events[i-1].Approval.ID && e.Approval.Number < r.events[i-1].Approval.Number; i-- {
+		r.events[i-1], r.events[i] = r.events[i], r.events[i-1]
+	}
 	return nil
 }
 
@@ -49,8 +52,12 @@ func (r *trail) want(t *testing.T, steps ...string) {
 	t.Helper()
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if !slices.Equal(r.steps, steps) {
-		t.Errorf("recorded %q, want %q", r.steps, steps)
+	var got []string
+	for _, e := range r.events {
+		got = append(got, string(e.Kind)+" "+e.Approval.Step)
+	}
+	if !slices.Equal(got, steps) {
+		t.Errorf("recorded %q, want %q", got, steps)
 	}
 }
 
