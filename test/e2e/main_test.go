@@ -26,6 +26,7 @@ import (
 	"github.com/callgate/callgate/config"
 	"github.com/callgate/callgate/demo"
 	"github.com/callgate/callgate/demo/issuer"
+	"github.com/callgate/callgate/test/program"
 )
 
 // world is the stack that most tests share.
@@ -56,10 +57,8 @@ func run(m *testing.M) int {
 	}
 	defer os.RemoveAll(dir)
 	binary = filepath.Join(dir, "callgate")
-	build := exec.Command("go", "build", "-trimpath", "-o", binary, "github.com/callgate/callgate/cmd/callgate")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := build.CombinedOutput(); err != nil {
-		fmt.Fprintf(os.Stderr, "build callgate: %v\n%s", err, out)
+	if err := program.Build(binary); err != nil {
+		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
 	var stop func() error

@@ -20,6 +20,7 @@ import (
 
 	"github.com/callgate/callgate/app"
 	"github.com/callgate/callgate/config"
+	"github.com/callgate/callgate/test/program"
 )
 
 // steps are where the clock stands, from the true time: it goes back by a
@@ -122,7 +123,7 @@ func steppable(t *testing.T) (plan, func(time.Duration) error) {
 		must(t, os.WriteFile(filepath.Join(dir, name), []byte(content), 0o600))
 	}
 	to := filepath.Join(dir, "callgate")
-	must(t, build(to, "-overlay", filepath.Join(dir, "overlay.json")))
+	must(t, program.Build(to, "-overlay", filepath.Join(dir, "overlay.json")))
 	return plan{program: to}, func(to time.Duration) error {
 		next := file + ".next"
 		if err := os.WriteFile(next, fmt.Appendf(nil, "%d", int64(to.Seconds())), 0o600); err != nil {

@@ -41,7 +41,7 @@ func newEngine(path string) (*engine, error) {
 }
 
 func (e *engine) start(ctx context.Context) (err error) {
-	e.proc, err = chdb.Start(ctx, chdb.ProcessConfig{Executable: program, Stderr: e.log,
+	e.proc, err = chdb.Start(ctx, chdb.ProcessConfig{Executable: callgate, Stderr: e.log,
 		Config: chdb.Config{Path: e.path, Addr: e.addr, Password: password, Log: slog.New(slog.DiscardHandler)}},
 		func(line string) { fmt.Fprintln(os.Stderr, line) })
 	return err

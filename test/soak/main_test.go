@@ -16,10 +16,11 @@ import (
 	"io"
 	"log/slog"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"testing"
 	"time"
+
+	"github.com/callgate/callgate/test/program"
 )
 
 // settings say how long the faults go on.
@@ -44,10 +45,10 @@ func (s settings) time(share float64, short time.Duration) time.Duration {
 }
 
 var (
-	set     settings
-	program string  // callgate
-	store   *engine // that all scenarios share, each with a database of its own
-	lines   table   // what came out
+	set      settings
+	callgate string  // the program
+	store    *engine // that all scenarios share, each with a database of its own
+	lines    table   // what came out
 )
 
 func TestMain(m *testing.M) {
@@ -71,8 +72,8 @@ func run(m *testing.M) int {
 		return 1
 	}
 	defer os.RemoveAll(dir)
-	program = filepath.Join(dir, "callgate")
-	if err := build(program); err != nil {
+	callgate = filepath.Join(dir, "callgate")
+	if err := program.Build(callgate); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
@@ -102,15 +103,4 @@ func readSettings() (settings, error) {
 		s.total = d
 	}
 	return s, nil
-}
-
-// build builds callgate as a release is built, but for what args say.
-func build(to string, args ...string) error {
-	args = append([]string{"build", "-trimpath", "-o", to}, args...)
-	cmd := exec.Command("go", append(args, "github.com/callgate/callgate/cmd/callgate")...)
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := cmd.CombinedOutput(); err != nil {
-		return fmt.Errorf("build callgate: %w\n%s", err, out)
-	}
-	return nil
 }

@@ -57,7 +57,7 @@ func newWorld(t *testing.T, p plan) *world {
 		t.Fatal(err)
 	}
 	if p.program == "" {
-		p.program = program
+		p.program = callgate
 	}
 	serve := func(ctx context.Context, file string) error {
 		if err := os.WriteFile(filepath.Join(filepath.Dir(file), "policies", "soak.yaml"), []byte(w.function.policy()), 0o600); err != nil {
@@ -68,7 +68,7 @@ func newWorld(t *testing.T, p plan) *world {
 		}
 		return w.serve(ctx, file, p)
 	}
-	w.Stack, err = demo.Start(ctx, demo.Config{Executable: program, Dir: filepath.Join(w.dir, "stack"), AnyPorts: true, NoEngine: true, Serve: serve,
+	w.Stack, err = demo.Start(ctx, demo.Config{Executable: callgate, Dir: filepath.Join(w.dir, "stack"), AnyPorts: true, NoEngine: true, Serve: serve,
 		Log: slog.New(slog.NewTextHandler(io.Discard, nil))})
 	t.Cleanup(func() {
 		if err := w.Stop(); err != nil {
